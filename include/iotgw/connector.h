@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_CONNECTOR_H
+#define IOTGW_CONNECTOR_H
+/*
+ * The contract of a connector: what a module exports (struct connector_type, under the symbol iotgw_module) and what the host gives it
+ * (struct ctx, through the functions of struct host).
+ *
+ * Threads: everything runs on the instance's loop, except convert, which may run anywhere, and host functions marked
+ * "any thread". A connector holds no globals: two instances never know of each other.
+ * Life: open → start → (room, done, command, attributes, browse, apply)* → quiesce → stop → close. Nothing blocks; a turn takes at
+ * most 256 KiB of input or 1 ms. A library that blocks runs in a helper thread (host->helper_start).
+ */
+#include "iotgw/conf.h"
+
+enum { IOTGW_CONNECTOR_ABI = 1 };
+
+enum connector_flags {
+    CONNECTOR_LONG_TURNS = 1, /* gets a loop of its own */
+    CONNECTOR_CANNOT_WAIT = 2 /* its sources cannot be slowed (datagrams, advertisements): newest data is dropped when full */
+};
+
+enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_DEGRADED, LINK_FAILED };
+enum command_kind { COMMAND_RPC, COMMAND_ATTRIBUTES };
+
+/* Platform → device or connector. Exactly one reply each. */
+struct command {
+    size_t size;
+    enum command_kind kind;
+    struct device *dev;       /* NULL: a connector RPC */
+    struct str method;        /* RPC */
+    struct str id;            /* JSON text */
+    struct str params;        /* JSON text: params, or the object of attributes */
+    uint64_t deadline_ms;     /* monotonic */
+};
+
+struct yyjson_val;
+
+/* Input and output of a dry run (README.md 6 of the specification): both are JSON objects of the connector's own form. */
+struct convert_io {
+    size_t size;
+    struct str direction;            /* "uplink" or "downlink" */
+    const struct yyjson_val *input;  /* raw numbers */
+    struct str *output;              /* members of the answer as JSON object text, in the arena */
+    struct arena *arena;
+};
+
+typedef void connector_done_fn(void *arg);
+
+struct connector_type {
+    uint32_t size, abi;
+    const char *name, *title;       /* "mqtt", "MQTT broker" */
+    const char *build_id;           /* in-tree modules: the program's; third parties: NULL */
+    const struct conf_type *conf;   /* its configuration file; base: the common keys */
+    size_t state_size;              /* zeroed memory for one instance */
+    unsigned flags;
+    /* Builds state from a parsed configuration, no I/O. conf stays valid until close. */
+    enum err (*open)(void *self, struct ctx *ctx, const void *conf, struct why *why);
+    void (*close)(void *self);      /* after stop has called back; accepts half-built */
+    void (*start)(void *self);      /* returns at once; links report through host->state */
+    /* Take nothing more from sources; what was emitted completes, its sources are still acknowledged (≤ 2 s). */
+    void (*quiesce)(void *self, connector_done_fn *done, void *arg);
+    void (*stop)(void *self, connector_done_fn *done, void *arg); /* links closed; done within 3 s */
+    void (*room)(void *self);       /* there is credit again: go on reading, polling, accepting */
+    /* All up to cookie are durable, or (result) were refused: then do not acknowledge their sources. Once a burst. */
+    void (*done)(void *self, uint64_t cookie, enum err result);
+    /* New configuration of the same file. True: taken over live. False: restart me. NULL: always restart. */
+    bool (*apply)(void *self, const void *conf);
+    void (*command)(void *self, struct command *command);
+    /* Finds what the other side has; answers through host->browse_item (JSON text), then host->browse_end. */
+    enum err (*browse)(void *self, struct str path, void *request, struct why *why);
+    enum err (*convert)(const void *conf, const struct convert_io *io, struct why *why);
+};
+
+enum iotgw_kind { IOTGW_TELEMETRY = 1, IOTGW_ATTRIBUTES };
+#define IOTGW_NO_TS INT64_MIN
+
+/*
+ * The host's functions. Data of one source message: event, value…, put (for each device), then mark. Batches are handed to the store by
+ * the host at the end of the turn or when 64 KiB are full. In-tree modules may use src/connector/ctx.h directly.
+ */
+struct host {
+    uint32_t size, abi;
+    const char *build_id;
+    struct device *(*device)(struct ctx *, struct str name);        /* any thread; NULL: not a valid name */
+    void (*event)(struct ctx *, struct device *, struct str profile); /* begins an item */
+    void (*value)(struct ctx *, enum iotgw_kind, struct str key, struct str json, int64_t ts_ms);
+    enum err (*put)(struct ctx *);                                   /* ends the item; ERR_DENIED: device filter */
+    /* All put since the last mark belong to sources up to cookie. False: take nothing more from the source until .room. */
+    bool (*mark)(struct ctx *, uint64_t cookie);
+    void (*connect)(struct ctx *, struct device *, struct str profile); /* in band: never overtakes data */
+    void (*disconnect)(struct ctx *, struct device *);
+    void (*state)(struct ctx *, struct str link, enum link_state, struct str reason); /* link: "" the only one */
+    void (*reply)(struct ctx *, struct command *, enum err, struct str json); /* any thread; exactly once; gives it back */
+    void (*log)(struct ctx *, int level, const char *phrase, struct str text);
+    int64_t (*wall_ms)(struct ctx *);
+    uint64_t (*mono_ms)(struct ctx *);
+    /* Timers, sockets: the loop's own libuv loop, for third parties that bring their own handles. */
+    void *(*uv_loop)(struct ctx *);
+    /* A helper thread for a blocking library; post gives it a job, whose done runs on the loop. One at a time, in order. */
+    void *(*helper_start)(struct ctx *, const char *name);
+    void (*helper_post)(void *helper, void (*run)(void *), void (*done)(void *), void *job);
+    void (*helper_stop)(void *helper);
+    void *(*alloc)(struct arena *, size_t size);
+    void (*browse_item)(struct ctx *, void *request, struct str json);
+    void (*browse_end)(struct ctx *, void *request, enum err, struct str reason);
+};
+/* Set by the host in a module before anything else is called (a pointer the module defines and exports). */
+#define IOTGW_HOST_SYMBOL "iotgw_host"
+#define IOTGW_MODULE_SYMBOL "iotgw_module"
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_CONF_LOAD_H
+#define IOTGW_CONF_LOAD_H
+/*
+ * Loading, comparing and describing configurations by their descriptors (include/iotgw/conf.h).
+ *
+ * A struct conf is immutable and counted; it owns its arena, the JSON text and everything compiled in it. Loading does
+ * no I/O but reading the file (and secrets' files), may run on any thread, and reports all problems at once.
+ */
+#include "base/arena.h"
+#include "data/json.h"
+#include "iotgw/conf.h"
+
+enum severity { CONF_NOTE, CONF_WARNING, CONF_ERROR };
+struct problem {
+    enum severity severity;
+    const char *file, *path;
+    uint32_t line, column;
+    const char *text;  /* what was found, what is allowed, did you mean … */
+    struct problem *next;
+};
+struct problems { /* in the order found; memory in the arena */
+    struct arena arena;
+    struct problem *first, **last;
+    unsigned n_errors, n_warnings;
+};
+void problems_init(struct problems *problems);
+void problems_fini(struct problems *problems);
+/* "FILE:LINE:COLUMN: PATH: text", as `check` prints it. */
+void problem_add_text(struct buf *out, const struct problem *problem);
+
+struct conf;
+/* The object of type, from a file (path) or from text (name stands in the reports). dir: the configuration's directory. NULL with
+ * problems if nothing of it can be used. */
+struct conf *conf_load_file(const struct conf_type *type, const char *dir, const char *path, struct problems *problems);
+struct conf *conf_load_text(const struct conf_type *type, const char *dir, const char *name, struct str text,
+                            struct problems *problems);
+const void *conf_root(const struct conf *conf);
+const struct conf_type *conf_type_of(const struct conf *conf);
+struct conf *conf_ref(struct conf *conf);
+void conf_unref(struct conf *conf); /* NULL allowed */
+struct str conf_text(const struct conf *conf); /* the file as it was read */
+
+/* Differences of two of the same type, field by field: calls fn with the path and whether that field may change live. */
+typedef void conf_diff_fn(void *arg, const char *path, bool live);
+unsigned conf_diff(const struct conf *before, const struct conf *after, conf_diff_fn *fn, void *arg);
+
+void conf_schema(struct buf *out, const struct conf_type *type, const char *title);   /* JSON Schema 2020-12 */
+void conf_reference(struct buf *out, const struct conf_type *type, const char *title); /* Markdown page */
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_DEVICE_H
+#define IOTGW_DEVICE_H
+/*
+ * What the platform sees. Devices are interned once for the whole process: any thread finds or makes one; a lock is
+ * taken at a first sight only (each mapping keeps its own cache of names it has seen). The pointer stays valid and the
+ * identity never changes for the life of the process; a deleted device is a tombstone.
+ *
+ * Beyond identity each field has one writer, named here; readers on other threads use relaxed atomics. At most 400 bytes
+ * a device, name included.
+ */
+#include "base/str.h"
+
+#include <stdatomic.h>
+
+struct device {
+    uint32_t number;       /* from 0, dense: index for side tables */
+    uint16_t name_n, json_n;
+    const char *name;      /* as the connector gives it, zero-terminated */
+    const char *json;      /* the name as JSON string, quotes included; what packing copies */
+    _Atomic(const char *) profile;   /* connector: as last given; NULL: never (then "default"); interned */
+    _Atomic(struct ctx *) owner;     /* connector: who serves it; NULL: nobody */
+    _Atomic(uint32_t) state_number;  /* connector: counts CONNECT and DISCONNECT; only the newest acts */
+    _Atomic(uint8_t) link;           /* connector: enum device_link */
+    _Atomic(uint64_t) n_collected;   /* connector: values behind the report filter */
+    _Atomic(uint64_t) n_appended;    /* store */
+    _Atomic(uint64_t) n_overflowed;  /* store: dropped by limits */
+    _Atomic(uint64_t) n_delivered;   /* uplink */
+    _Atomic(uint64_t) n_rejected;    /* uplink */
+    uint32_t announced;              /* uplink: session in which its connect was written */
+    uint32_t pack_slot;              /* uplink: place in the pack being built */
+    uint64_t last_ms;                /* connector: monotonic, last data */
+};
+
+enum device_link { DEVICE_LINK_UNKNOWN, DEVICE_LINK_UP, DEVICE_LINK_DOWN };
+
+/* Never NULL for a name of 1–255 bytes of valid UTF-8 without control characters; else NULL (device_name_check says why). */
+struct device *device_get(struct str name);
+struct device *device_find(struct str name); /* NULL: never seen */
+NODISCARD enum err device_name_check(struct str name, struct why *why);
+uint32_t device_count(void);
+struct device *device_at(uint32_t number); /* number < device_count() */
+/* Gives an interned, zero-terminated copy that lives as long as the process. For profiles, which are few. */
+const char *device_profile_intern(struct str profile);
+static inline struct str device_name(const struct device *dev)
+{
+    return (struct str){dev->name, dev->name_n};
+}
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_EVENT_H
+#define IOTGW_EVENT_H
+/*
+ * One converted item of one device while it is being made, and its encoding as records. One thread; the memory is
+ * reused from event to event, so that steady state allocates nothing.
+ *
+ * Order of a key's values and merging follow core.md 6.1 and platform-api.md 6: entries of equal time are merged at the place of
+ * the first, a later value of a key wins; values without time take the time given to event_encode. Encoding splits at
+ * limits: a part repeats its time; a single value above the limit travels alone (uplink decides about it).
+ */
+#include "base/arena.h"
+#include "base/buf.h"
+#include "data/batch.h"
+#include "data/device.h"
+
+#define EVENT_NO_TS INT64_MIN
+
+/* A key, prepared at load or once a message: bytes are "key": with quotes and colon, JSON-escaped. */
+struct event_item {
+    struct str key;   /* prepared */
+    struct str text;  /* the value as JSON text in its final form */
+    int64_t ts;       /* ms; EVENT_NO_TS: time of reception */
+    enum record_kind kind; /* TELEMETRY or ATTRIBUTES */
+};
+
+struct event {
+    struct device *dev;
+    struct str profile;       /* empty: the one the device is known by, else "default" */
+    struct event_item *items; /* in the order added */
+    size_t n, cap;
+    bool keys_unique;         /* the maker knows that no (kind, ts, key) repeats: no search for doubles */
+    struct arena arena;       /* for keys and texts made for this event; reset by event_begin */
+    struct buf scratch;
+};
+
+struct event_limits {
+    size_t max_bytes;    /* of a record's body; 0: none */
+    unsigned max_values; /* of a record; 0: 65535 */
+};
+
+void event_init(struct event *event);
+void event_fini(struct event *event);
+void event_begin(struct event *event, struct device *dev, struct str profile);
+/* key and text must live until event_encode (payload, configuration or event->arena). */
+void event_add(struct event *event, enum record_kind kind, struct str key, struct str text, int64_t ts);
+/* Prepares a key in the arena: "key": ; ERR_RANGE with a reason for a key the platform would lose (platform-behaviour.md 11). */
+NODISCARD enum err event_key(struct arena *arena, struct str name, struct str *out, struct why *why);
+
+/* Where records are written: room() gives space for a record of that size, or NULL; it may move what belongs to the same
+ * event to another batch. data/batch and the store's tests have one each. */
+struct record_sink {
+    uint8_t *(*room)(struct record_sink *sink, size_t size);
+};
+/* Encodes all items; gives the number of values written. ts_ms: for items without time. Last record gets RECORD_END. */
+NODISCARD enum err event_encode(struct event *event, int64_t ts_ms, const struct event_limits *limits,
+                                struct record_sink *sink, unsigned *n_values);
+#endif

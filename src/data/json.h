@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_JSON_H
+#define IOTGW_JSON_H
+/*
+ * JSON on yyjson. Documents are immutable. Numbers are kept as raw text where JSON_RAW_NUMBERS is asked for (messages:
+ * always), so that digits survive; json_number_* read both forms. Duplicate members: the last one counts
+ * (json_get looks from the end).
+ *
+ * A configuration document also knows where each value stands: line and column, both from 1, columns in characters.
+ */
+#include "base/arena.h"
+#include "base/buf.h"
+
+#include <yyjson.h>
+
+struct json_file; /* a parsed file with its text and positions */
+
+/* Comments, trailing commas, duplicate keys with different… : errors "FILE:LINE:COLUMN: message" in why. name is copied.
+ * A byte order mark is skipped. limit_bytes 0: 64 MiB. */
+NODISCARD enum err json_file_read(struct json_file **out, const char *path, size_t limit_bytes, struct why *why);
+NODISCARD enum err json_file_parse(struct json_file **out, const char *name, struct str text, struct why *why);
+void json_file_free(struct json_file *file);
+static inline void json_autofile(struct json_file **file)
+{
+    json_file_free(*file);
+}
+#define autojson __attribute__((cleanup(json_autofile)))
+yyjson_val *json_file_root(const struct json_file *file);
+const char *json_file_name(const struct json_file *file);
+struct str json_file_text(const struct json_file *file);
+struct json_pos {
+    uint32_t line, column;
+};
+/* Of any value (or member name) of the document. */
+struct json_pos json_file_pos(const struct json_file *file, const yyjson_val *val);
+
+static inline struct str json_str(yyjson_val *val)
+{
+    return (struct str){yyjson_get_str(val), yyjson_get_len(val)};
+}
+yyjson_val *json_get(yyjson_val *obj, struct str key); /* last member of that name; NULL if none or no object */
+/* Text of a number, raw or not, platform rule (number.h); out at least NUMBER_MAX. Empty if val is none. */
+struct str json_number_text(yyjson_val *val, char *out);
+bool json_is_number(yyjson_val *val); /* also raw */
+NODISCARD enum err json_to_i64(yyjson_val *val, int64_t *out); /* integral numbers only, raw or not */
+NODISCARD enum err json_to_double(yyjson_val *val, double *out);
+/* Compact text; numbers as received when raw, else by the platform rule. */
+void json_add_value(struct buf *out, yyjson_val *val);
+/* As above but every number by the platform rule: what is sent upward. */
+void json_add_final(struct buf *out, yyjson_val *val);
+/* "text" with quotes and escapes; invalid UTF-8 becomes U+FFFD. */
+void json_add_string(struct buf *out, struct str s);
+bool json_equal(yyjson_val *a, yyjson_val *b); /* deep; 1 equals 1.0; order of members is irrelevant */
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_TLS_H
+#define IOTGW_TLS_H
+/*
+ * What io/stream needs of TLS, as a table of functions, because OpenSSL costs megabytes and is loaded only when a link
+ * asks for it: the module iotgw-tls.so stands beside the other modules and exports one symbol, iotgw_tls.
+ *
+ * A session works on memory: bytes from the wire go in by feed, bytes for the wire come out by drain. TLS 1.2 and 1.3;
+ * chain and host name are verified against the CA file or the system's store, unless insecure says otherwise
+ * (core.md 3). One trust store is shared by all contexts that use the system's. Owner: the stream's loop; contexts may be
+ * shared by loops. Reasons name host, cause (unknown CA, expired on DATE, names in the certificate) and the key to set.
+ */
+#include "base/buf.h"
+
+#include <sys/uio.h>
+
+struct tls_ctx;
+struct tls_session;
+struct tls_conf;
+struct listener_conf;
+
+struct tls_api {
+    uint32_t size;
+    const char *build_id; /* must be the program's */
+    NODISCARD enum err (*client_ctx)(struct tls_ctx **out, const struct tls_conf *conf, struct why *why);
+    NODISCARD enum err (*server_ctx)(struct tls_ctx **out, const struct listener_conf *conf, struct why *why);
+    void (*ctx_free)(struct tls_ctx *ctx);
+    /* host: for SNI (unless an address) and the name check; NULL for a server. */
+    NODISCARD enum err (*session_new)(struct tls_session **out, struct tls_ctx *ctx, const char *host, struct why *why);
+    void (*session_free)(struct tls_session *session);
+    /* Bytes from the wire. *open is set when the handshake is complete, *eof after close_notify. */
+    NODISCARD enum err (*feed)(struct tls_session *session, const uint8_t *p, size_t n, bool *open, bool *eof,
+                               struct why *why);
+    /* Clear bytes received: up to cap into p; gives the count, 0 if none. */
+    size_t (*read)(struct tls_session *session, uint8_t *p, size_t cap);
+    NODISCARD enum err (*write)(struct tls_session *session, const struct iovec *iov, int n, struct why *why);
+    void (*shutdown)(struct tls_session *session);
+    /* Appends the bytes for the wire to out and forgets them. Also starts the handshake of a client. */
+    void (*drain)(struct tls_session *session, struct buf *out);
+};
+
+/* Loads the module once; NULL with a reason when it is not there or was built for another program. Any thread. */
+const struct tls_api *tls_load(struct why *why);
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_STORE_H
+#define IOTGW_STORE_H
+/*
+ * The event storage keeps batches until the platform has acknowledged them.
+ *
+ * Owner thread: memory: loop 0; durable kinds: the store thread. store_append from any thread, read and ack from the uplink's loop.
+ * Guarantee:    with a durable kind, a batch that comes back with ERR_OK survives SIGKILL and loss of power.
+ * Order:        within a lane, the order of store_append; a device's records are never waiting in two lanes.
+ * Memory:       a chunk's bytes stay until chunk_release; the store keeps at most two chunks of 256 KiB ahead of the reader.
+ */
+#include "data/batch.h"
+#include "io/loop.h"
+
+struct store;
+
+/* A position: grows with every record of a lane; opaque but for its order. */
+struct chunk {
+    struct node node;        /* for kinds that answer from another thread */
+    const uint8_t *bytes;    /* whole sealed records, back to back */
+    size_t n;
+    uint64_t from, to;       /* positions of the first byte and behind the last */
+    int lane;
+    void *owner;             /* the store's own */
+};
+void chunk_release(struct chunk *chunk);
+
+enum overflow { OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST };
+
+struct store_stats {
+    uint64_t n_events, n_values, n_bytes; /* waiting: appended and not acknowledged */
+    uint64_t n_appended_values, n_acked_values;
+    uint64_t n_dropped_events, n_dropped_values; /* by overflow or age */
+    int64_t oldest_ms;                    /* wall time at which the oldest waiting one was appended; 0: none */
+    bool is_blocked;                      /* batches wait unanswered */
+    const char *trouble;                  /* "disk full" …; NULL: none */
+};
+
+/* Told on the uplink's loop when there is something to read after a read found nothing; and when values were dropped by
+ * overflow, so that their report filters forget them (devices are named through the batch's or segment's records). */
+struct store_events {
+    void (*readable)(void *arg);
+    void (*dropped)(void *arg, struct device *dev);
+};
+
+struct store_ops {
+    void (*free)(struct store *);
+    void (*append)(struct store *, struct batch *);
+    /* Next committed records of the lane, each once; at most max bytes but at least one record. NULL: nothing now, readable
+     * will be called. */
+    struct chunk *(*read)(struct store *, int lane, size_t max);
+    void (*ack)(struct store *, int lane, uint64_t pos);
+    struct store_stats (*stats)(const struct store *);
+    void (*stop)(struct store *, closed_fn *done, void *arg); /* last commit, completions; then done */
+};
+
+struct store { /* embedded first in each kind */
+    const struct store_ops *ops;
+    struct loop *loop;
+    struct store_events events;
+    void *arg;
+};
+
+static inline void store_append(struct store *store, struct batch *batch) /* any thread */
+{
+    store->ops->append(store, batch);
+}
+static inline struct chunk *store_read(struct store *store, int lane, size_t max)
+{
+    return store->ops->read(store, lane, max);
+}
+static inline void store_ack(struct store *store, int lane, uint64_t pos) /* all below pos delivered, rejected or dropped */
+{
+    store->ops->ack(store, lane, pos);
+}
+static inline struct store_stats store_stats(const struct store *store)
+{
+    return store->ops->stats(store);
+}
+
+struct memory_conf {
+    uint64_t max_events;
+    uint64_t max_bytes;     /* 0: none beyond max_events */
+    enum overflow overflow;
+};
+struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf, const struct store_events *events, void *arg);
+void store_free(struct store *store); /* NULL allowed */
+/* Whom the store gives its answers: set once by the connector room. Any thread. */
+void store_answer(struct batch *batch);
+extern void (*store_answer_fn)(struct batch *batch);
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_UPLINK_H
+#define IOTGW_UPLINK_H
+/*
+ * The platform side: one supervised MQTT session, and the delivery of what the store holds.
+ *
+ * Owner thread: loop 0. Reads the store in chunks, packs records of several devices into PUBLISH payloads, keeps a window of packs
+ * in flight, resends the same packs in the same order after a reconnect, acknowledges to the store what the platform
+ * has acknowledged (PUBACK < 0x80), announces devices, negotiates limits, obeys rate limits.
+ *
+ * Files: uplink.c life cycle · session.c connection, subscriptions, limits · pack.c records → payloads (pure) ·
+ * deliver.c window, acknowledgement, resending, bisection · limits.c token buckets (pure) · topics.h names.
+ */
+#include "base/log.h"
+#include "mqtt/mqtt.h"
+#include "store/store.h"
+
+struct uplink_conf {
+    struct mqtt_conf mqtt;            /* version 5 is tried first unless mqtt.version says 3.1.1 */
+    uint8_t qos;
+    uint32_t max_payload_bytes;       /* upper bound; 8196 until limits are negotiated */
+    bool has_max_payload;             /* the key is in the file: then it also bounds the negotiated limit */
+    uint32_t min_pack_delay_ms;
+    uint32_t min_pack_values;
+    uint32_t max_pack_events;         /* storage: events per batch */
+    bool batch_devices;
+    bool handle_renaming;
+    const char *rate[6];              /* rateLimits dpRateLimits messagesRateLimits deviceRateLimits deviceDp… deviceMessages… */
+    unsigned rate_percent;            /* share of each limit that is used */
+    const char *rejected_path;        /* rejected.jsonl */
+};
+
+enum uplink_state { UPLINK_DOWN, UPLINK_CONNECTING, UPLINK_NEGOTIATING, UPLINK_READY, UPLINK_REFUSED };
+struct uplink_status {
+    enum uplink_state state;
+    int64_t since_ms;
+    unsigned n_attempts;
+    char reason[300];
+    uint64_t n_packs, n_values, n_bytes;         /* acknowledged by the platform */
+    uint64_t n_resent, n_rejected_values, n_reconnects;
+    unsigned in_flight, window;
+    uint32_t payload_limit;                      /* in force */
+};
+
+struct uplink_events {
+    void (*state)(void *arg, enum uplink_state state);
+    void (*limits)(void *arg, size_t max_record_bytes, unsigned max_record_values); /* records are split to these when encoded */
+};
+
+struct uplink;
+struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplink_conf *conf,
+                          const struct uplink_events *events, void *arg);
+void uplink_attach(struct uplink *uplink, struct store *store); /* before start; whose .readable calls uplink_readable */
+void uplink_start(struct uplink *uplink);
+void uplink_readable(struct uplink *uplink);
+/* drain_ms: how long waiting records may still be delivered; then in-flight PUBACKs (2 s), disconnects, DISCONNECT. */
+void uplink_stop(struct uplink *uplink, uint32_t drain_ms, closed_fn *done, void *arg);
+void uplink_free(struct uplink *uplink);
+struct uplink_status uplink_status(struct uplink *uplink);
+/* The gateway's own data: published directly, not stored; dropped when not ready. json: platform-api.md 2. */
+void uplink_own_telemetry(struct uplink *uplink, struct str json);
+void uplink_own_attributes(struct uplink *uplink, struct str json);
+#endif
