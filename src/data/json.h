@@ -15,8 +15,8 @@
 
 struct json_file; /* a parsed file with its text and positions */
 
-/* Comments, trailing commas, duplicate keys with different… : errors "FILE:LINE:COLUMN: message" in why. name is copied.
- * A byte order mark is skipped. limit_bytes 0: 64 MiB. */
+/* Strict JSON of at most JSON_MAX_DEPTH levels; errors are "FILE:LINE:COLUMN: message" in why, and say so of comments,
+ * trailing commas and single quotes. name and text are copied. A byte order mark is skipped. limit_bytes 0: 64 MiB. */
 NODISCARD enum err json_file_read(struct json_file **out, const char *path, size_t limit_bytes, struct why *why);
 NODISCARD enum err json_file_parse(struct json_file **out, const char *name, struct str text, struct why *why);
 void json_file_free(struct json_file *file);
@@ -34,6 +34,15 @@ struct json_pos {
 /* Of any value (or member name) of the document. */
 struct json_pos json_file_pos(const struct json_file *file, const yyjson_val *val);
 
+/*
+ * Documents from outside: hostile ones nest as deep as their size allows. What walks values here goes at most this deep
+ * (below stands null), so a message that is deeper is refused before anything is made of it.
+ */
+enum { JSON_MAX_DEPTH = 256 };
+bool json_is_too_deep(const yyjson_doc *doc); /* O(1) for small documents */
+/* One message: strict JSON, raw numbers, not too deep. NULL with a reason ("line:column: …"). yyjson_doc_free it. */
+yyjson_doc *json_read(struct str text, struct why *why);
+
 static inline struct str json_str(yyjson_val *val)
 {
     return (struct str){yyjson_get_str(val), yyjson_get_len(val)};
@@ -42,6 +51,8 @@ yyjson_val *json_get(yyjson_val *obj, struct str key); /* last member of that na
 /* Text of a number, raw or not, platform rule (number.h); out at least NUMBER_MAX. Empty if val is none. */
 struct str json_number_text(yyjson_val *val, char *out);
 bool json_is_number(yyjson_val *val); /* also raw */
+/* The same by the template rule (number.h). */
+struct str json_number_in_template(yyjson_val *val, char *out);
 NODISCARD enum err json_to_i64(yyjson_val *val, int64_t *out); /* integral numbers only, raw or not */
 NODISCARD enum err json_to_double(yyjson_val *val, double *out);
 /* Compact text; numbers as received when raw, else by the platform rule. */
@@ -50,5 +61,10 @@ void json_add_value(struct buf *out, yyjson_val *val);
 void json_add_final(struct buf *out, yyjson_val *val);
 /* "text" with quotes and escapes; invalid UTF-8 becomes U+FFFD. */
 void json_add_string(struct buf *out, struct str s);
+void json_add_escaped(struct buf *out, struct str s); /* the same without the quotes */
+/* The same three into an arena. */
+struct str json_text(struct arena *arena, yyjson_val *val);
+struct str json_final_text(struct arena *arena, yyjson_val *val);
+struct str json_quote(struct arena *arena, struct str s);
 bool json_equal(yyjson_val *a, yyjson_val *b); /* deep; 1 equals 1.0; order of members is irrelevant */
 #endif

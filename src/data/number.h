@@ -19,4 +19,6 @@ bool number_is_integer(struct str text);
 bool number_is_final_double(struct str text);
 /* Template rule (the shortest form that reads back; 1e-05, 1e+16, 21.0). */
 size_t number_put_python(char *out, double v);
+/* JSON number text as received → template rule: integers as they are, of any length; returned itself if nothing changes. */
+struct str number_in_template(struct str text, char out[NUMBER_MAX]);
 #endif
