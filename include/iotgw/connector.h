@@ -15,8 +15,9 @@
 enum { IOTGW_CONNECTOR_ABI = 1 };
 
 enum connector_flags {
-    CONNECTOR_LONG_TURNS = 1, /* gets a loop of its own */
-    CONNECTOR_CANNOT_WAIT = 2 /* its sources cannot be slowed (datagrams, advertisements): newest data is dropped when full */
+    CONNECTOR_LONG_TURNS = 1,  /* gets a loop of its own */
+    CONNECTOR_CANNOT_WAIT = 2, /* its sources cannot be slowed (datagrams, advertisements): newest data is dropped when full */
+    CONNECTOR_NO_LINKS = 4     /* message-driven: connect says that a device exists, nobody knows whether it is there now */
 };
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_DEGRADED, LINK_FAILED };
@@ -30,7 +31,16 @@ struct command {
     struct str method;        /* RPC */
     struct str id;            /* JSON text */
     struct str params;        /* JSON text: params, or the object of attributes */
-    uint64_t deadline_ms;     /* monotonic */
+    uint64_t deadline_ms;     /* monotonic; the router owns it: a later reply is counted and dropped */
+    void *user;               /* the connector's own, from .command to its reply */
+};
+
+/* How often a value is reported (core.md 7); a key that is absent there is absent here. */
+enum report_type { REPORT_INHERIT, REPORT_ON_RECEIVED, REPORT_ON_CHANGE, REPORT_ON_PERIOD, REPORT_ON_CHANGE_OR_PERIOD, REPORT_DISABLED };
+struct report_strategy {
+    int type;           /* enum report_type; REPORT_INHERIT: that of the next outer level */
+    uint32_t period_ms; /* 0: 10000 */
+    uint32_t ttl_s;     /* UINT32_MAX: 86400; 0: for ever */
 };
 
 struct yyjson_val;
@@ -66,12 +76,22 @@ struct connector_type {
     /* New configuration of the same file. True: taken over live. False: restart me. NULL: always restart. */
     bool (*apply)(void *self, const void *conf);
     void (*command)(void *self, struct command *command);
+    /* The platform's answer to host->request_attributes with this cookie; exactly one each. json: {"key":value,…} of what is
+     * set, on ERR_OK. */
+    void (*attributes)(void *self, uint64_t cookie, enum err result, struct str json);
+    /* Shared attributes to be fetched when dev has connected: appends "key","key" to keys; true: all of them. NULL: none. */
+    bool (*shared_keys)(void *self, struct device *dev, void (*add)(void *arg, struct str key), void *arg);
     /* Finds what the other side has; answers through host->browse_item (JSON text), then host->browse_end. */
     enum err (*browse)(void *self, struct str path, void *request, struct why *why);
     enum err (*convert)(const void *conf, const struct convert_io *io, struct why *why);
 };
 
 enum iotgw_kind { IOTGW_TELEMETRY = 1, IOTGW_ATTRIBUTES };
+enum iotgw_counter {
+    IOTGW_MESSAGES_IN, IOTGW_BYTES_IN, IOTGW_MESSAGES_OUT, IOTGW_BYTES_OUT, IOTGW_CONVERTED, IOTGW_DROPPED,
+    IOTGW_CONVERSION_ERRORS, IOTGW_FALLBACKS, IOTGW_TS_VALUES, IOTGW_ATTR_VALUES, IOTGW_RECONNECTS, IOTGW_SKIPPED,
+    IOTGW_COUNTER_COUNT
+};
 #define IOTGW_NO_TS INT64_MIN
 
 /*
@@ -82,11 +102,16 @@ struct host {
     uint32_t size, abi;
     const char *build_id;
     struct device *(*device)(struct ctx *, struct str name);        /* any thread; NULL: not a valid name */
-    void (*event)(struct ctx *, struct device *, struct str profile); /* begins an item */
-    void (*value)(struct ctx *, enum iotgw_kind, struct str key, struct str json, int64_t ts_ms);
-    enum err (*put)(struct ctx *);                                   /* ends the item; ERR_DENIED: device filter */
-    /* All put since the last mark belong to sources up to cookie. False: take nothing more from the source until .room. */
+    /* Begins an item. report: the device's own strategy, NULL: the connector's; it must live as long as the configuration. */
+    void (*event)(struct ctx *, struct device *, struct str profile, const struct report_strategy *report);
+    /* json: strict JSON text. report: the point's own strategy, NULL: the device's. */
+    enum err (*value)(struct ctx *, enum iotgw_kind, struct str key, struct str json, int64_t ts_ms,
+                      const struct report_strategy *report);
+    enum err (*put)(struct ctx *); /* ends the item; ERR_DENIED: device filter, ERR_NOTFOUND: it has no value */
+    /* All put since the last mark belong to sources up to cookie, which grows. False: take nothing more from the source
+     * until .room. Every mark is covered by a later .done, also one with nothing put before it. */
     bool (*mark)(struct ctx *, uint64_t cookie);
+    bool (*has_room)(const struct ctx *); /* for a server that answers "busy" instead of taking a request */
     void (*connect)(struct ctx *, struct device *, struct str profile); /* in band: never overtakes data */
     void (*disconnect)(struct ctx *, struct device *);
     void (*state)(struct ctx *, struct str link, enum link_state, struct str reason); /* link: "" the only one */
@@ -96,13 +121,19 @@ struct host {
     uint64_t (*mono_ms)(struct ctx *);
     /* Timers, sockets: the loop's own libuv loop, for third parties that bring their own handles. */
     void *(*uv_loop)(struct ctx *);
-    /* A helper thread for a blocking library; post gives it a job, whose done runs on the loop. One at a time, in order. */
+    /* A helper thread for a blocking library; post gives it a job: run in the thread, then done(job, ran) on the loop. One
+     * at a time, in order. NULL: no thread to be had. After stop, jobs that were not begun come back with ran false;
+     * stopped runs last, when the thread has ended (a connector's stop does not wait for it longer than its 3 s). */
     void *(*helper_start)(struct ctx *, const char *name);
-    void (*helper_post)(void *helper, void (*run)(void *), void (*done)(void *), void *job);
-    void (*helper_stop)(void *helper);
+    void (*helper_post)(void *helper, void (*run)(void *job), void (*done)(void *job, bool ran), void *job);
+    void (*helper_stop)(void *helper, connector_done_fn *stopped, void *arg);
     void *(*alloc)(struct arena *, size_t size);
     void (*browse_item)(struct ctx *, void *request, struct str json);
     void (*browse_end)(struct ctx *, void *request, enum err, struct str reason);
+    /* Asks the platform for attributes of a device (JSON arrays of keys, empty: none); answered by .attributes. */
+    void (*request_attributes)(struct ctx *, struct device *, struct str shared, struct str client, uint64_t cookie);
+    void (*count)(struct ctx *, enum iotgw_counter, uint64_t n);
+    const char *(*config_dir)(struct ctx *); /* for positions that are kept with the configuration */
 };
 /* Set by the host in a module before anything else is called (a pointer the module defines and exports). */
 #define IOTGW_HOST_SYMBOL "iotgw_host"

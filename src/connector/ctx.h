@@ -7,7 +7,8 @@
  *
  * Owner thread: the instance's loop, except ctx_answer and ctx_reply (any thread) and counters (relaxed reads).
  * Credit: 4 MiB of unanswered bytes a store, shared fairly by its connectors (each at least 256 KiB). ctx_mark answers
- * false beyond it; exceeded by at most one turn's input. A source then stops reading until .room.
+ * false beyond it; exceeded by at most one turn's input. A source then stops reading until .room, which comes when half of
+ * it is free again.
  */
 #include "base/log.h"
 #include "conf/conf.h"
@@ -15,35 +16,58 @@
 #include "iotgw/connector.h"
 #include "store/store.h"
 
-struct ctx_counters { /* one writer: the connector's loop */
-    _Atomic(uint64_t) n_messages_in, bytes_in, n_messages_out, bytes_out;
-    _Atomic(uint64_t) n_converted, n_dropped, n_conversion_errors, n_fallbacks, n_ts_values, n_attr_values, n_reconnects;
+struct ctx_counters { /* one writer: the connector's loop; indexed by enum iotgw_counter */
+    _Atomic(uint64_t) n[IOTGW_COUNTER_COUNT];
 };
 
-struct ctx_host { /* what the gateway gives to every ctx */
+struct ctx_host { /* what the gateway gives to every ctx; shared by the connectors of one store; outlives them */
     struct store *store;
-    struct event_limits limits;              /* records are split to these when encoded; may change: read once an event */
+    _Atomic(size_t) max_bytes;      /* of a record's body: records are split to these when encoded; 0: none */
+    _Atomic(unsigned) max_values;   /* of a record; 0: none */
+    _Atomic(unsigned) n_ctx;        /* connectors that share the store's credit; kept by ctx */
+    const char *config_dir;
     /* The gateway's device filter: false: denied. Any thread. NULL: none. */
     bool (*device_allowed)(void *arg, struct ctx *ctx, struct device *dev);
     void (*state_changed)(void *arg, struct ctx *ctx);
+    /* Downwards; any thread. NULL: commands, browsing and attribute requests do not exist in this process. */
+    void (*reply)(void *arg, struct ctx *ctx, struct command *command, enum err err, struct str json);
+    void (*browse_item)(void *arg, struct ctx *ctx, void *request, struct str json);
+    void (*browse_end)(void *arg, struct ctx *ctx, void *request, enum err err, struct str reason);
+    void (*request_attributes)(void *arg, struct ctx *ctx, struct device *dev, struct str shared, struct str client,
+                               uint64_t cookie);
     void *arg;
 };
 
-struct ctx *ctx_new(const struct connector_type *type, const char *name, struct loop *loop, const struct ctx_host *host,
+/* Makes ctx_answer the place where stores give their answers. Once, before the first ctx and the first store. */
+void ctx_setup(void);
+
+struct ctx *ctx_new(const struct connector_type *type, const char *name, struct loop *loop, struct ctx_host *host,
                     struct conf *conf);
 struct ctx *ctx_ref(struct ctx *ctx);
-void ctx_unref(struct ctx *ctx);
-void ctx_attach(struct ctx *ctx, void *instance); /* whom room, done and commands go to; NULL: nobody any more */
+void ctx_unref(struct ctx *ctx); /* any thread; NULL allowed */
+/* Whom room, done and commands go to. NULL: nobody any more; then its devices have no owner either. */
+void ctx_attach(struct ctx *ctx, void *instance);
 
 struct log *ctx_log(struct ctx *ctx);
 const char *ctx_name(const struct ctx *ctx);
 struct loop *ctx_loop(const struct ctx *ctx);
-struct ctx_counters *ctx_counters(struct ctx *ctx);
+struct conf *ctx_conf(const struct ctx *ctx);
 const struct connector_type *ctx_type(const struct ctx *ctx);
+struct ctx_counters *ctx_counters(struct ctx *ctx);
+static inline void ctx_count(struct ctx *ctx, enum iotgw_counter counter, uint64_t n)
+{
+    _Atomic(uint64_t) *at = &ctx_counters(ctx)->n[counter];
+
+    atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + n, memory_order_relaxed);
+}
+static inline uint64_t ctx_counter(struct ctx *ctx, enum iotgw_counter counter)
+{
+    return atomic_load_explicit(&ctx_counters(ctx)->n[counter], memory_order_relaxed);
+}
 
 /* The event to be filled (data/event.h); one at a time. ctx_put filters, counts, encodes it into the batch. */
 struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile);
-NODISCARD enum err ctx_put(struct ctx *ctx);
+NODISCARD enum err ctx_put(struct ctx *ctx); /* ERR_DENIED: device filter; ERR_NOTFOUND: no value in it */
 bool ctx_mark(struct ctx *ctx, uint64_t cookie);
 bool ctx_has_room(const struct ctx *ctx);
 bool ctx_is_idle(const struct ctx *ctx); /* nothing unanswered and nothing in the batch */
@@ -62,4 +86,10 @@ struct ctx_status ctx_status(struct ctx *ctx); /* any thread */
 void ctx_answer(struct batch *batch); /* any thread; from the store */
 size_t ctx_in_flight_bytes(const struct ctx *ctx);
 extern const struct host ctx_host_functions; /* for third-party modules */
+
+/* A thread for a library that blocks; see struct host. */
+struct helper;
+struct helper *helper_start(struct ctx *ctx, const char *name);
+void helper_post(struct helper *helper, void (*run)(void *job), void (*done)(void *job, bool ran), void *job);
+void helper_stop(struct helper *helper, connector_done_fn *stopped, void *arg);
 #endif

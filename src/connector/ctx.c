@@ -1,0 +1,802 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "connector/ctx.h"
+
+#include "base/slab.h"
+#include "build_id.h"
+#include "connector/module.h"
+#include "data/json.h"
+
+#include <assert.h>
+
+/*
+ * The batch being filled: [records of marked sources][records of the source being converted]. What is handed over ends at
+ * a mark, so the records of one source message never stand in two batches.
+ */
+enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_BYTES_MAX = 256 * 1024 * 1024 };
+
+struct slot { /* a descriptor, reused */
+    struct batch batch;
+    struct slot *next;  /* free, or unanswered in the order handed over */
+    uint32_t n_charged; /* bytes of credit it holds */
+};
+
+struct link {
+    struct link *next;
+    enum link_state state;
+    size_t name_n;
+    char name[];
+};
+
+enum { STATUS_WORDS = sizeof(struct ctx_status) / sizeof(uint64_t) };
+_Static_assert(sizeof(struct ctx_status) % sizeof(uint64_t) == 0, "status is copied in words");
+
+struct ctx {
+    atomic_uint refs;
+    const struct connector_type *type;
+    struct loop *loop;
+    struct ctx_host *host;
+    struct conf *conf;
+    void *instance; /* NULL: gone, or not there yet */
+    char *name;
+    struct log log;
+    struct ctx_counters counters;
+
+    struct event event;
+    const struct report_strategy *report;
+    struct buf text; /* values of third-party modules are checked and printed here */
+
+    struct record_sink sink;
+    struct slot *slot; /* being filled; NULL: none */
+    uint32_t event_at; /* where the records of the event being encoded begin */
+    uint32_t marked_bytes, marked_events, marked_values;
+    uint64_t cookie, cookie_given; /* last marked, and the last that a batch or blank carries */
+    struct late late;
+
+    struct mailbox box;
+    struct slot *first, *last, *free; /* unanswered, oldest first; free ones */
+    struct slot blank;                /* carries a cookie that has no batch to ride on, to itself */
+    bool blank_is_posted;
+    size_t in_flight_bytes;
+    bool wants_room;
+
+    struct link *links;
+    unsigned n_attempts;
+    int64_t since_ms;
+    bool is_working;
+    _Atomic(unsigned) status_version; /* odd while it is being written */
+    _Atomic(uint64_t) status[STATUS_WORDS];
+};
+
+/* --- the batch ------------------------------------------------------------------------------------------------------ */
+
+static struct slot *slot_get(struct ctx *ctx)
+{
+    struct slot *slot = ctx->free;
+
+    if (slot)
+        ctx->free = slot->next;
+    else
+        slot = mem_new(sizeof *slot);
+    *slot = (struct slot){.batch = {.ctx = ctx,
+                                    .bytes = slab_get(),
+                                    .cap = SLAB_SIZE,
+                                    .can_wait = !(ctx->type->flags & CONNECTOR_CANNOT_WAIT)}};
+    return slot;
+}
+
+static void slot_put(struct ctx *ctx, struct slot *slot)
+{
+    slot->next = ctx->free;
+    ctx->free = slot;
+}
+
+static void bytes_free(struct batch *batch)
+{
+    if (batch->cap > SLAB_SIZE)
+        mem_free(batch->bytes);
+    else
+        slab_put(batch->bytes);
+}
+
+/* Hands over what is marked; the rest, if any, begins the next batch. */
+static void hand_over(struct ctx *ctx)
+{
+    struct slot *slot = ctx->slot, *rest = NULL;
+    struct batch *batch = &slot->batch;
+    uint32_t n_rest = batch->n_bytes - ctx->marked_bytes;
+
+    assert(ctx->marked_bytes > 0);
+    if (n_rest) {
+        rest = slot_get(ctx);
+        if (n_rest > SLAB_SIZE) {
+            slab_put(rest->batch.bytes);
+            rest->batch.cap = (uint32_t)((n_rest + SLAB_SIZE) & ~(size_t)15);
+            rest->batch.bytes = mem_new(rest->batch.cap);
+        }
+        memcpy(rest->batch.bytes, batch->bytes + ctx->marked_bytes, n_rest);
+        rest->batch.n_bytes = n_rest;
+        rest->batch.n_events = batch->n_events - ctx->marked_events;
+        rest->batch.n_values = batch->n_values - ctx->marked_values;
+        ctx->event_at -= ctx->marked_bytes;
+        batch->n_bytes = ctx->marked_bytes;
+        batch->n_events = ctx->marked_events;
+        batch->n_values = ctx->marked_values;
+    }
+    ctx->slot = rest;
+    ctx->marked_bytes = ctx->marked_events = ctx->marked_values = 0;
+    batch->cookie = ctx->cookie_given = ctx->cookie;
+    slot->n_charged = batch->n_bytes;
+    ctx->in_flight_bytes += slot->n_charged;
+    if (ctx->last)
+        ctx->last->next = slot;
+    else
+        ctx->first = slot;
+    ctx->last = slot;
+    ctx_ref(ctx);
+    store_append(ctx->host->store, batch);
+}
+
+static uint8_t *sink_room(struct record_sink *sink, size_t size)
+{
+    struct ctx *ctx = CONTAINER_OF(sink, struct ctx, sink);
+    struct batch *batch;
+    uint8_t *p;
+
+    if (!ctx->slot)
+        ctx->slot = slot_get(ctx);
+    if (ctx->slot->batch.cap - ctx->slot->batch.n_bytes < size && ctx->marked_bytes) {
+        hand_over(ctx);
+        if (!ctx->slot)
+            ctx->slot = slot_get(ctx);
+    }
+    batch = &ctx->slot->batch;
+    if (batch->cap - batch->n_bytes < size) { /* one source message larger than a slab: a block of its own */
+        size_t cap = ((size_t)batch->n_bytes + size) * 2;
+
+        p = cap <= EVENT_BYTES_MAX ? mem_try(cap) : NULL;
+        if (!p)
+            return NULL;
+        memcpy(p, batch->bytes, batch->n_bytes);
+        bytes_free(batch);
+        batch->bytes = p;
+        batch->cap = (uint32_t)cap;
+    }
+    p = batch->bytes + batch->n_bytes;
+    batch->n_bytes += (uint32_t)size;
+    return p;
+}
+
+/* --- events ---------------------------------------------------------------------------------------------------------- */
+
+static void note_profile(struct device *dev, struct str profile)
+{
+    const char *known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
+
+    if (profile.n && !(known && (known == profile.p || str_eq_z(profile, known))))
+        atomic_store_explicit(&dev->profile, device_profile_intern(profile), memory_order_release);
+}
+
+/* The device is served by this connector from now on. The owner holds a count, so that whoever reads it may use it. */
+static void claim(struct ctx *ctx, struct device *dev)
+{
+    struct ctx *before = atomic_load_explicit(&dev->owner, memory_order_relaxed);
+
+    if (before == ctx)
+        return;
+    before = atomic_exchange_explicit(&dev->owner, ctx_ref(ctx), memory_order_acq_rel);
+    ctx_unref(before);
+}
+
+static void disown_all(struct ctx *ctx)
+{
+    uint32_t n = device_count();
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct ctx *owner = ctx;
+
+        if (atomic_compare_exchange_strong(&device_at(i)->owner, &owner, NULL))
+            ctx_unref(ctx);
+    }
+}
+
+struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile)
+{
+    ctx->report = NULL;
+    event_begin(&ctx->event, dev, profile);
+    return &ctx->event;
+}
+
+static bool is_denied(struct ctx *ctx, struct device *dev)
+{
+    return UNLIKELY(ctx->host->device_allowed != NULL) && !ctx->host->device_allowed(ctx->host->arg, ctx, dev);
+}
+
+enum err ctx_put(struct ctx *ctx)
+{
+    struct event *event = &ctx->event;
+    struct device *dev = event->dev;
+    const struct event_limits limits = {
+        .max_bytes = atomic_load_explicit(&ctx->host->max_bytes, memory_order_relaxed),
+        .max_values = atomic_load_explicit(&ctx->host->max_values, memory_order_relaxed),
+    };
+    unsigned n_values = 0, n_attributes = 0;
+    struct batch *batch;
+    enum err err;
+
+    if (event->n == 0)
+        return ERR_NOTFOUND;
+    if (is_denied(ctx, dev))
+        return ERR_DENIED;
+    note_profile(dev, event->profile);
+    claim(ctx, dev);
+    for (size_t i = 0; i < event->n; i++)
+        n_attributes += event->items[i].kind == RECORD_ATTRIBUTES;
+    ctx->event_at = ctx->slot ? ctx->slot->batch.n_bytes : 0;
+    err = event_encode(event, device_assign_ts(dev, loop_wall_ms(ctx->loop)), &limits, &ctx->sink, &n_values);
+    if (err) {
+        if (ctx->slot)
+            ctx->slot->batch.n_bytes = ctx->event_at; /* nothing of it goes out */
+        return err;
+    }
+    batch = &ctx->slot->batch;
+    batch->n_events++;
+    batch->n_values += n_values;
+    atomic_store_explicit(&dev->n_collected, atomic_load_explicit(&dev->n_collected, memory_order_relaxed) + n_values,
+                          memory_order_relaxed);
+    dev->last_ms = loop_mono_ms(ctx->loop);
+    ctx_count(ctx, IOTGW_ATTR_VALUES, n_attributes);
+    ctx_count(ctx, IOTGW_TS_VALUES, event->n - n_attributes);
+    return ERR_OK;
+}
+
+static void put_state_record(struct ctx *ctx, struct device *dev, struct str profile, enum record_kind kind)
+{
+    size_t size = record_size(dev->name_n, profile.n, 0);
+    uint32_t number = atomic_load_explicit(&dev->state_number, memory_order_relaxed) + 1;
+    struct record *record = (struct record *)(void *)sink_room(&ctx->sink, size);
+
+    if (!record) /* only when a source message before it fills 128 MiB */
+        return;
+    atomic_store_explicit(&dev->state_number, number, memory_order_relaxed);
+    *record = (struct record){.size = (uint32_t)size,
+                              .ts = number,
+                              .dev = dev->number,
+                              .flags = RECORD_END,
+                              .kind = (uint16_t)kind,
+                              .name_n = dev->name_n,
+                              .profile_n = (uint16_t)profile.n};
+    memcpy(record + 1, dev->name, dev->name_n);
+    if (profile.n)
+        memcpy((char *)(record + 1) + dev->name_n, profile.p, profile.n);
+    record_seal(record, 0);
+    ctx->slot->batch.n_events++;
+}
+
+void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
+{
+    const char *known;
+
+    loop_assert(ctx->loop);
+    if (is_denied(ctx, dev))
+        return;
+    note_profile(dev, str_cut(profile, RECORD_PROFILE_MAX));
+    claim(ctx, dev);
+    known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
+    if (!(ctx->type->flags & CONNECTOR_NO_LINKS))
+        atomic_store_explicit(&dev->link, DEVICE_LINK_UP, memory_order_relaxed);
+    put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_CONNECT);
+}
+
+void ctx_disconnect(struct ctx *ctx, struct device *dev)
+{
+    const char *known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
+
+    loop_assert(ctx->loop);
+    if (is_denied(ctx, dev))
+        return;
+    atomic_store_explicit(&dev->link, DEVICE_LINK_DOWN, memory_order_relaxed);
+    put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_DISCONNECT);
+}
+
+/* --- marks and credit ------------------------------------------------------------------------------------------------- */
+
+static size_t credit_of(const struct ctx *ctx)
+{
+    unsigned n = atomic_load_explicit(&ctx->host->n_ctx, memory_order_relaxed);
+    size_t share = CREDIT_PER_STORE / (n ? n : 1);
+
+    return share < CREDIT_MIN ? CREDIT_MIN : share;
+}
+
+size_t ctx_in_flight_bytes(const struct ctx *ctx)
+{
+    return ctx->in_flight_bytes + (ctx->slot ? ctx->slot->batch.n_bytes : 0);
+}
+
+bool ctx_has_room(const struct ctx *ctx)
+{
+    return ctx_in_flight_bytes(ctx) < credit_of(ctx);
+}
+
+/* A cookie with nothing to store behind it: it is answered with what is before it, or, if there is nothing, at once. */
+static void give_bare_cookie(struct ctx *ctx)
+{
+    if (ctx->cookie == ctx->cookie_given)
+        return;
+    ctx->cookie_given = ctx->cookie;
+    if (ctx->last) {
+        ctx->last->batch.cookie = ctx->cookie; /* the store does not look at it */
+        return;
+    }
+    ctx->blank.batch.cookie = ctx->cookie;
+    if (!ctx->blank_is_posted) {
+        ctx->blank.batch.result = ERR_OK;
+        ctx->blank_is_posted = true;
+        ctx_ref(ctx);
+        mailbox_post(&ctx->box, &ctx->blank.batch.node);
+    }
+}
+
+void ctx_flush(struct ctx *ctx)
+{
+    loop_assert(ctx->loop);
+    if (ctx->marked_bytes)
+        hand_over(ctx);
+    else
+        give_bare_cookie(ctx);
+}
+
+static void emit_late(void *arg)
+{
+    ctx_flush(arg);
+}
+
+bool ctx_mark(struct ctx *ctx, uint64_t cookie)
+{
+    assert(cookie >= ctx->cookie);
+    ctx->cookie = cookie;
+    if (ctx->slot) {
+        ctx->marked_bytes = ctx->slot->batch.n_bytes;
+        ctx->marked_events = ctx->slot->batch.n_events;
+        ctx->marked_values = ctx->slot->batch.n_values;
+    }
+    late_arm(ctx->loop, &ctx->late);
+    if (LIKELY(ctx_has_room(ctx)))
+        return true;
+    ctx->wants_room = true;
+    return false;
+}
+
+bool ctx_is_idle(const struct ctx *ctx)
+{
+    return !ctx->first && !ctx->blank_is_posted && ctx->cookie == ctx->cookie_given &&
+           !(ctx->slot && ctx->slot->batch.n_bytes);
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------------ */
+
+void ctx_answer(struct batch *batch)
+{
+    mailbox_post(&batch->ctx->box, &batch->node);
+}
+
+static void tell_done(struct ctx *ctx, uint64_t cookie, enum err result)
+{
+    if (ctx->instance && ctx->type->done && cookie)
+        ctx->type->done(ctx->instance, cookie, result);
+}
+
+static void answers(void *arg, struct node *nodes)
+{
+    struct ctx *ctx = ctx_ref(arg);
+    uint64_t cookie = 0;
+    enum err result = ERR_OK;
+    unsigned n = 0;
+
+    for (struct node *node = nodes, *next; node; node = next, n++) {
+        struct slot *slot = CONTAINER_OF(node, struct slot, batch.node);
+
+        next = node->next;
+        if (slot->batch.bytes) { /* the store frees them when it has copied them; refused ones may come back whole */
+            bytes_free(&slot->batch);
+            slot->batch.bytes = NULL;
+        }
+        if (cookie && slot->batch.result != result) {
+            tell_done(ctx, cookie, result);
+            cookie = 0;
+        }
+        if (slot->batch.cookie > cookie)
+            cookie = slot->batch.cookie;
+        result = slot->batch.result;
+        if (slot == &ctx->blank) {
+            ctx->blank_is_posted = false;
+            continue;
+        }
+        assert(slot == ctx->first); /* answered in the order of appending */
+        ctx->first = slot->next;
+        if (!ctx->first)
+            ctx->last = NULL;
+        ctx->in_flight_bytes -= slot->n_charged;
+        slot_put(ctx, slot);
+    }
+    tell_done(ctx, cookie, result);
+    if (ctx->wants_room && ctx_in_flight_bytes(ctx) <= credit_of(ctx) / 2) {
+        ctx->wants_room = false;
+        if (ctx->instance && ctx->type->room)
+            ctx->type->room(ctx->instance);
+    }
+    for (; n; n--)
+        ctx_unref(ctx);
+    ctx_unref(ctx);
+}
+
+/* --- state -------------------------------------------------------------------------------------------------------------- */
+
+static void status_write(struct ctx *ctx, const struct ctx_status *status)
+{
+    uint64_t words[STATUS_WORDS];
+    unsigned version = atomic_load_explicit(&ctx->status_version, memory_order_relaxed);
+
+    memcpy(words, status, sizeof words);
+    atomic_store_explicit(&ctx->status_version, version + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (unsigned i = 0; i < STATUS_WORDS; i++)
+        atomic_store_explicit(&ctx->status[i], words[i], memory_order_relaxed);
+    atomic_store_explicit(&ctx->status_version, version + 2, memory_order_release);
+}
+
+struct ctx_status ctx_status(struct ctx *ctx)
+{
+    struct ctx_status status;
+    uint64_t words[STATUS_WORDS];
+    unsigned before, after;
+
+    do {
+        before = atomic_load_explicit(&ctx->status_version, memory_order_acquire);
+        for (unsigned i = 0; i < STATUS_WORDS; i++)
+            words[i] = atomic_load_explicit(&ctx->status[i], memory_order_relaxed);
+        atomic_thread_fence(memory_order_acquire);
+        after = atomic_load_explicit(&ctx->status_version, memory_order_relaxed);
+    } while (before != after || before % 2);
+    memcpy(&status, words, sizeof status);
+    return status;
+}
+
+static struct link *link_of(struct ctx *ctx, struct str name)
+{
+    struct link *link = ctx->links;
+
+    while (link && !str_eq(name, str_of(link->name, link->name_n)))
+        link = link->next;
+    if (!link) {
+        link = mem_zero(sizeof *link + name.n);
+        link->name_n = name.n;
+        if (name.n)
+            memcpy(link->name, name.p, name.n);
+        link->next = ctx->links;
+        ctx->links = link;
+    }
+    return link;
+}
+
+/* Of several links: up if all are, degraded if some are, else the state of the one that was told last. */
+static enum link_state state_of_all(const struct ctx *ctx, enum link_state told)
+{
+    unsigned n_up = 0, n_other = 0;
+
+    for (const struct link *link = ctx->links; link; link = link->next) {
+        if (link->state == LINK_UP)
+            n_up++;
+        else
+            n_other++;
+    }
+    return n_other == 0 ? LINK_UP : n_up ? LINK_DEGRADED : told;
+}
+
+static void log_state(struct ctx *ctx, struct str name, enum link_state state, struct str reason)
+{
+    switch (state) {
+    case LINK_UP:
+        LOG_INFO(&ctx->log, "connected", KV_STR("link", name), KV_STR("detail", reason));
+        break;
+    case LINK_DOWN:
+        LOG_WARN(&ctx->log, "not connected", KV_STR("link", name), KV_STR("reason", reason),
+                 KV_UINT("attempts", ctx->n_attempts));
+        break;
+    case LINK_DEGRADED:
+        LOG_WARN(&ctx->log, "connected, but not all of it works", KV_STR("link", name), KV_STR("reason", reason));
+        break;
+    case LINK_FAILED:
+        LOG_ERROR(&ctx->log, "connection failed", KV_STR("link", name), KV_STR("reason", reason));
+        break;
+    case LINK_CONNECTING:
+        LOG_DEBUG(&ctx->log, "connecting", KV_STR("link", name), KV_UINT("attempts", ctx->n_attempts));
+        break;
+    }
+}
+
+void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct str reason)
+{
+    struct link *link = link_of(ctx, name);
+    enum link_state all;
+    struct ctx_status status;
+    bool is_working;
+
+    loop_assert(ctx->loop);
+    link->state = state;
+    all = state_of_all(ctx, state);
+    is_working = all == LINK_UP || all == LINK_DEGRADED;
+    if (state == LINK_CONNECTING)
+        ctx->n_attempts++;
+    if (all == LINK_UP)
+        ctx->n_attempts = 0;
+    if (is_working != ctx->is_working || !ctx->since_ms)
+        ctx->since_ms = loop_wall_ms(ctx->loop);
+    ctx->is_working = is_working;
+    log_state(ctx, name, state, reason);
+    status = ctx_status(ctx);
+    status.state = all;
+    status.since_ms = ctx->since_ms;
+    status.n_attempts = ctx->n_attempts;
+    if (state != LINK_CONNECTING) { /* while connecting, the reason of the last failure is what helps */
+        size_t n = reason.n < sizeof status.reason - 1 ? reason.n : sizeof status.reason - 1;
+
+        memset(status.reason, 0, sizeof status.reason);
+        if (n)
+            memcpy(status.reason, reason.p, n);
+    }
+    status_write(ctx, &status);
+    if (ctx->host->state_changed)
+        ctx->host->state_changed(ctx->host->arg, ctx);
+}
+
+/* --- the functions of struct host ------------------------------------------------------------------------------------ */
+
+static struct device *host_device(struct ctx *ctx, struct str name)
+{
+    (void)ctx;
+    return device_get(name);
+}
+
+static void host_event(struct ctx *ctx, struct device *dev, struct str profile, const struct report_strategy *report)
+{
+    (void)ctx_event(ctx, dev, profile);
+    ctx->report = report;
+}
+
+/* What a third party gives is checked here: records hold strict JSON with numbers in their final form. */
+static enum err host_value(struct ctx *ctx, enum iotgw_kind kind, struct str key, struct str json, int64_t ts_ms,
+                           const struct report_strategy *report)
+{
+    struct event *event = &ctx->event;
+    struct str prepared;
+    yyjson_doc *doc;
+    enum err err;
+
+    (void)report; /* the report filter stands before the encoder and has its own table of points */
+    if (kind != IOTGW_TELEMETRY && kind != IOTGW_ATTRIBUTES)
+        return ERR_RANGE;
+    err = event_key(&event->arena, key, &prepared, NULL);
+    if (err)
+        return err;
+    doc = yyjson_read(json.p, json.n, YYJSON_READ_NUMBER_AS_RAW);
+    if (!doc)
+        return ERR_SYNTAX;
+    ctx->text.n = 0;
+    json_add_final(&ctx->text, yyjson_doc_get_root(doc));
+    yyjson_doc_free(doc);
+    event_add(event, kind == IOTGW_ATTRIBUTES ? RECORD_ATTRIBUTES : RECORD_TELEMETRY, prepared,
+              arena_str(&event->arena, buf_str(&ctx->text)), ts_ms == IOTGW_NO_TS ? EVENT_NO_TS : ts_ms);
+    return ERR_OK;
+}
+
+static void host_reply(struct ctx *ctx, struct command *command, enum err err, struct str json)
+{
+    if (ctx->host->reply)
+        ctx->host->reply(ctx->host->arg, ctx, command, err, json);
+}
+
+static void host_log(struct ctx *ctx, int level, const char *phrase, struct str text)
+{
+    const struct kv kv = KV_STR("text", text);
+
+    if (level >= LOG_LEVEL_TRACE && level < LOG_LEVEL_OFF &&
+        level >= atomic_load_explicit(&ctx->log.level, memory_order_relaxed))
+        log_write(&ctx->log, (enum log_level)level, phrase, &kv, text.n ? 1 : 0);
+}
+
+static int64_t host_wall_ms(struct ctx *ctx)
+{
+    return loop_wall_ms(ctx->loop);
+}
+
+static uint64_t host_mono_ms(struct ctx *ctx)
+{
+    return loop_mono_ms(ctx->loop);
+}
+
+static void *host_uv_loop(struct ctx *ctx)
+{
+    return loop_uv(ctx->loop);
+}
+
+static void *host_helper_start(struct ctx *ctx, const char *name)
+{
+    return helper_start(ctx, name);
+}
+
+static void host_helper_post(void *helper, void (*run)(void *), void (*done)(void *, bool), void *job)
+{
+    helper_post(helper, run, done, job);
+}
+
+static void host_helper_stop(void *helper, connector_done_fn *stopped, void *arg)
+{
+    helper_stop(helper, stopped, arg);
+}
+
+static void host_browse_item(struct ctx *ctx, void *request, struct str json)
+{
+    if (ctx->host->browse_item)
+        ctx->host->browse_item(ctx->host->arg, ctx, request, json);
+}
+
+static void host_browse_end(struct ctx *ctx, void *request, enum err err, struct str reason)
+{
+    if (ctx->host->browse_end)
+        ctx->host->browse_end(ctx->host->arg, ctx, request, err, reason);
+}
+
+static void host_request_attributes(struct ctx *ctx, struct device *dev, struct str shared, struct str client,
+                                    uint64_t cookie)
+{
+    if (ctx->host->request_attributes)
+        ctx->host->request_attributes(ctx->host->arg, ctx, dev, shared, client, cookie);
+    else if (ctx->instance && ctx->type->attributes)
+        ctx->type->attributes(ctx->instance, cookie, ERR_UNSUPPORTED, STR_NONE);
+}
+
+static void host_count(struct ctx *ctx, enum iotgw_counter counter, uint64_t n)
+{
+    if ((unsigned)counter < IOTGW_COUNTER_COUNT)
+        ctx_count(ctx, counter, n);
+}
+
+static const char *host_config_dir(struct ctx *ctx)
+{
+    return ctx->host->config_dir;
+}
+
+const struct host ctx_host_functions = {
+    .size = sizeof(struct host),
+    .abi = IOTGW_CONNECTOR_ABI,
+    .build_id = IOTGW_BUILD_ID,
+    .device = host_device,
+    .event = host_event,
+    .value = host_value,
+    .put = ctx_put,
+    .mark = ctx_mark,
+    .has_room = ctx_has_room,
+    .connect = ctx_connect,
+    .disconnect = ctx_disconnect,
+    .state = ctx_state,
+    .reply = host_reply,
+    .log = host_log,
+    .wall_ms = host_wall_ms,
+    .mono_ms = host_mono_ms,
+    .uv_loop = host_uv_loop,
+    .helper_start = host_helper_start,
+    .helper_post = host_helper_post,
+    .helper_stop = host_helper_stop,
+    .alloc = arena_alloc,
+    .browse_item = host_browse_item,
+    .browse_end = host_browse_end,
+    .request_attributes = host_request_attributes,
+    .count = host_count,
+    .config_dir = host_config_dir,
+};
+
+/* --- life --------------------------------------------------------------------------------------------------------------- */
+
+void ctx_setup(void)
+{
+    store_answer_fn = ctx_answer;
+}
+
+struct ctx *ctx_new(const struct connector_type *type, const char *name, struct loop *loop, struct ctx_host *host,
+                    struct conf *conf)
+{
+    struct ctx *ctx = mem_zero(sizeof *ctx);
+
+    assert(store_answer_fn == ctx_answer);
+    atomic_init(&ctx->refs, 1);
+    ctx->type = type;
+    ctx->loop = loop;
+    ctx->host = host;
+    ctx->conf = conf ? conf_ref(conf) : NULL;
+    ctx->name = mem_dup(name);
+    log_init(&ctx->log, ctx->name, LOG_LEVEL_INFO);
+    event_init(&ctx->event);
+    ctx->sink.room = sink_room;
+    ctx->blank.batch.ctx = ctx;
+    late_init(&ctx->late, LATE_EMIT, emit_late, ctx);
+    mailbox_init(&ctx->box, loop, answers, ctx);
+    atomic_fetch_add(&host->n_ctx, 1);
+    return ctx;
+}
+
+struct ctx *ctx_ref(struct ctx *ctx)
+{
+    atomic_fetch_add_explicit(&ctx->refs, 1, memory_order_relaxed);
+    return ctx;
+}
+
+void ctx_unref(struct ctx *ctx)
+{
+    if (!ctx || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    assert(!ctx->first);
+    if (ctx->slot)
+        bytes_free(&ctx->slot->batch);
+    mem_free(ctx->slot);
+    while (ctx->free) {
+        struct slot *slot = ctx->free;
+
+        ctx->free = slot->next;
+        mem_free(slot);
+    }
+    while (ctx->links) {
+        struct link *link = ctx->links;
+
+        ctx->links = link->next;
+        mem_free(link);
+    }
+    atomic_fetch_sub(&ctx->host->n_ctx, 1);
+    event_fini(&ctx->event);
+    buf_fini(&ctx->text);
+    log_fini(&ctx->log);
+    conf_unref(ctx->conf);
+    mem_free(ctx->name);
+    mem_free(ctx);
+}
+
+void ctx_attach(struct ctx *ctx, void *instance)
+{
+    ctx->instance = instance;
+    if (instance)
+        return;
+    loop_assert(ctx->loop);
+    ctx_flush(ctx);
+    late_cancel(&ctx->late);
+    disown_all(ctx);
+}
+
+struct log *ctx_log(struct ctx *ctx)
+{
+    return &ctx->log;
+}
+
+const char *ctx_name(const struct ctx *ctx)
+{
+    return ctx->name;
+}
+
+struct loop *ctx_loop(const struct ctx *ctx)
+{
+    return ctx->loop;
+}
+
+struct conf *ctx_conf(const struct ctx *ctx)
+{
+    return ctx->conf;
+}
+
+const struct connector_type *ctx_type(const struct ctx *ctx)
+{
+    return ctx->type;
+}
+
+struct ctx_counters *ctx_counters(struct ctx *ctx)
+{
+    return &ctx->counters;
+}
