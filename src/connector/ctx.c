@@ -34,7 +34,7 @@ struct ctx {
     atomic_uint refs;
     const struct connector_type *type;
     struct loop *loop;
-    struct ctx_host *host;
+    const struct ctx_host *host;
     struct conf *conf;
     void *instance; /* NULL: gone, or not there yet */
     char *name;
@@ -66,6 +66,9 @@ struct ctx {
     _Atomic(unsigned) status_version; /* odd while it is being written */
     _Atomic(uint64_t) status[STATUS_WORDS];
 };
+
+/* Connectors that share the store's credit: a process has one store. */
+static atomic_uint n_sharing;
 
 /* --- the batch ------------------------------------------------------------------------------------------------------ */
 
@@ -215,10 +218,6 @@ enum err ctx_put(struct ctx *ctx)
 {
     struct event *event = &ctx->event;
     struct device *dev = event->dev;
-    const struct event_limits limits = {
-        .max_bytes = atomic_load_explicit(&ctx->host->max_bytes, memory_order_relaxed),
-        .max_values = atomic_load_explicit(&ctx->host->max_values, memory_order_relaxed),
-    };
     unsigned n_values = 0, n_attributes = 0;
     struct batch *batch;
     enum err err;
@@ -232,7 +231,8 @@ enum err ctx_put(struct ctx *ctx)
     for (size_t i = 0; i < event->n; i++)
         n_attributes += event->items[i].kind == RECORD_ATTRIBUTES;
     ctx->event_at = ctx->slot ? ctx->slot->batch.n_bytes : 0;
-    err = event_encode(event, device_assign_ts(dev, loop_wall_ms(ctx->loop)), &limits, &ctx->sink, &n_values);
+    err =
+        event_encode(event, device_assign_ts(dev, loop_wall_ms(ctx->loop)), &ctx->host->limits, &ctx->sink, &n_values);
     if (err) {
         if (ctx->slot)
             ctx->slot->batch.n_bytes = ctx->event_at; /* nothing of it goes out */
@@ -302,7 +302,7 @@ void ctx_disconnect(struct ctx *ctx, struct device *dev)
 
 static size_t credit_of(const struct ctx *ctx)
 {
-    unsigned n = atomic_load_explicit(&ctx->host->n_ctx, memory_order_relaxed);
+    unsigned n = atomic_load_explicit(&n_sharing, memory_order_relaxed);
     size_t share = CREDIT_PER_STORE / (n ? n : 1);
 
     return share < CREDIT_MIN ? CREDIT_MIN : share;
@@ -703,7 +703,7 @@ void ctx_setup(void)
     store_answer_fn = ctx_answer;
 }
 
-struct ctx *ctx_new(const struct connector_type *type, const char *name, struct loop *loop, struct ctx_host *host,
+struct ctx *ctx_new(const struct connector_type *type, const char *name, struct loop *loop, const struct ctx_host *host,
                     struct conf *conf)
 {
     struct ctx *ctx = mem_zero(sizeof *ctx);
@@ -721,7 +721,7 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     ctx->blank.batch.ctx = ctx;
     late_init(&ctx->late, LATE_EMIT, emit_late, ctx);
     mailbox_init(&ctx->box, loop, answers, ctx);
-    atomic_fetch_add(&host->n_ctx, 1);
+    atomic_fetch_add(&n_sharing, 1);
     return ctx;
 }
 
@@ -751,7 +751,7 @@ void ctx_unref(struct ctx *ctx)
         ctx->links = link->next;
         mem_free(link);
     }
-    atomic_fetch_sub(&ctx->host->n_ctx, 1);
+    atomic_fetch_sub(&n_sharing, 1);
     event_fini(&ctx->event);
     buf_fini(&ctx->text);
     log_fini(&ctx->log);

@@ -20,11 +20,9 @@ struct ctx_counters { /* one writer: the connector's loop; indexed by enum iotgw
     _Atomic(uint64_t) n[IOTGW_COUNTER_COUNT];
 };
 
-struct ctx_host { /* what the gateway gives to every ctx; shared by the connectors of one store; outlives them */
+struct ctx_host { /* what the gateway gives to every ctx of one loop; outlives them */
     struct store *store;
-    _Atomic(size_t) max_bytes;      /* of a record's body: records are split to these when encoded; 0: none */
-    _Atomic(unsigned) max_values;   /* of a record; 0: none */
-    _Atomic(unsigned) n_ctx;        /* connectors that share the store's credit; kept by ctx */
+    struct event_limits limits; /* records are split to these when encoded; changed on the loop only */
     const char *config_dir;
     /* The gateway's device filter: false: denied. Any thread. NULL: none. */
     bool (*device_allowed)(void *arg, struct ctx *ctx, struct device *dev);
@@ -41,7 +39,7 @@ struct ctx_host { /* what the gateway gives to every ctx; shared by the connecto
 /* Makes ctx_answer the place where stores give their answers. Once, before the first ctx and the first store. */
 void ctx_setup(void);
 
-struct ctx *ctx_new(const struct connector_type *type, const char *name, struct loop *loop, struct ctx_host *host,
+struct ctx *ctx_new(const struct connector_type *type, const char *name, struct loop *loop, const struct ctx_host *host,
                     struct conf *conf);
 struct ctx *ctx_ref(struct ctx *ctx);
 void ctx_unref(struct ctx *ctx); /* any thread; NULL allowed */
