@@ -35,14 +35,7 @@ struct command {
     void *user;               /* the connector's own, from .command to its reply */
 };
 
-/* How often a value is reported (core.md 7); a key that is absent there is absent here. */
-enum report_type { REPORT_INHERIT, REPORT_ON_RECEIVED, REPORT_ON_CHANGE, REPORT_ON_PERIOD, REPORT_ON_CHANGE_OR_PERIOD, REPORT_DISABLED };
-struct report_strategy {
-    int type;           /* enum report_type; REPORT_INHERIT: that of the next outer level */
-    uint32_t period_ms; /* 0: 10000 */
-    uint32_t ttl_s;     /* UINT32_MAX: 86400; 0: for ever */
-};
-
+struct report_strategy; /* how often a value is reported, as the descriptor "reportStrategy" gives it (core.md 7) */
 struct yyjson_val;
 
 /* Input and output of a dry run (README.md 6 of the specification): both are JSON objects of the connector's own form. */

@@ -300,7 +300,7 @@ void ctx_disconnect(struct ctx *ctx, struct device *dev)
 
 /* --- marks and credit ------------------------------------------------------------------------------------------------- */
 
-static size_t credit_of(const struct ctx *ctx)
+static size_t credit(void)
 {
     unsigned n = atomic_load_explicit(&n_sharing, memory_order_relaxed);
     size_t share = CREDIT_PER_STORE / (n ? n : 1);
@@ -315,7 +315,7 @@ size_t ctx_in_flight_bytes(const struct ctx *ctx)
 
 bool ctx_has_room(const struct ctx *ctx)
 {
-    return ctx_in_flight_bytes(ctx) < credit_of(ctx);
+    return ctx_in_flight_bytes(ctx) < credit();
 }
 
 /* A cookie with nothing to store behind it: it is answered with what is before it, or, if there is nothing, at once. */
@@ -420,7 +420,7 @@ static void answers(void *arg, struct node *nodes)
         slot_put(ctx, slot);
     }
     tell_done(ctx, cookie, result);
-    if (ctx->wants_room && ctx_in_flight_bytes(ctx) <= credit_of(ctx) / 2) {
+    if (ctx->wants_room && ctx_in_flight_bytes(ctx) <= credit() / 2) {
         ctx->wants_room = false;
         if (ctx->instance && ctx->type->room)
             ctx->type->room(ctx->instance);
