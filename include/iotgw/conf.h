@@ -90,6 +90,7 @@ struct field {
     const char *now;                  /* deprecated name: the present key; check says so. Same offset: plain alias */
     const char *note;                 /* IGNORED and deprecated: what to tell */
     size_t has_offset;                /* of a bool that is set when the key is there; 0: none (so never the first member) */
+    bool skip;                        /* OBJECT: a wrong one counts as absent, instead of disabling what holds it */
 };
 
 struct conf_type {
@@ -97,13 +98,15 @@ struct conf_type {
     size_t size;
     const struct field *fields; /* ends with FIELD_END */
     const char *doc;
-    /* After the fields: what depends on several of them, old forms, compiled expressions. Anything but ERR_OK
-     * disables the object (and must have been reported by conf_error). NULL allowed. */
+    /* After the fields (or from_other, or the base's check): what depends on several of them, old forms, compiled
+     * expressions. Not called if the object is disabled already. Anything but ERR_OK disables the object (and must have
+     * been reported by conf_error). NULL allowed. */
     enum err (*check)(struct conf_load *load, void *object, const struct conf_at *at);
-    /* For an item that may be something else than an object (the text "*"): fills object; ERR_TYPE: not that either. */
+    /* For an item that may be something else than an object (the text "*"): fills object, which holds the defaults;
+     * ERR_TYPE: not that either. */
     enum err (*from_other)(struct conf_load *load, void *object, const struct yyjson_val *val, const struct conf_at *at);
     bool any_keys;              /* unknown members are not warned about */
-    const struct conf_type *base; /* further fields at the same offsets (keys common to every connector file) */
+    const struct conf_type *base; /* further fields at the same offsets (keys common to every connector file), and its check */
 };
 
 #define FIELD_(T, m, k, t, ...) {.key = (k), .type = (t), .offset = offsetof(T, m), ##__VA_ARGS__}
@@ -127,6 +130,15 @@ struct conf_type {
 /* For check and from_other. key: the member the report points at (NULL: the object). Formats as printf. */
 void conf_error(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);
 void conf_warning(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* Something worth knowing that is nothing wrong: an old form, a key without effect. */
+void conf_note(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* For old forms: loads val, which stands in the same file, by another descriptor. Gives NULL if it is disabled (and reported)
+ * or, as nothing is to be reported then, absent. at: of val, as member_at gives it. */
+void *conf_load_val(struct conf_load *load, const struct conf_type *type, const struct yyjson_val *val,
+                    const struct conf_at *at);
+/* Where a member (key) or item (key NULL) of the object or list at stands. */
+const struct conf_at *conf_at_member(struct conf_load *load, const struct conf_at *at, const char *key, size_t index,
+                                     const struct yyjson_val *val);
 /* The configuration's arena: what check compiles lives there. */
 struct arena *conf_arena(struct conf_load *load);
 /* Something compiled that is not memory of the arena (a regex): freed with the configuration. */

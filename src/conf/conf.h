@@ -16,7 +16,7 @@ struct problem {
     enum severity severity;
     const char *file, *path;
     uint32_t line, column;
-    const char *text;  /* what was found, what is allowed, did you mean … */
+    const char *text; /* what was found, what is allowed, did you mean … */
     struct problem *next;
 };
 struct problems { /* in the order found; memory in the arena */
@@ -26,8 +26,15 @@ struct problems { /* in the order found; memory in the arena */
 };
 void problems_init(struct problems *problems);
 void problems_fini(struct problems *problems);
-/* "FILE:LINE:COLUMN: PATH: text", as `check` prints it. */
+/* What is not found by loading a file but belongs to the same report. at NULL: nowhere in particular. */
+void problem_add(struct problems *problems, enum severity severity, const struct conf_at *at, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
+/* A reason that begins with "FILE:LINE:COLUMN: ", as json_file_read gives it. */
+void problem_add_reason(struct problems *problems, const char *file, const char *reason);
+/* "FILE:LINE:COLUMN: PATH: text", as `check` prints it; a warning's or note's text begins with that word. */
 void problem_add_text(struct buf *out, const struct problem *problem);
+/* The same as a JSON object: severity, file, line, column, path, message. */
+void problem_add_json(struct buf *out, const struct problem *problem);
 
 struct conf;
 /* The object of type, from a file (path) or from text (name stands in the reports). dir: the configuration's directory. NULL with
@@ -35,16 +42,29 @@ struct conf;
 struct conf *conf_load_file(const struct conf_type *type, const char *dir, const char *path, struct problems *problems);
 struct conf *conf_load_text(const struct conf_type *type, const char *dir, const char *name, struct str text,
                             struct problems *problems);
+/* A value from elsewhere that goes before the file's: for member key of every object of that type (which is made if the
+ * key of an OBJECT field is absent). origin stands in the reports ("environment variable TB_GW_PORT"). */
+struct conf_override {
+    const struct conf_type *type;
+    const char *key;
+    struct str text;
+    const char *origin;
+};
+struct conf *conf_load_file_with(const struct conf_type *type, const char *dir, const char *path,
+                                 const struct conf_override *overrides, size_t n_overrides, struct problems *problems);
+/* An already parsed file, which it takes over also if it fails. */
+struct conf *conf_load_json(const struct conf_type *type, const char *dir, struct json_file *file,
+                            const struct conf_override *overrides, size_t n_overrides, struct problems *problems);
 const void *conf_root(const struct conf *conf);
 const struct conf_type *conf_type_of(const struct conf *conf);
 struct conf *conf_ref(struct conf *conf);
-void conf_unref(struct conf *conf); /* NULL allowed */
+void conf_unref(struct conf *conf);            /* NULL allowed */
 struct str conf_text(const struct conf *conf); /* the file as it was read */
 
 /* Differences of two of the same type, field by field: calls fn with the path and whether that field may change live. */
 typedef void conf_diff_fn(void *arg, const char *path, bool live);
 unsigned conf_diff(const struct conf *before, const struct conf *after, conf_diff_fn *fn, void *arg);
 
-void conf_schema(struct buf *out, const struct conf_type *type, const char *title);   /* JSON Schema 2020-12 */
+void conf_schema(struct buf *out, const struct conf_type *type, const char *title);    /* JSON Schema 2020-12 */
 void conf_reference(struct buf *out, const struct conf_type *type, const char *title); /* Markdown page */
 #endif
