@@ -3,45 +3,57 @@
 #define IOTGW_DEVICE_H
 /*
  * What the platform sees. Devices are interned once for the whole process: any thread finds or makes one; a lock is
- * taken at a first sight only (each mapping keeps its own cache of names it has seen). The pointer stays valid and the
+ * taken at a first sight only (each mapping keeps its own cache of names it has seen; a look-up here is lock-free). The pointer stays valid and the
  * identity never changes for the life of the process; a deleted device is a tombstone.
  *
  * Beyond identity each field has one writer, named here; readers on other threads use relaxed atomics. At most 400 bytes
- * a device, name included.
+ * a device, name included (of up to 100 bytes).
  */
 #include "base/str.h"
 
 #include <stdatomic.h>
 
 struct device {
-    uint32_t number;       /* from 0, dense: index for side tables */
+    uint32_t number; /* from 0, dense: index for side tables */
     uint16_t name_n, json_n;
-    const char *name;      /* as the connector gives it, zero-terminated */
-    const char *json;      /* the name as JSON string, quotes included; what packing copies */
-    _Atomic(const char *) profile;   /* connector: as last given; NULL: never (then "default"); interned */
-    _Atomic(struct ctx *) owner;     /* connector: who serves it; NULL: nobody */
-    _Atomic(uint32_t) state_number;  /* connector: counts CONNECT and DISCONNECT; only the newest acts */
-    _Atomic(uint8_t) link;           /* connector: enum device_link */
-    _Atomic(uint64_t) n_collected;   /* connector: values behind the report filter */
-    _Atomic(uint64_t) n_appended;    /* store */
-    _Atomic(uint64_t) n_overflowed;  /* store: dropped by limits */
-    _Atomic(uint64_t) n_delivered;   /* uplink */
-    _Atomic(uint64_t) n_rejected;    /* uplink */
-    uint32_t announced;              /* uplink: session in which its connect was written */
-    uint32_t pack_slot;              /* uplink: place in the pack being built */
-    uint64_t last_ms;                /* connector: monotonic, last data */
+    uint64_t hash;                  /* of the name */
+    const char *name;               /* as the connector gives it, zero-terminated */
+    const char *json;               /* the name as JSON string, quotes included; what packing copies */
+    _Atomic(const char *) profile;  /* connector: as last given; NULL: never (then "default"); interned */
+    _Atomic(struct ctx *) owner;    /* connector: who serves it; NULL: nobody */
+    _Atomic(uint32_t) state_number; /* connector: counts CONNECT and DISCONNECT; only the newest acts */
+    _Atomic(uint8_t) link;          /* connector: enum device_link */
+    _Atomic(uint64_t) n_collected;  /* connector: values behind the report filter */
+    _Atomic(uint64_t) n_appended;   /* store */
+    _Atomic(uint64_t) n_overflowed; /* store: dropped by limits */
+    _Atomic(uint64_t) n_delivered;  /* uplink */
+    _Atomic(uint64_t) n_rejected;   /* uplink */
+    uint32_t announced;             /* uplink: session in which its connect was written */
+    uint32_t pack_slot;             /* uplink: place in the pack being built */
+    uint64_t last_ms;               /* connector: monotonic, last data */
+    int64_t assigned_ms;            /* connector: see device_assign_ts */
+    int64_t assigned_wall_ms;       /* connector: latest reading of the wall clock given there */
 };
 
 enum device_link { DEVICE_LINK_UNKNOWN, DEVICE_LINK_UP, DEVICE_LINK_DOWN };
 
-/* Never NULL for a name of 1–255 bytes of valid UTF-8 without control characters; else NULL (device_name_check says why). */
+/* Never NULL for a name of 1–255 bytes of valid UTF-8 without control characters or what looks like HTML ('<' before a
+ * letter: the platform refuses it); else NULL (device_name_check says why). */
 struct device *device_get(struct str name);
-struct device *device_find(struct str name); /* NULL: never seen */
+struct device *device_find(struct str name); /* NULL: never seen. Any thread, no lock */
 NODISCARD enum err device_name_check(struct str name, struct why *why);
 uint32_t device_count(void);
 struct device *device_at(uint32_t number); /* number < device_count() */
-/* Gives an interned, zero-terminated copy that lives as long as the process. For profiles, which are few. */
+/* Gives an interned, zero-terminated copy that lives as long as the process. For profiles, which are few: takes a lock.
+ * NULL for what cannot be a profile: empty, more than 255 bytes, invalid UTF-8, control characters. */
 const char *device_profile_intern(struct str profile);
+/*
+ * A time for data that came without one: the wall clock's, but one more than the last for this device where that would
+ * repeat it, so that no key ever repeats a ms (the platform overwrites equal times), and never back when the clock steps
+ * back by up to a second. A longer step back is followed. Connector only; once an event.
+ */
+int64_t device_assign_ts(struct device *dev, int64_t wall_ms);
+
 static inline struct str device_name(const struct device *dev)
 {
     return (struct str){dev->name, dev->name_n};

@@ -18,9 +18,9 @@
 
 /* A key, prepared at load or once a message: bytes are "key": with quotes and colon, JSON-escaped. */
 struct event_item {
-    struct str key;   /* prepared */
-    struct str text;  /* the value as JSON text in its final form */
-    int64_t ts;       /* ms; EVENT_NO_TS: time of reception */
+    struct str key;        /* prepared */
+    struct str text;       /* the value as JSON text in its final form */
+    int64_t ts;            /* ms; EVENT_NO_TS: time of reception */
     enum record_kind kind; /* TELEMETRY or ATTRIBUTES */
 };
 
@@ -29,8 +29,8 @@ struct event {
     struct str profile;       /* empty: the one the device is known by, else "default" */
     struct event_item *items; /* in the order added */
     size_t n, cap;
-    bool keys_unique;         /* the maker knows that no (kind, ts, key) repeats: no search for doubles */
-    struct arena arena;       /* for keys and texts made for this event; reset by event_begin */
+    bool keys_unique;   /* the maker knows that no (kind, ts, key) repeats: no search for doubles */
+    struct arena arena; /* for keys and texts made for this event; reset by event_begin */
     struct buf scratch;
 };
 
@@ -45,14 +45,15 @@ void event_begin(struct event *event, struct device *dev, struct str profile);
 /* key and text must live until event_encode (payload, configuration or event->arena). */
 void event_add(struct event *event, enum record_kind kind, struct str key, struct str text, int64_t ts);
 /* Prepares a key in the arena: "key": ; ERR_RANGE with a reason for a key the platform would lose (platform-behaviour.md 11). */
+/* That is: 1–255 characters, not blank, no control characters, no '<' before a letter, valid UTF-8. */
 NODISCARD enum err event_key(struct arena *arena, struct str name, struct str *out, struct why *why);
 
-/* Where records are written: room() gives space for a record of that size, or NULL; it may move what belongs to the same
- * event to another batch. data/batch and the store's tests have one each. */
-struct record_sink {
-    uint8_t *(*room)(struct record_sink *sink, size_t size);
-};
-/* Encodes all items; gives the number of values written. ts_ms: for items without time. Last record gets RECORD_END. */
+/*
+ * Encodes all items: attributes as one record, before telemetry, one record a time; gives the number of values written
+ * (doubles count once). ts_ms: for items without time (device_assign_ts); EVENT_NO_TS: the platform stamps them
+ * (RECORD_NO_TS). All records are written by one sink->room(), so an error (ERR_NOMEM: no room, ERR_LIMIT: too large)
+ * leaves nothing behind. No items: ERR_OK and nothing written. The last record gets RECORD_END. May be called again.
+ */
 NODISCARD enum err event_encode(struct event *event, int64_t ts_ms, const struct event_limits *limits,
                                 struct record_sink *sink, unsigned *n_values);
 #endif

@@ -23,10 +23,10 @@ enum {
 };
 
 struct record {
-    uint32_t size;      /* of all, padding included; multiple of 8 */
-    uint32_t crc;       /* CRC-32C of what follows, padding included */
-    int64_t ts;         /* ms since the epoch; CONNECT, DISCONNECT: the device's state number */
-    uint32_t dev;       /* device number, valid within one boot; otherwise the name counts */
+    uint32_t size; /* of all, padding included; multiple of 8 */
+    uint32_t crc;  /* CRC-32C of what follows, padding included */
+    int64_t ts;    /* ms since the epoch; CONNECT, DISCONNECT: the device's state number */
+    uint32_t dev;  /* device number, valid within one boot; otherwise the name counts */
     uint16_t n_values, flags;
     uint16_t kind, name_n, profile_n, spare;
 };
@@ -51,6 +51,8 @@ static inline struct str record_profile(const struct record *record)
 
 /* Length of the body: the size less head, names and padding. The last up to 7 bytes are zero, which JSON never is. */
 struct str record_body(const struct record *record);
+/* The metadata object behind the body; p NULL without RECORD_HAS_META. */
+struct str record_meta(const struct record *record);
 
 static inline const struct record *record_next(const struct record *record)
 {
@@ -63,8 +65,10 @@ static inline size_t record_size(size_t name_n, size_t profile_n, size_t body_n)
     return (sizeof(struct record) + name_n + profile_n + body_n + 7) & ~(size_t)7;
 }
 
-/* Sets size and crc, zeroes the padding; the rest of head and bytes must be there. */
+/* Sets size and crc, zeroes the padding; the rest of head and bytes must be there. body_n: metadata included. */
 void record_seal(struct record *record, size_t body_n);
-/* For bytes read from a disk: everything that can be wrong is checked before anything else looks at it. n: bytes left. */
+/* For bytes read from a disk: everything that can be wrong is checked before anything else looks at it. n: bytes left.
+ * ERR_OK: size (at most n), checksum, names, kind, flags and padding are right, and the body is not empty where it must
+ * not be; that it is JSON is vouched for by the checksum. Else ERR_CORRUPT, also for less than a whole record. */
 NODISCARD enum err record_check(const void *p, size_t n);
 #endif
