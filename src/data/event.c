@@ -172,14 +172,21 @@ static void end_record(struct writer *writer, size_t body_n, bool is_last)
     writer->at += writer->record->size;
 }
 
-static void begin_writer(struct writer *writer, const struct event *event)
+/* What cannot be a profile must not get to the disk, where record_check would call the record corrupt. */
+static struct str profile_of(const struct event *event)
 {
     const char *known = atomic_load_explicit(&event->dev->profile, memory_order_relaxed);
+    struct str profile = known ? str_from(known) : STR("default");
 
-    *writer = (struct writer){.event = event, .name = device_name(event->dev), .profile = event->profile};
-    if (writer->profile.n == 0)
-        writer->profile = known ? str_from(known) : STR("default");
-    writer->profile = str_cut(writer->profile, RECORD_PROFILE_MAX);
+    if (event->profile.n == 0 || str_eq(event->profile, profile))
+        return profile;
+    known = device_profile_intern(event->profile);
+    return known ? event->profile : profile;
+}
+
+static void begin_writer(struct writer *writer, const struct event *event)
+{
+    *writer = (struct writer){.event = event, .name = device_name(event->dev), .profile = profile_of(event)};
 }
 
 /* --- the plain case: no doubles, one time ----------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ struct event_item {
 
 struct event {
     struct device *dev;
-    struct str profile;       /* empty: the one the device is known by, else "default" */
+    struct str profile;       /* empty or not valid: the one the device is known by, else "default" */
     struct event_item *items; /* in the order added */
     size_t n, cap;
     bool keys_unique;   /* the maker knows that no (kind, ts, key) repeats: no search for doubles */

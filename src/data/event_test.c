@@ -214,14 +214,15 @@ static void test_profile_is_the_given_the_known_or_default(void **state)
 {
     struct fixture *f = *state;
     struct device *dev = device_get(STR("profiled"));
-    static const char *const want[] = {"default", "known", "p"};
+    static const char *const want[] = {"default", "known", "p", "known"};
+    const struct str given[] = {STR_NONE, STR_NONE, STR("p"), STR("a\nb")};
 
     for (size_t i = 0; i < COUNT_OF(want); i++) {
         struct batch *batch;
 
         if (i == 1)
             atomic_store(&dev->profile, device_profile_intern(STR("known")));
-        event_begin(&f->event, dev, i == 2 ? STR("p") : STR_NONE);
+        event_begin(&f->event, dev, given[i]);
         add(f, RECORD_TELEMETRY, "a", "1", EVENT_NO_TS);
         assert_int_equal(encode(f, 1), 1);
         batch = batch_sink_take(&f->sink);
