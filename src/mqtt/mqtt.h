@@ -27,33 +27,35 @@ struct mqtt_conf {
     struct str username, password; /* p NULL: not sent */
     uint16_t keep_alive_s;         /* 0: off. CONNACK's Server Keep Alive wins */
     bool clean_start;
-    uint32_t session_expiry_s;     /* 5 only */
-    uint16_t receive_maximum;      /* 5 only; 0: 65535 */
-    uint32_t max_packet_bytes;     /* what we accept; larger is ERR_LIMIT and closes. 0: 16 MiB. Told to the server in 5 */
-    uint16_t topic_alias_maximum;  /* 5 only: aliases accepted on receive */
-    uint32_t ack_timeout_ms;       /* oldest unanswered PUBLISH or SUBSCRIBE older than this: PINGREQ at once. 0: off */
-    uint32_t ping_timeout_ms;      /* no PINGRESP within: closed with ERR_TIMEOUT. 0: 5000 */
+    uint32_t session_expiry_s; /* 5 only */
+    uint16_t receive_maximum;  /* 5 only; 0: 65535 */
+    uint32_t max_packet_bytes; /* what we accept; larger is ERR_LIMIT and closes. 0: 16 MiB. Told to the server in 5 */
+    uint16_t topic_alias_maximum; /* 5 only: aliases accepted on receive */
+    uint32_t ack_timeout_ms;      /* oldest unanswered PUBLISH or SUBSCRIBE older than this: PINGREQ at once. 0: off */
+    uint32_t ping_timeout_ms;     /* no PINGRESP within: closed with ERR_TIMEOUT. 0: 5000 */
 };
 
 struct mqtt_connack {
     bool session_present;
-    uint8_t code;                  /* 0 in .connected; reason (5) or return code (3.x) in mqtt_refusal */
-    uint16_t receive_maximum;      /* of the server; 65535 if it said nothing */
+    uint8_t code;             /* 0 in .connected; reason (5) or return code (3.x) in mqtt_refusal */
+    uint16_t receive_maximum; /* of the server; 65535 if it said nothing */
     uint8_t max_qos;
     bool retain_available, wildcard_available, shared_available, subscription_ids_available;
     uint32_t max_packet_bytes;     /* 0: none */
+    bool has_keep_alive;           /* the server set its own keep-alive */
     uint16_t server_keep_alive_s;  /* in force */
     struct str assigned_client_id; /* valid in the callback */
+    struct str reason;             /* the server's own words, if it had any; valid in the callback */
 };
 
 struct mqtt_message {
-    struct str topic;              /* alias resolved */
+    struct str topic; /* alias resolved */
     const uint8_t *payload;
     size_t payload_n;
     uint8_t qos;
     bool retain, dup;
-    uint16_t packet_id;            /* 0 for QoS 0 (and tolerated from servers that count through 0) */
-    struct str props;              /* the raw property bytes, version 5; empty otherwise */
+    uint16_t packet_id; /* 0 for QoS 0 (and tolerated from servers that count through 0) */
+    struct str props;   /* the raw property bytes, version 5; empty otherwise */
 };
 
 struct mqtt_events {
@@ -62,10 +64,11 @@ struct mqtt_events {
      * the server does not speak the version. */
     void (*closed)(void *arg, enum err err, const struct why *why);
     void (*message)(void *arg, const struct mqtt_message *message);
-    void (*burst)(void *arg);      /* after the last message of what one read brought; may be NULL */
-    void (*acked)(void *arg, uint16_t packet_id, uint8_t code); /* PUBACK, or PUBCOMP/failed PUBREC: QoS 1/2 is over. 3.x: code 0 */
+    void (*burst)(void *arg); /* after the last message of what one read brought; may be NULL */
+    void (*acked)(void *arg, uint16_t packet_id,
+                  uint8_t code); /* PUBACK, or PUBCOMP/failed PUBREC: QoS 1/2 is over. 3.x: code 0 */
     void (*subscribed)(void *arg, uint16_t packet_id, const uint8_t *codes, size_t n); /* SUBACK and UNSUBACK */
-    void (*writable)(void *arg);   /* all that was written has left; may be NULL */
+    void (*writable)(void *arg); /* all that was written has left; may be NULL */
 };
 
 struct mqtt;
@@ -76,15 +79,15 @@ void mqtt_connect(struct mqtt *mqtt, const struct mqtt_conf *conf);
 void mqtt_disconnect(struct mqtt *mqtt, uint8_t code);
 void mqtt_free(struct mqtt *mqtt); /* idle only; NULL allowed */
 bool mqtt_is_connected(const struct mqtt *mqtt);
-uint8_t mqtt_refusal(const struct mqtt *mqtt);   /* code of the last CONNACK or server's DISCONNECT; 0: none */
+uint8_t mqtt_refusal(const struct mqtt *mqtt); /* code of the last CONNACK or server's DISCONNECT; 0: none */
 const char *mqtt_reason_text(enum mqtt_version version, bool is_connack, uint8_t code);
 
 /* Packet identifiers in use at once are limited by the server's receive maximum: mqtt_window() tells how many QoS>0
  * publications may still be made now; beyond it mqtt_publish answers ERR_BUSY, above the server's packet limit ERR_LIMIT. */
 unsigned mqtt_window(const struct mqtt *mqtt);
 enum { MQTT_RETAIN = 1, MQTT_DUP = 2 };
-NODISCARD enum err mqtt_publish(struct mqtt *mqtt, struct str topic, const struct iovec *payload, int n_payload, uint8_t qos,
-                                unsigned flags, uint16_t *packet_id);
+NODISCARD enum err mqtt_publish(struct mqtt *mqtt, struct str topic, const struct iovec *payload, int n_payload,
+                                uint8_t qos, unsigned flags, uint16_t *packet_id);
 /* For QoS 0: position after the publication, and how far has been handed over. */
 uint64_t mqtt_queued(const struct mqtt *mqtt);
 uint64_t mqtt_sent(const struct mqtt *mqtt);
@@ -105,6 +108,8 @@ void mqtt_ack(struct mqtt *mqtt, uint8_t qos, uint16_t packet_id, uint8_t code);
 void mqtt_pause(struct mqtt *mqtt);
 void mqtt_resume(struct mqtt *mqtt);
 
-struct mqtt_stats { uint64_t n_messages_in, bytes_in, n_messages_out, bytes_out; };
+struct mqtt_stats {
+    uint64_t n_messages_in, bytes_in, n_messages_out, bytes_out;
+};
 struct mqtt_stats mqtt_stats(const struct mqtt *mqtt);
 #endif
