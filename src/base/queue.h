@@ -32,7 +32,7 @@ static inline bool queue_push(struct queue *queue, struct node *node)
 /* All that is there, oldest first, linked by next; NULL if empty. */
 static inline struct node *queue_take(struct queue *queue)
 {
-    struct node *top = atomic_exchange_explicit(&queue->top, NULL, memory_order_acquire), *first = NULL;
+    struct node *top = atomic_exchange_explicit(&queue->top, NULL, memory_order_acq_rel), *first = NULL;
 
     while (top) {
         struct node *next = top->next;
