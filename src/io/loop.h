@@ -5,11 +5,12 @@
  * An event loop: libuv with mailboxes, timers and an order within a turn. Actors (a connector instance, the uplink, the
  * memory store, the gateway) live on one loop for life and share it with others.
  *
- * Owner thread: the one that runs the loop; only mailbox_post and loop_wake may be called from others.
+ * Owner thread: the one inside loop_run; only mailbox_post, loop_stop and loop_stats may be called from others. While the
+ * loop does not run (before loop_run, and after it), any thread may use it, one at a time.
  *
  * A turn: [timers that are due] → [sockets and other uv callbacks] → mailboxes, until none has anything (answers to what
- * was just posted are handled in the same turn; at most 16 rounds) → late hooks, in the order of their rank. libuv
- * blocks only when no mailbox is ready. So a burst that was read goes through store and completion, and is packed, in
+ * was just posted are handled in the same turn; at most 16 rounds) → late hooks, in the order of their rank, with
+ * mailboxes again before each rank. libuv blocks only when nothing of this is ready. So a burst that was read goes through store and completion, and is packed, in
  * one turn, and one write per connection carries its acknowledgements.
  *
  * Time: both clocks are read once a turn. A test makes a loop with loop_new_fake: nothing runs by itself, time moves by
@@ -19,6 +20,7 @@
 #include "base/queue.h"
 #include "base/str.h"
 
+#include <assert.h>
 #include <uv.h>
 
 struct loop;
@@ -26,7 +28,7 @@ struct loop;
 NODISCARD enum err loop_new(struct loop **out, const char *name);
 struct loop *loop_new_fake(int64_t wall_ms);
 void loop_free(struct loop *loop); /* all handles must be closed and the loop not be running; NULL allowed */
-/* Runs until loop_stop and until every handle is closed. The calling thread becomes the owner. */
+/* Runs until loop_stop and until every handle, closer and work is done. The calling thread becomes the owner. */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread */
 uv_loop_t *loop_uv(struct loop *loop);
@@ -38,7 +40,8 @@ int64_t loop_wall_ms(const struct loop *loop);   /* as of this turn; never steps
 uint64_t loop_mono_ms(const struct loop *loop);
 /* Fake loops: runs timers and mailboxes in order until ms later. Also runs what is ready when ms is 0. */
 void loop_advance(struct loop *loop, uint64_t ms);
-void loop_set_wall(struct loop *loop, int64_t wall_ms); /* fake loops: the wall clock steps */
+/* Fake loops: the system's clock steps; what loop_wall_ms shows follows the rule above. */
+void loop_set_wall(struct loop *loop, int64_t wall_ms);
 
 /* The read buffer all streams of the loop share: 256 KiB, valid within one callback. */
 enum { LOOP_READ_SIZE = 256 * 1024 };
@@ -90,6 +93,7 @@ struct timer {
     void *arg;
     uint64_t due_ms;    /* monotonic */
     uint64_t period_ms; /* 0: once */
+    uint64_t order;     /* private: equal times run as they were started */
     size_t index;       /* in the heap, from 1; 0: not running */
 };
 void timer_init(struct timer *timer, struct loop *loop, void (*fn)(void *arg), void *arg);
@@ -120,9 +124,10 @@ void closer_release(struct closer *closer);
 void closer_end(struct closer *closer);
 
 /* --- blocking work ------------------------------------------------------------------------------------------------------ */
-/* A short job on libuv's pool (name look-up, one file). done runs on the loop. */
+/* A short job on libuv's pool (name look-up, one file). done runs on the loop. A fake loop does it within loop_advance. */
 struct work {
     uv_work_t req;
+    struct node node;
     struct loop *loop;
     void (*run)(void *arg);
     void (*done)(void *arg);
