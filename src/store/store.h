@@ -16,24 +16,26 @@ struct store;
 
 /* A position: grows with every record of a lane; opaque but for its order. */
 struct chunk {
-    struct node node;        /* for kinds that answer from another thread */
-    const uint8_t *bytes;    /* whole sealed records, back to back */
+    struct node node;     /* for kinds that answer from another thread */
+    const uint8_t *bytes; /* whole sealed records, back to back */
     size_t n;
-    uint64_t from, to;       /* positions of the first byte and behind the last */
+    uint64_t from, to; /* positions of the first byte and behind the last */
     int lane;
-    void *owner;             /* the store's own */
+    void *owner;                          /* the store's own */
+    void (*release)(struct chunk *chunk); /* the kind's own; called through chunk_release */
 };
-void chunk_release(struct chunk *chunk);
+void chunk_release(struct chunk *chunk); /* on the uplink's loop, before store_free; NULL allowed */
 
 enum overflow { OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST };
 
 struct store_stats {
     uint64_t n_events, n_values, n_bytes; /* waiting: appended and not acknowledged */
+    /* appended = acked + waiting + dropped; what was dropped at the door counts as appended, per device too. */
     uint64_t n_appended_values, n_acked_values;
     uint64_t n_dropped_events, n_dropped_values; /* by overflow or age */
-    int64_t oldest_ms;                    /* wall time at which the oldest waiting one was appended; 0: none */
-    bool is_blocked;                      /* batches wait unanswered */
-    const char *trouble;                  /* "disk full" …; NULL: none */
+    int64_t oldest_ms;                           /* wall time at which the oldest waiting one was appended; 0: none */
+    bool is_blocked;                             /* batches wait unanswered */
+    const char *trouble;                         /* "disk full" …; NULL: none */
 };
 
 /* Told on the uplink's loop when there is something to read after a read found nothing; and when values were dropped by
@@ -69,21 +71,29 @@ static inline struct chunk *store_read(struct store *store, int lane, size_t max
 {
     return store->ops->read(store, lane, max);
 }
-static inline void store_ack(struct store *store, int lane, uint64_t pos) /* all below pos delivered, rejected or dropped */
+static inline void store_ack(struct store *store, int lane,
+                             uint64_t pos) /* all below pos delivered, rejected or dropped */
 {
     store->ops->ack(store, lane, pos);
+}
+/* Last commit and completions; what still waits for room is answered ERR_CANCELLED, as is whatever is appended later. */
+static inline void store_stop(struct store *store, closed_fn *done, void *arg)
+{
+    store->ops->stop(store, done, arg);
 }
 static inline struct store_stats store_stats(const struct store *store)
 {
     return store->ops->stats(store);
 }
 
+/* A batch is taken whole or not at all: the limits hold unless a single batch is larger than them. */
 struct memory_conf {
-    uint64_t max_events;
-    uint64_t max_bytes;     /* 0: none beyond max_events */
+    uint64_t max_events; /* 0: none */
+    uint64_t max_bytes;  /* of records; 0: none beyond max_events */
     enum overflow overflow;
 };
-struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf, const struct store_events *events, void *arg);
+struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf, const struct store_events *events,
+                               void *arg);
 void store_free(struct store *store); /* NULL allowed */
 /* Whom the store gives its answers: set once by the connector room. Any thread. */
 void store_answer(struct batch *batch);
