@@ -326,11 +326,8 @@ struct str json_number_in_template(yyjson_val *val, char *out)
 
 enum err json_to_double(yyjson_val *val, double *out)
 {
-    if (yyjson_is_raw(val)) {
-        enum err err = str_to_double(raw_text(val), out);
-
-        return err == ERR_OK && !isfinite(*out) ? ERR_RANGE : err;
-    }
+    if (yyjson_is_raw(val))
+        return number_read(raw_text(val), out);
     if (!yyjson_is_num(val))
         return ERR_TYPE;
     *out = yyjson_get_num(val);

@@ -265,3 +265,94 @@ struct str number_in_template(struct str text, char out[NUMBER_MAX])
         return text;
     return (struct str){out, number_put_python(out, to_double(text))};
 }
+
+/* Sign, digits, point, digits, exponent. */
+struct parts {
+    bool negative;
+    struct str whole, fraction;
+    int64_t exponent;
+};
+
+static struct str take_digits(struct str *rest)
+{
+    size_t n = 0;
+    struct str digits;
+
+    while (n < rest->n && is_digit(rest->p[n]))
+        n++;
+    digits = str_cut(*rest, n);
+    *rest = str_skip(*rest, n);
+    return digits;
+}
+
+static bool take_char(struct str *rest, const char *of)
+{
+    if (rest->n == 0 || *rest->p == 0 || !strchr(of, *rest->p))
+        return false;
+    *rest = str_skip(*rest, 1);
+    return true;
+}
+
+static NODISCARD enum err split_number(struct str rest, struct parts *parts)
+{
+    bool negative;
+    struct str digits;
+
+    *parts = (struct parts){.negative = rest.n && *rest.p == '-'};
+    (void)take_char(&rest, "+-");
+    parts->whole = take_digits(&rest);
+    if (take_char(&rest, "."))
+        parts->fraction = take_digits(&rest);
+    if (parts->whole.n + parts->fraction.n == 0)
+        return ERR_SYNTAX;
+    if (take_char(&rest, "eE")) {
+        negative = rest.n && *rest.p == '-';
+        (void)take_char(&rest, "+-");
+        digits = take_digits(&rest);
+        if (digits.n == 0)
+            return ERR_SYNTAX;
+        for (size_t i = 0; i < digits.n && parts->exponent < INT32_MAX; i++)
+            parts->exponent = parts->exponent * 10 + (digits.p[i] - '0');
+        parts->exponent = negative ? -parts->exponent : parts->exponent;
+    }
+    return rest.n ? ERR_SYNTAX : ERR_OK;
+}
+
+enum err number_read(struct str text, double *out)
+{
+    struct parts parts;
+    enum err err = split_number(text, &parts);
+
+    if (err)
+        return err;
+    *out = to_double(text);
+    return isfinite(*out) ? ERR_OK : ERR_RANGE;
+}
+
+enum err number_truncate(struct str text, int64_t *out, bool *integral)
+{
+    struct parts parts;
+    uint64_t v = 0;
+    int64_t n_whole;
+    enum err err = split_number(text, &parts);
+    bool too_large = false;
+
+    if (err)
+        return err;
+    *integral = true;
+    n_whole = (int64_t)parts.whole.n + parts.exponent; /* digits before the moved point */
+    for (size_t i = 0; i < parts.whole.n + parts.fraction.n; i++) {
+        char c = i < parts.whole.n ? parts.whole.p[i] : parts.fraction.p[i - parts.whole.n];
+
+        if ((int64_t)i < n_whole)
+            too_large |= __builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, (unsigned)(c - '0'), &v);
+        else
+            *integral &= c == '0';
+    }
+    for (int64_t i = (int64_t)(parts.whole.n + parts.fraction.n); i < n_whole && v && !too_large; i++)
+        too_large = __builtin_mul_overflow(v, 10u, &v);
+    if (too_large || v > (uint64_t)INT64_MAX + parts.negative)
+        return ERR_RANGE;
+    *out = parts.negative ? (int64_t)(~v + 1) : (int64_t)v;
+    return ERR_OK;
+}

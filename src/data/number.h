@@ -17,6 +17,11 @@ struct str number_final(struct str text, char out[NUMBER_MAX]);
 bool number_is_integer(struct str text);
 /* True if number_final(text) as a *double* is text itself: digits, point, at most 15 significant digits, no superfluous zero. */
 bool number_is_final_double(struct str text);
+/* The nearest double of decimal text of any length, JSON or as people write it ("+1.", ".5"); ERR_RANGE: infinite. */
+NODISCARD enum err number_read(struct str text, double *out);
+/* Toward zero, by the digits, so that nothing is lost on the way. The same texts.
+ * ERR_RANGE beyond 64 bits; *integral: nothing was cut off. */
+NODISCARD enum err number_truncate(struct str text, int64_t *out, bool *integral);
 /* Template rule (the shortest form that reads back; 1e-05, 1e+16, 21.0). */
 size_t number_put_python(char *out, double v);
 /* JSON number text as received → template rule: integers as they are, of any length; returned itself if nothing changes. */

@@ -16,6 +16,8 @@ enum template_kind template_kind(const struct template *template);
 struct str template_source(const struct template *template);
 size_t template_n_tags(const struct template *template);
 struct str template_tag(const struct template *template, size_t i); /* its body, trimmed */
+struct str template_literal(const struct template *template, size_t i); /* before tag i; i = n_tags: behind the last */
+const struct path *template_path(const struct template *template, size_t i); /* NULL: an empty tag */
 
 /* One tag against data: exact member, then path. NULL: unresolved, or a single character in *text_out (path.h). */
 yyjson_val *template_resolve(const struct template *template, size_t tag, yyjson_val *data, struct arena *arena,
