@@ -90,6 +90,7 @@ struct field {
     const char *now;                  /* deprecated name: the present key; check says so. Same offset: plain alias */
     const char *note;                 /* IGNORED and deprecated: what to tell */
     size_t has_offset;                /* of a bool that is set when the key is there; 0: none (so never the first member) */
+    bool equal_name;                  /* with .now: another name for the same, as good: nothing is said */
     bool skip;                        /* OBJECT: a wrong one counts as absent, instead of disabling what holds it */
 };
 
@@ -136,6 +137,8 @@ void conf_note(struct conf_load *load, const struct conf_at *at, const char *key
  * or, as nothing is to be reported then, absent. at: of val, as member_at gives it. */
 void *conf_load_val(struct conf_load *load, const struct conf_type *type, const struct yyjson_val *val,
                     const struct conf_at *at);
+/* Where member key of the object at stands, as the reports name it; key NULL: the object. */
+struct conf_at conf_place(struct conf_load *load, const struct conf_at *at, const char *key);
 /* Where a member (key) or item (key NULL) of the object or list at stands. */
 const struct conf_at *conf_at_member(struct conf_load *load, const struct conf_at *at, const char *key, size_t index,
                                      const struct yyjson_val *val);

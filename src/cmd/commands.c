@@ -17,6 +17,3 @@ static int run_missing(const struct command_line *line)
                                                               .max_args = COMMAND_ANY,                                 \
                                                               .run = run_missing}
 OPTIONAL(cmd_run, "run");
-OPTIONAL(cmd_convert, "convert");
-OPTIONAL(cmd_check, "check");
-OPTIONAL(cmd_schema, "schema");

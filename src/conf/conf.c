@@ -605,9 +605,9 @@ static bool load_member(struct conf_load *load, const struct conf_type *type, vo
     if (yyjson_is_null(where->val))
         return true;
     if (field->now) {
-        const struct field *present = field_present(type, field);
+        const struct field *present = field->equal_name ? NULL : field_present(type, field);
 
-        if (!accept_old_name(load, object, field, where))
+        if (!field->equal_name && !accept_old_name(load, object, field, where))
             return true;
         if (present)
             set_given(object, present);

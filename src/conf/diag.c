@@ -340,8 +340,8 @@ void conf_report(struct conf_load *load, enum severity severity, const struct co
     add(load->problems, severity, at, text);
 }
 
-/* The place of a member of the object at: of its value, or of the object when it is not there. */
-static struct conf_at place_of(struct conf_load *load, const struct conf_at *at, const char *key)
+/* The place of the member's value, or of the object when it is not there. */
+struct conf_at conf_place(struct conf_load *load, const struct conf_at *at, const char *key)
 {
     struct where where = {.parent = at, .key = str_from(key)};
 
@@ -363,7 +363,7 @@ static PRINTF_LIKE(5, 0) void report(struct conf_load *load, enum severity sever
                                      const char *key, const char *fmt, va_list args)
 {
     autobuf struct buf text = {0};
-    struct conf_at place = place_of(load, at, key);
+    struct conf_at place = conf_place(load, at, key);
 
     format(&text, fmt, args);
     add(load->problems, severity, &place, buf_str(&text));

@@ -79,7 +79,7 @@ static void add_row(struct buf *out, const struct field *field)
         buf_printf(out, "`" STR_FMT "`", STR_ARG(buf_str(&def)));
     buf_add_z(out, " | ");
     if (field->now)
-        buf_printf(out, "Old name of `%s`. ", field->now);
+        buf_printf(out, "%s name of `%s`. ", field->equal_name ? "Another" : "Old", field->now);
     if (field->type == FIELD_IGNORED)
         buf_add_z(out, "Accepted without effect. ");
     if (field->doc) {

@@ -134,7 +134,7 @@ static void add_description(struct buf *out, const struct field *field)
     if (field->unit)
         buf_printf(&text, "%sUnit: %s.", text.n ? " " : "", field->unit);
     if (field->now)
-        buf_printf(&text, "%sOld name of %s.", text.n ? " " : "", field->now);
+        buf_printf(&text, "%s%s name of %s.", text.n ? " " : "", field->equal_name ? "Another" : "Old", field->now);
     if (field->note)
         buf_printf(&text, "%s%s%s", text.n ? " " : "", field->type == FIELD_IGNORED ? "No effect: " : "", field->note);
     if (field->type == FIELD_SECRET)
@@ -143,7 +143,7 @@ static void add_description(struct buf *out, const struct field *field)
         buf_add_z(out, ",\"description\":");
         json_add_string(out, buf_str(&text));
     }
-    if (field->now || field->type == FIELD_IGNORED)
+    if ((field->now && !field->equal_name) || field->type == FIELD_IGNORED)
         buf_add_z(out, ",\"deprecated\":true");
     if (field->type == FIELD_SECRET)
         buf_add_z(out, ",\"writeOnly\":true");

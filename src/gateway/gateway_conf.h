@@ -30,6 +30,7 @@ struct security_conf {
 
 enum provisioning_type { PROVISION_ACCESS_TOKEN = 1, PROVISION_MQTT_BASIC, PROVISION_X509 };
 struct provisioning_conf {
+    struct conf_at at;
     int type; /* enum provisioning_type */
     struct str device_key, device_name, client_id, username, ca_cert;
     struct secret device_secret, access_token, password;
@@ -42,6 +43,7 @@ struct command_conf { /* a custom statistics command */
     const struct yyjson_val *command;
 };
 struct statistics_conf {
+    struct conf_at at;
     bool enable, enable_custom;
     uint32_t period_s, custom_period_s;
     struct str file;
@@ -49,11 +51,13 @@ struct statistics_conf {
 };
 
 struct filtering_conf {
+    struct conf_at at;
     bool enable;
     struct str file;
 };
 
 struct activity_conf {
+    struct conf_at at;
     bool enable;
     uint32_t timeout_s, period_s;
 };
@@ -101,10 +105,11 @@ struct storage_conf {
     uint32_t transaction_rows, ttl_days, ttl_check_hours, size_limit_mb, max_dbs, oversize_check_min;
     int64_t max_total_bytes; /* 0: no bound */
     uint32_t backlog_rate;   /* values/s; 0: no bound */
-    bool has_records_between_fsync;
+    bool has_type, has_records_between_fsync;
 };
 
 struct grpc_conf {
+    struct conf_at at;
     bool enabled, keep_alive_without_calls;
     uint32_t port, keep_alive_ms, keep_alive_timeout_ms, max_pings_without_data, min_time_between_pings_ms,
         min_ping_interval_ms;
@@ -114,6 +119,7 @@ struct admin_tls_conf {
     struct str cert, key;
 };
 struct admin_conf {
+    struct conf_at at;
     bool enabled, has_enabled;
     struct str host;
     uint32_t port;
@@ -125,6 +131,7 @@ struct restart_conf {
     uint32_t max, window_s;
 };
 struct extensions_conf {
+    struct conf_at at;
     struct conf_strs paths;
     struct str python, user;
     int isolation;
@@ -143,6 +150,8 @@ struct connector_entry {
     int log_level;
     bool remote_logging, grpc_force;
     const struct yyjson_val *content; /* "configurationJson" of old versions; the file counts */
+    struct conf_at type_at, configuration_at;
+    const char *path; /* of its file; NULL: not there, as reported */
 };
 
 struct main_conf {                  /* tb_gateway.json */
@@ -152,9 +161,9 @@ struct main_conf {                  /* tb_gateway.json */
     struct admin_conf *admin;
     struct extensions_conf *extensions;
     struct conf_list connectors; /* struct connector_entry */
-    bool has_connectors, has_storage;
+    bool has_storage;
     bool handle_renaming, has_handle_renaming;
-    bool has_thingsboard, has_industryos, has_platform;
+    bool has_thingsboard, has_industryos, has_platform; /* the section's name: exactly one */
 };
 extern const struct conf_type main_conf_type;
 
@@ -163,36 +172,43 @@ struct formatter_conf {
 };
 struct handler_conf {
     struct str class_name, formatter, stream, filename, encoding;
-    int level, when; /* enum log_level; place in S M H D midnight W0 … W6 */
+    int level; /* enum log_level */
+    int when;  /* place in S M H D midnight W0 … W6 */
     uint32_t interval, backup_count;
     int64_t max_bytes;
     bool utc;
 };
 struct logger_conf {
+    struct conf_at at;
     int level; /* enum log_level */
     struct conf_strs handlers;
     bool propagate, has_level;
 };
-struct logs_conf {                                 /* logs.json */
+struct logs_conf { /* logs.json */
+    struct conf_at at;
+    uint32_t version;
     struct conf_map formatters, handlers, loggers; /* of the three structs above */
     struct logger_conf *root;
 };
 extern const struct conf_type logs_conf_type;
 
+enum filter_default { FILTER_ALLOW, FILTER_DENY };
 struct filter_rules {
     struct conf_strs patterns; /* valid regular expressions */
 };
 struct filter_conf { /* list.json: connector's name → struct filter_rules */
     struct conf_map deny, allow;
-    bool deny_by_default;
-    int by_default;
+    int by_default; /* FILTER_ALLOW, FILTER_DENY */
 };
 extern const struct conf_type filter_conf_type;
 
 struct command_file_conf {     /* statistics.json */
     struct conf_list commands; /* struct command_conf */
 };
-extern const struct conf_type command_file_type;
+extern const struct conf_type command_file_type, command_conf_type;
+
+extern const struct conf_type platform_conf_type, security_conf_type,
+    provisioning_conf_type; /* what the environment sets */
 
 /* Who knows the connector types: module_load and module_each of the connector room, or a test. */
 struct gateway_types {
@@ -218,7 +234,8 @@ struct gateway_conf {
     const struct filter_conf *filter; /* NULL: none */
     struct gateway_connector *connectors;
     size_t n_connectors;
-    uint32_t rate_percent; /* share of each rate limit that is used */
+    uint32_t rate_percent;   /* share of each rate limit that is used */
+    bool provision_from_env; /* then provisioning goes before security */
 };
 
 /* dir_or_file NULL: as the environment says, else the first known directory that exists. NULL with problems if the main

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a directory to the whole configuration: which directory (core.md 1, 13), what the environment puts before the main
+ * file's keys (2.4), and the files that it names.
+ */
+#include "gateway/gateway_conf.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- environment ---- */
+
+/* The three spellings; the first that is set counts. */
+static const char *const prefixes[] = {"IOTGW_", "INDUSTRYOS_GW_", "TB_GW_"};
+
+static const struct variable {
+    const char *suffix; /* behind a prefix */
+    const char *old;    /* whole name of former versions; NULL: none */
+    const struct conf_type *type;
+    const char *key;
+} variables[] = {
+    {"HOST", "host", &platform_conf_type, "host"},
+    {"PORT", "port", &platform_conf_type, "port"},
+    {"PROXY_HOST", "proxy_host", &platform_conf_type, "proxy_host"},
+    {"PROXY_PORT", "proxy_port", &platform_conf_type, "proxy_port"},
+    {"SECURITY_TYPE", "type", &security_conf_type, "type"},
+    {"ACCESS_TOKEN", "accessToken", &security_conf_type, "accessToken"},
+    {"CA_CERT", "caCert", &security_conf_type, "caCert"},
+    {"PRIVATE_KEY", "privateKey", &security_conf_type, "privateKey"},
+    {"CERT", "cert", &security_conf_type, "cert"},
+    {"CLIENT_ID", "clientId", &security_conf_type, "clientId"},
+    {"USERNAME", "username", &security_conf_type, "username"},
+    {"PASSWORD", "password", &security_conf_type, "password"},
+    /* Those for several keys first: a later one for a single key counts more. */
+    {"RATE_LIMITS", NULL, &platform_conf_type, "rateLimits"},
+    {"RATE_LIMITS", NULL, &platform_conf_type, "messagesRateLimits"},
+    {"RATE_LIMITS", NULL, &platform_conf_type, "deviceMessagesRateLimits"},
+    {"RATE_LIMITS", NULL, &platform_conf_type, "deviceRateLimits"},
+    {"DP_RATE_LIMITS", NULL, &platform_conf_type, "dpRateLimits"},
+    {"DP_RATE_LIMITS", NULL, &platform_conf_type, "deviceDpRateLimits"},
+    {"MESSAGES_RATE_LIMITS", NULL, &platform_conf_type, "messagesRateLimits"},
+    {"DEVICE_MESSAGES_RATE_LIMIT", NULL, &platform_conf_type, "deviceMessagesRateLimits"}, /* the peer's spelling */
+    {"DEVICE_MESSAGES_RATE_LIMITS", NULL, &platform_conf_type, "deviceMessagesRateLimits"},
+    {"DEVICE_RATE_LIMITS", NULL, &platform_conf_type, "deviceRateLimits"},
+    {"DEVICE_DP_RATE_LIMITS", NULL, &platform_conf_type, "deviceDpRateLimits"},
+};
+
+static const struct variable provisioning_variables[] = {
+    {"PROVISIONING_DEVICE_KEY", NULL, &provisioning_conf_type, "provisionDeviceKey"},
+    {"PROVISIONING_DEVICE_SECRET", NULL, &provisioning_conf_type, "provisionDeviceSecret"},
+    {"PROVISIONING_DEVICE_NAME", NULL, &provisioning_conf_type, "deviceName"},
+    {"PROVISIONING_DEVICE_ACCESS_TOKEN", NULL, &provisioning_conf_type, "access_token"},
+    {"PROVISIONING_DEVICE_USERNAME", NULL, &provisioning_conf_type, "username"},
+    {"PROVISIONING_DEVICE_PASSWORD", NULL, &provisioning_conf_type, "password"},
+    {"PROVISIONING_DEVICE_CLIENT_ID", NULL, &provisioning_conf_type, "client_id"},
+    {"PROVISIONING_DEVICE_CA_CERT_FILENAME", NULL, &provisioning_conf_type, "caCert"},
+};
+
+enum { MAX_OVERRIDES = COUNT_OF(variables) + COUNT_OF(provisioning_variables) + 2 };
+
+struct environment {
+    struct arena *arena;
+    struct problems *problems;
+    struct conf_override overrides[MAX_OVERRIDES];
+    size_t n;
+    bool has_token, has_user, has_certificate, has_type; /* of security */
+    bool provisions;
+};
+
+/* Value and name of a variable under any of the prefixes; an empty one counts as not set, as containers give them. */
+static const char *get_variable(const char *suffix, char *name, size_t size)
+{
+    for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
+        const char *value;
+
+        snprintf(name, size, "%s%s", prefixes[i], suffix);
+        value = getenv(name);
+        if (value && *value)
+            return value;
+    }
+    return NULL;
+}
+
+static void add_override(struct environment *env, const struct conf_type *type, const char *key, const char *value,
+                         const char *name)
+{
+    env->overrides[env->n++] = (struct conf_override){
+        .type = type,
+        .key = key,
+        .text = arena_str(env->arena, str_from(value)),
+        .origin = arena_printf(env->arena, "environment variable %s", name).p,
+    };
+}
+
+static void take_variable(struct environment *env, const struct variable *variable)
+{
+    char name[80];
+    const char *value = get_variable(variable->suffix, name, sizeof name);
+    const char *old = value || !variable->old ? NULL : getenv(variable->old);
+
+    if (old && *old) {
+        struct conf_at at = {.file = arena_printf(env->arena, "environment variable %s", variable->old).p,
+                             .path = variable->key};
+
+        problem_add(env->problems, CONF_NOTE, &at, "old name of TB_GW_%s; it goes before the file's key",
+                    variable->suffix);
+        value = old;
+        snprintf(name, sizeof name, "%s", variable->old);
+    }
+    if (!value || !*value)
+        return;
+    add_override(env, variable->type, variable->key, value, name);
+    if (variable->type != &security_conf_type)
+        return;
+    env->has_type |= strcmp(variable->key, "type") == 0;
+    env->has_token |= strcmp(variable->key, "accessToken") == 0;
+    env->has_user |= strcmp(variable->key, "username") == 0 || strcmp(variable->key, "password") == 0;
+    env->has_certificate |= strcmp(variable->key, "cert") == 0 || strcmp(variable->key, "privateKey") == 0;
+}
+
+/* The section of the platform, under any of its names. */
+static yyjson_val *platform_section(yyjson_val *root)
+{
+    static const struct str names[] = {{"thingsboard", 11}, {"industryos", 10}, {"platform", 8}};
+    yyjson_val *section = NULL;
+
+    for (size_t i = 0; i < COUNT_OF(names) && !section; i++)
+        section = json_get(root, names[i]);
+    return section;
+}
+
+/* The security type of the file need not fit what the environment gives: then it is derived anew. */
+static void derive_security_type(struct environment *env, yyjson_val *root)
+{
+    struct str type = json_str(json_get(json_get(platform_section(root), STR("security")), STR("type")));
+    const char *derived = NULL;
+
+    if (env->has_type)
+        return;
+    if (env->has_token) {
+        if (!str_eq_nocase(type, STR("accessToken")) && !str_eq_nocase(type, STR("tlsAccessToken")))
+            derived = "accessToken";
+    } else if (env->has_user) {
+        if (!str_eq_nocase(type, STR("usernamePassword")))
+            derived = "usernamePassword";
+    } else if (env->has_certificate) {
+        if (!str_eq_nocase(type, STR("x509Certificate")) && !str_eq_nocase(type, STR("tlsPrivateKey")))
+            derived = "x509Certificate";
+    }
+    if (derived)
+        add_override(env, &security_conf_type, "type", derived, "for security");
+}
+
+static void take_provisioning(struct environment *env, yyjson_val *root)
+{
+    char name[80];
+    bool has_key = get_variable("PROVISIONING_DEVICE_KEY", name, sizeof name) != NULL;
+    bool has_secret = get_variable("PROVISIONING_DEVICE_SECRET", name, sizeof name) != NULL;
+
+    if (!has_key && !has_secret)
+        return;
+    if (!has_key || !has_secret) {
+        problem_add(
+            env->problems, CONF_WARNING, NULL,
+            "environment variable TB_GW_PROVISIONING_DEVICE_%s has no effect without TB_GW_PROVISIONING_DEVICE_%s",
+            has_key ? "KEY" : "SECRET", has_key ? "SECRET" : "KEY");
+        return;
+    }
+    env->provisions = true;
+    for (size_t i = 0; i < COUNT_OF(provisioning_variables); i++) {
+        const struct variable *variable = &provisioning_variables[i];
+        const char *value = get_variable(variable->suffix, name, sizeof name);
+
+        if (value)
+            add_override(env, variable->type, variable->key, value, name);
+    }
+    if (!json_get(json_get(platform_section(root), STR("provisioning")), STR("type"))) {
+        const char *type = get_variable("PROVISIONING_DEVICE_CA_CERT_FILENAME", name, sizeof name) ? "X509_CERTIFICATE"
+                           : get_variable("PROVISIONING_DEVICE_USERNAME", name, sizeof name) ||
+                                   get_variable("PROVISIONING_DEVICE_CLIENT_ID", name, sizeof name)
+                               ? "MQTT_BASIC"
+                               : "ACCESS_TOKEN";
+
+        add_override(env, &provisioning_conf_type, "type", type, "for provisioning");
+    }
+}
+
+static uint32_t rate_percent(struct problems *problems)
+{
+    static const struct conf_at at = {.file = "environment variable TB_DEFAULT_RATE_LIMIT_PERCENTAGE", .path = ""};
+    const char *text = getenv("TB_DEFAULT_RATE_LIMIT_PERCENTAGE");
+    uint64_t percent;
+
+    if (!text || !*text)
+        return 80;
+    if (str_to_u64(str_from(text), &percent) == ERR_OK && percent >= 1 && percent <= 100)
+        return (uint32_t)percent;
+    problem_add(problems, CONF_WARNING, &at, "found \"%s\"; expected an integer from 1 to 100; 80 is used", text);
+    return 80;
+}
+
+/* ---- where ---- */
+
+static bool is_file(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? S_ISREG(st.st_mode) : str_ends(str_from(path), STR(".json"));
+}
+
+static const char *default_dir(void)
+{
+    static const char *const known[] = {"/etc/thingsboard-gateway/config", "/etc/industryos-gateway/config",
+                                        "/etc/iotgw"};
+    char name[80];
+    const char *dir = get_variable("CONFIG_DIR", name, sizeof name);
+
+    for (size_t i = 0; i < COUNT_OF(known) && !dir; i++)
+        if (access(known[i], F_OK) == 0)
+            dir = known[i];
+    return dir ? dir : known[0];
+}
+
+void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file)
+{
+    struct str path = str_from(dir_or_file ? dir_or_file : default_dir());
+    struct str parent = path;
+
+    if (is_file(path.p)) {
+        buf_add_str(file, path);
+        while (parent.n && parent.p[parent.n - 1] != '/')
+            parent.n--;
+        if (!parent.n)
+            parent = STR("./");
+    } else {
+        buf_add_str(file, path);
+        buf_add_z(file, str_ends(path, STR("/")) ? "tb_gateway.json" : "/tb_gateway.json");
+    }
+    buf_add_str(dir, parent);
+    if (!str_ends(parent, STR("/")))
+        buf_add_z(dir, "/");
+}
+
+/* ---- connectors ---- */
+
+struct names {
+    struct buf text;
+    struct str wanted;
+    const char *nearest;
+    unsigned distance;
+};
+
+static void add_name(void *arg, const char *type)
+{
+    struct names *names = arg;
+    unsigned distance = str_distance(names->wanted, str_from(type), 2);
+
+    buf_printf(&names->text, "%s\"%s\"", names->text.n ? ", " : "", type);
+    if (distance < names->distance) {
+        names->distance = distance;
+        names->nearest = type;
+    }
+}
+
+/* The descriptor of the entry's type; NULL after saying why there is none. */
+static const struct conf_type *find_type(const struct gateway_types *types, const struct gateway_connector *connector,
+                                         struct problems *problems)
+{
+    const struct connector_entry *entry = connector->entry;
+    struct names names = {.wanted = entry->type, .distance = 3};
+    struct why why = {0};
+    const struct conf_type *type = types->conf(connector->type, &why);
+
+    if (type)
+        return type;
+    if (entry->class_name.n) {
+        problem_add(problems, CONF_WARNING, &entry->type_at,
+                    "found \"%s\" with \"class\": custom connectors have no effect in "
+                    "this version; the connector is not started",
+                    connector->type);
+        return NULL;
+    }
+    types->each(add_name, &names);
+    problem_add(problems, CONF_ERROR, &entry->type_at,
+                "found \"%s\": %s; expected one of " STR_FMT "; the connector is not "
+                "started%s%s%s",
+                connector->type, why_text(&why), STR_ARG(names.text.n ? buf_str(&names.text) : STR("none")),
+                names.nearest ? "; did you mean \"" : "", names.nearest ? names.nearest : "",
+                names.nearest ? "\"?" : "");
+    buf_fini(&names.text);
+    return NULL;
+}
+
+/* Reads the file unless it says, by the peer's rule, that there is no configuration. */
+static struct conf *load_connector_file(const struct conf_type *type, const char *dir, const char *path,
+                                        struct problems *problems)
+{
+    struct json_file *file;
+    struct why why = {0};
+    yyjson_val *root;
+
+    if (json_file_read(&file, path, 0, &why) != ERR_OK) {
+        problem_add_reason(problems, path, why_text(&why));
+        return NULL;
+    }
+    root = json_file_root(file);
+    if (yyjson_is_obj(root) && yyjson_obj_size(root) <= 3 && json_get(root, STR("logLevel"))) {
+        struct conf_at at = {.file = path, .path = "", .line = 1, .column = 1};
+
+        problem_add(problems, CONF_WARNING, &at,
+                    "found \"logLevel\" and little else, which counts as no configuration; the "
+                    "connector is not started");
+        json_file_free(file);
+        return NULL;
+    }
+    return conf_load_json(type, dir, file, NULL, 0, problems);
+}
+
+struct conf *gateway_conf_load_connector(const struct gateway_types *types, const char *type, const char *dir,
+                                         const char *path, struct problems *problems)
+{
+    struct why why = {0};
+    const struct conf_type *conf_type = types->conf(type, &why);
+
+    if (!conf_type) {
+        problem_add(problems, CONF_ERROR, &(struct conf_at){.file = path}, "connector type \"%s\": %s", type,
+                    why_text(&why));
+        return NULL;
+    }
+    return load_connector_file(conf_type, dir, path, problems);
+}
+
+static void load_connector(struct gateway_conf *conf, struct gateway_connector *connector,
+                           const struct connector_entry *entry, const struct gateway_types *types,
+                           struct problems *problems)
+{
+    struct problem **last = problems->last;
+    const struct conf_type *type;
+
+    connector->entry = entry;
+    connector->type = arena_text(&conf->arena, entry->type);
+    connector->name = arena_text(&conf->arena, entry->name);
+    connector->path = entry->path;
+    type = find_type(types, connector, problems);
+    if (type && entry->path)
+        connector->conf = load_connector_file(type, conf->dir, entry->path, problems);
+    if (connector->conf)
+        return;
+    connector->reason = !entry->path ? "its file is not there" : "its configuration cannot be used";
+    if (*last)
+        connector->reason = arena_text(&conf->arena, str_from((*last)->text));
+}
+
+/* ---- all of it ---- */
+
+static struct conf *load_beside(struct gateway_conf *conf, const struct conf_type *type, struct str name,
+                                struct problems *problems)
+{
+    bool is_absolute = name.n && name.p[0] == '/';
+    struct str path = arena_printf(&conf->arena, "%s" STR_FMT, is_absolute ? "" : conf->dir, STR_ARG(name));
+
+    return conf_load_file(type, conf->dir, path.p, problems);
+}
+
+static bool exists_beside(struct gateway_conf *conf, const char *name)
+{
+    return access(arena_printf(&conf->arena, "%s%s", conf->dir, name).p, F_OK) == 0;
+}
+
+static bool load_main(struct gateway_conf *conf, struct problems *problems)
+{
+    struct environment env = {.arena = &conf->arena, .problems = problems};
+    struct json_file *file;
+    struct why why = {0};
+
+    if (json_file_read(&file, conf->path, 0, &why) != ERR_OK) {
+        problem_add_reason(problems, conf->path, why_text(&why));
+        if (exists_beside(conf, "tb_gateway.yaml"))
+            problem_add(problems, CONF_NOTE, &(struct conf_at){.file = conf->path},
+                        "tb_gateway.yaml is there; rewrite it as "
+                        "JSON under this name");
+        return false;
+    }
+    for (size_t i = 0; i < COUNT_OF(variables); i++)
+        take_variable(&env, &variables[i]);
+    derive_security_type(&env, json_file_root(file));
+    take_provisioning(&env, json_file_root(file));
+    conf->main_file = conf_load_json(&main_conf_type, conf->dir, file, env.overrides, env.n, problems);
+    if (!conf->main_file)
+        return false;
+    conf->main = conf_root(conf->main_file);
+    conf->provision_from_env = env.provisions;
+    return true;
+}
+
+static void check_credentials(struct gateway_conf *conf, struct problems *problems)
+{
+    const struct platform_conf *platform = conf->main->platform;
+
+    if (platform->has_security || platform->security->type != SECURITY_ANONYMOUS || platform->provisioning ||
+        exists_beside(conf, ".credentials"))
+        return;
+    problem_add(problems, CONF_ERROR, &platform->at,
+                "\"security\" is missing; expected it or \"provisioning\", so that the "
+                "gateway can log in");
+}
+
+struct gateway_conf *gateway_conf_load(const char *dir_or_file, const struct gateway_types *types,
+                                       struct problems *problems)
+{
+    struct gateway_conf *conf = mem_zero(sizeof *conf);
+    const struct conf_list *entries;
+    const struct platform_conf *platform;
+    autobuf struct buf dir = {0}, file = {0};
+
+    arena_init(&conf->arena, 4096);
+    gateway_conf_dir(&dir, &file, dir_or_file);
+    conf->dir = arena_text(&conf->arena, buf_str(&dir));
+    conf->path = arena_text(&conf->arena, buf_str(&file));
+    conf->rate_percent = rate_percent(problems);
+    if (!load_main(conf, problems)) {
+        gateway_conf_free(conf);
+        return NULL;
+    }
+    check_credentials(conf, problems);
+    platform = conf->main->platform;
+    if (exists_beside(conf, "logs.json"))
+        conf->logs_file = load_beside(conf, &logs_conf_type, STR("logs.json"), problems);
+    if (platform->filtering && platform->filtering->enable)
+        conf->filter_file = load_beside(conf, &filter_conf_type, platform->filtering->file, problems);
+    if (platform->statistics && platform->statistics->enable && platform->statistics->enable_custom &&
+        platform->statistics->file.n)
+        conf->commands_file = load_beside(conf, &command_file_type, platform->statistics->file, problems);
+    conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
+    conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
+    entries = &conf->main->connectors;
+    conf->connectors = arena_zero(&conf->arena, (entries->n + 1) * sizeof *conf->connectors);
+    for (size_t i = 0; i < entries->n; i++)
+        load_connector(conf, &conf->connectors[conf->n_connectors++], entries->items[i], types, problems);
+    return conf;
+}
+
+void gateway_conf_free(struct gateway_conf *conf)
+{
+    if (!conf)
+        return;
+    for (size_t i = 0; i < conf->n_connectors; i++)
+        conf_unref(conf->connectors[i].conf);
+    conf_unref(conf->commands_file);
+    conf_unref(conf->filter_file);
+    conf_unref(conf->logs_file);
+    conf_unref(conf->main_file);
+    arena_fini(&conf->arena);
+    mem_free(conf);
+}
