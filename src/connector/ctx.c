@@ -1,24 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "connector/ctx.h"
 
-#include "base/slab.h"
 #include "build_id.h"
 #include "connector/module.h"
 #include "data/json.h"
 
 #include <assert.h>
 
-/*
- * The batch being filled: [records of marked sources][records of the source being converted]. What is handed over ends at
- * a mark, so the records of one source message never stand in two batches.
- */
-enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_BYTES_MAX = 256 * 1024 * 1024 };
-
-struct slot { /* a descriptor, reused */
-    struct batch batch;
-    struct slot *next;  /* free, or unanswered in the order handed over */
-    uint32_t n_charged; /* bytes of credit it holds */
-};
+enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_ITEMS_KEEP = 8192 };
 
 struct link {
     struct link *next;
@@ -45,16 +34,14 @@ struct ctx {
     const struct report_strategy *report;
     struct buf text; /* values of third-party modules are checked and printed here */
 
-    struct record_sink sink;
-    struct slot *slot; /* being filled; NULL: none */
-    uint32_t event_at; /* where the records of the event being encoded begin */
-    uint32_t marked_bytes, marked_events, marked_values;
+    struct batch_sink sink;
     uint64_t cookie, cookie_given; /* last marked, and the last that a batch or blank carries */
     struct late late;
 
     struct mailbox box;
-    struct slot *first, *last, *free; /* unanswered, oldest first; free ones */
-    struct slot blank;                /* carries a cookie that has no batch to ride on, to itself */
+    struct batch *last; /* handed over last and unanswered; NULL: nothing is */
+    size_t n_unanswered;
+    struct batch blank; /* carries a cookie that has no batch to ride on, to itself */
     bool blank_is_posted;
     size_t in_flight_bytes;
     bool wants_room;
@@ -70,113 +57,35 @@ struct ctx {
 /* Connectors that share the store's credit: a process has one store. */
 static atomic_uint n_sharing;
 
-/* --- the batch ------------------------------------------------------------------------------------------------------ */
-
-static struct slot *slot_get(struct ctx *ctx)
+/* Whole source messages, all of them marked. */
+static void hand_over(void *arg, struct batch *batch)
 {
-    struct slot *slot = ctx->free;
+    struct ctx *ctx = ctx_ref(arg);
 
-    if (slot)
-        ctx->free = slot->next;
-    else
-        slot = mem_new(sizeof *slot);
-    *slot = (struct slot){.batch = {.ctx = ctx,
-                                    .bytes = slab_get(),
-                                    .cap = SLAB_SIZE,
-                                    .can_wait = !(ctx->type->flags & CONNECTOR_CANNOT_WAIT)}};
-    return slot;
-}
-
-static void slot_put(struct ctx *ctx, struct slot *slot)
-{
-    slot->next = ctx->free;
-    ctx->free = slot;
-}
-
-static void bytes_free(struct batch *batch)
-{
-    if (batch->cap > SLAB_SIZE)
-        mem_free(batch->bytes);
-    else
-        slab_put(batch->bytes);
-}
-
-/* Hands over what is marked; the rest, if any, begins the next batch. */
-static void hand_over(struct ctx *ctx)
-{
-    struct slot *slot = ctx->slot, *rest = NULL;
-    struct batch *batch = &slot->batch;
-    uint32_t n_rest = batch->n_bytes - ctx->marked_bytes;
-
-    assert(ctx->marked_bytes > 0);
-    if (n_rest) {
-        rest = slot_get(ctx);
-        if (n_rest > SLAB_SIZE) {
-            slab_put(rest->batch.bytes);
-            rest->batch.cap = (uint32_t)((n_rest + SLAB_SIZE) & ~(size_t)15);
-            rest->batch.bytes = mem_new(rest->batch.cap);
-        }
-        memcpy(rest->batch.bytes, batch->bytes + ctx->marked_bytes, n_rest);
-        rest->batch.n_bytes = n_rest;
-        rest->batch.n_events = batch->n_events - ctx->marked_events;
-        rest->batch.n_values = batch->n_values - ctx->marked_values;
-        ctx->event_at -= ctx->marked_bytes;
-        batch->n_bytes = ctx->marked_bytes;
-        batch->n_events = ctx->marked_events;
-        batch->n_values = ctx->marked_values;
-    }
-    ctx->slot = rest;
-    ctx->marked_bytes = ctx->marked_events = ctx->marked_values = 0;
     batch->cookie = ctx->cookie_given = ctx->cookie;
-    slot->n_charged = batch->n_bytes;
-    ctx->in_flight_bytes += slot->n_charged;
-    if (ctx->last)
-        ctx->last->next = slot;
-    else
-        ctx->first = slot;
-    ctx->last = slot;
-    ctx_ref(ctx);
+    batch->can_wait = !(ctx->type->flags & CONNECTOR_CANNOT_WAIT);
+    ctx->in_flight_bytes += batch->n_bytes;
+    ctx->n_unanswered++;
+    ctx->last = batch;
     store_append(ctx->host->store, batch);
 }
 
-static uint8_t *sink_room(struct record_sink *sink, size_t size)
+static uint32_t filled_bytes(const struct ctx *ctx)
 {
-    struct ctx *ctx = CONTAINER_OF(sink, struct ctx, sink);
-    struct batch *batch;
-    uint8_t *p;
-
-    if (!ctx->slot)
-        ctx->slot = slot_get(ctx);
-    if (ctx->slot->batch.cap - ctx->slot->batch.n_bytes < size && ctx->marked_bytes) {
-        hand_over(ctx);
-        if (!ctx->slot)
-            ctx->slot = slot_get(ctx);
-    }
-    batch = &ctx->slot->batch;
-    if (batch->cap - batch->n_bytes < size) { /* one source message larger than a slab: a block of its own */
-        size_t cap = ((size_t)batch->n_bytes + size) * 2;
-
-        p = cap <= EVENT_BYTES_MAX ? mem_try(cap) : NULL;
-        if (!p)
-            return NULL;
-        memcpy(p, batch->bytes, batch->n_bytes);
-        bytes_free(batch);
-        batch->bytes = p;
-        batch->cap = (uint32_t)cap;
-    }
-    p = batch->bytes + batch->n_bytes;
-    batch->n_bytes += (uint32_t)size;
-    return p;
+    return ctx->sink.batch ? ctx->sink.batch->n_bytes : 0;
 }
 
 /* --- events ---------------------------------------------------------------------------------------------------------- */
 
 static void note_profile(struct device *dev, struct str profile)
 {
-    const char *known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
+    const char *known = atomic_load_explicit(&dev->profile, memory_order_relaxed), *given;
 
-    if (profile.n && !(known && (known == profile.p || str_eq_z(profile, known))))
-        atomic_store_explicit(&dev->profile, device_profile_intern(profile), memory_order_release);
+    if (!profile.n || (known && (known == profile.p || str_eq_z(profile, known))))
+        return;
+    given = device_profile_intern(profile);
+    if (given)
+        atomic_store_explicit(&dev->profile, given, memory_order_release);
 }
 
 /* The device is served by this connector from now on. The owner holds a count, so that whoever reads it may use it. */
@@ -218,8 +127,8 @@ enum err ctx_put(struct ctx *ctx)
 {
     struct event *event = &ctx->event;
     struct device *dev = event->dev;
-    unsigned n_values = 0, n_attributes = 0;
-    struct batch *batch;
+    unsigned n_values = 0, n_attributes = 0, n_without_time = 0;
+    int64_t now_ms = loop_wall_ms(ctx->loop);
     enum err err;
 
     if (event->n == 0)
@@ -228,24 +137,26 @@ enum err ctx_put(struct ctx *ctx)
         return ERR_DENIED;
     note_profile(dev, event->profile);
     claim(ctx, dev);
-    for (size_t i = 0; i < event->n; i++)
-        n_attributes += event->items[i].kind == RECORD_ATTRIBUTES;
-    ctx->event_at = ctx->slot ? ctx->slot->batch.n_bytes : 0;
-    err =
-        event_encode(event, device_assign_ts(dev, loop_wall_ms(ctx->loop)), &ctx->host->limits, &ctx->sink, &n_values);
-    if (err) {
-        if (ctx->slot)
-            ctx->slot->batch.n_bytes = ctx->event_at; /* nothing of it goes out */
-        return err;
+    for (size_t i = 0; i < event->n; i++) {
+        bool is_attribute = event->items[i].kind == RECORD_ATTRIBUTES;
+
+        n_attributes += is_attribute;
+        n_without_time += !is_attribute & (event->items[i].ts == EVENT_NO_TS);
     }
-    batch = &ctx->slot->batch;
-    batch->n_events++;
-    batch->n_values += n_values;
+    if (n_without_time)
+        now_ms = device_assign_ts(dev, now_ms);
+    err = event_encode(event, now_ms, &ctx->host->limits, &ctx->sink.sink, &n_values);
+    if (err)
+        return err;
     atomic_store_explicit(&dev->n_collected, atomic_load_explicit(&dev->n_collected, memory_order_relaxed) + n_values,
                           memory_order_relaxed);
     dev->last_ms = loop_mono_ms(ctx->loop);
     ctx_count(ctx, IOTGW_ATTR_VALUES, n_attributes);
     ctx_count(ctx, IOTGW_TS_VALUES, event->n - n_attributes);
+    if (UNLIKELY(event->cap > EVENT_ITEMS_KEEP)) { /* a giant message leaves nothing behind */
+        event_fini(event);
+        event_init(event);
+    }
     return ERR_OK;
 }
 
@@ -253,9 +164,9 @@ static void put_state_record(struct ctx *ctx, struct device *dev, struct str pro
 {
     size_t size = record_size(dev->name_n, profile.n, 0);
     uint32_t number = atomic_load_explicit(&dev->state_number, memory_order_relaxed) + 1;
-    struct record *record = (struct record *)(void *)sink_room(&ctx->sink, size);
+    struct record *record = (struct record *)(void *)ctx->sink.sink.room(&ctx->sink.sink, size);
 
-    if (!record) /* only when a source message before it fills 128 MiB */
+    if (!record) /* only when a source message of megabytes stands before it */
         return;
     atomic_store_explicit(&dev->state_number, number, memory_order_relaxed);
     *record = (struct record){.size = (uint32_t)size,
@@ -269,7 +180,6 @@ static void put_state_record(struct ctx *ctx, struct device *dev, struct str pro
     if (profile.n)
         memcpy((char *)(record + 1) + dev->name_n, profile.p, profile.n);
     record_seal(record, 0);
-    ctx->slot->batch.n_events++;
 }
 
 void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
@@ -279,7 +189,7 @@ void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
     loop_assert(ctx->loop);
     if (is_denied(ctx, dev))
         return;
-    note_profile(dev, str_cut(profile, RECORD_PROFILE_MAX));
+    note_profile(dev, profile);
     claim(ctx, dev);
     known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
     if (!(ctx->type->flags & CONNECTOR_NO_LINKS))
@@ -310,7 +220,7 @@ static size_t credit(void)
 
 size_t ctx_in_flight_bytes(const struct ctx *ctx)
 {
-    return ctx->in_flight_bytes + (ctx->slot ? ctx->slot->batch.n_bytes : 0);
+    return ctx->in_flight_bytes + filled_bytes(ctx);
 }
 
 bool ctx_has_room(const struct ctx *ctx)
@@ -325,25 +235,26 @@ static void give_bare_cookie(struct ctx *ctx)
         return;
     ctx->cookie_given = ctx->cookie;
     if (ctx->last) {
-        ctx->last->batch.cookie = ctx->cookie; /* the store does not look at it */
+        ctx->last->cookie = ctx->cookie; /* the store does not look at it */
         return;
     }
-    ctx->blank.batch.cookie = ctx->cookie;
+    ctx->blank.cookie = ctx->cookie;
     if (!ctx->blank_is_posted) {
-        ctx->blank.batch.result = ERR_OK;
+        ctx->blank.result = ERR_OK;
         ctx->blank_is_posted = true;
         ctx_ref(ctx);
-        mailbox_post(&ctx->box, &ctx->blank.batch.node);
+        mailbox_post(&ctx->box, &ctx->blank.node);
     }
 }
 
 void ctx_flush(struct ctx *ctx)
 {
     loop_assert(ctx->loop);
-    if (ctx->marked_bytes)
-        hand_over(ctx);
-    else
+    if (!ctx->sink.batch)
         give_bare_cookie(ctx);
+    else if (ctx->sink.begin ==
+             ctx->sink.batch->n_bytes) /* else a source message is unfinished: its mark comes back here */
+        hand_over(ctx, batch_sink_take(&ctx->sink));
 }
 
 static void emit_late(void *arg)
@@ -355,11 +266,7 @@ bool ctx_mark(struct ctx *ctx, uint64_t cookie)
 {
     assert(cookie >= ctx->cookie);
     ctx->cookie = cookie;
-    if (ctx->slot) {
-        ctx->marked_bytes = ctx->slot->batch.n_bytes;
-        ctx->marked_events = ctx->slot->batch.n_events;
-        ctx->marked_values = ctx->slot->batch.n_values;
-    }
+    batch_sink_begin(&ctx->sink);
     late_arm(ctx->loop, &ctx->late);
     if (LIKELY(ctx_has_room(ctx)))
         return true;
@@ -369,8 +276,7 @@ bool ctx_mark(struct ctx *ctx, uint64_t cookie)
 
 bool ctx_is_idle(const struct ctx *ctx)
 {
-    return !ctx->first && !ctx->blank_is_posted && ctx->cookie == ctx->cookie_given &&
-           !(ctx->slot && ctx->slot->batch.n_bytes);
+    return !ctx->n_unanswered && !ctx->blank_is_posted && ctx->cookie == ctx->cookie_given && !filled_bytes(ctx);
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------------------ */
@@ -394,30 +300,26 @@ static void answers(void *arg, struct node *nodes)
     unsigned n = 0;
 
     for (struct node *node = nodes, *next; node; node = next, n++) {
-        struct slot *slot = CONTAINER_OF(node, struct slot, batch.node);
+        struct batch *batch = CONTAINER_OF(node, struct batch, node);
 
         next = node->next;
-        if (slot->batch.bytes) { /* the store frees them when it has copied them; refused ones may come back whole */
-            bytes_free(&slot->batch);
-            slot->batch.bytes = NULL;
-        }
-        if (cookie && slot->batch.result != result) {
+        if (cookie && batch->result != result) {
             tell_done(ctx, cookie, result);
             cookie = 0;
         }
-        if (slot->batch.cookie > cookie)
-            cookie = slot->batch.cookie;
-        result = slot->batch.result;
-        if (slot == &ctx->blank) {
+        if (batch->cookie > cookie)
+            cookie = batch->cookie;
+        result = batch->result;
+        if (batch == &ctx->blank) {
             ctx->blank_is_posted = false;
             continue;
         }
-        assert(slot == ctx->first); /* answered in the order of appending */
-        ctx->first = slot->next;
-        if (!ctx->first)
+        if (batch == ctx->last)
             ctx->last = NULL;
-        ctx->in_flight_bytes -= slot->n_charged;
-        slot_put(ctx, slot);
+        ctx->in_flight_bytes -= batch->n_bytes;
+        ctx->n_unanswered--;
+        batch_sink_reuse(&ctx->sink,
+                         batch); /* the store has freed the bytes when it copied them; refused ones may be there */
     }
     tell_done(ctx, cookie, result);
     if (ctx->wants_room && ctx_in_flight_bytes(ctx) <= credit() / 2) {
@@ -495,24 +397,26 @@ static enum link_state state_of_all(const struct ctx *ctx, enum link_state told)
 
 static void log_state(struct ctx *ctx, struct str name, enum link_state state, struct str reason)
 {
-    switch (state) {
-    case LINK_UP:
-        LOG_INFO(&ctx->log, "connected", KV_STR("link", name), KV_STR("detail", reason));
-        break;
-    case LINK_DOWN:
-        LOG_WARN(&ctx->log, "not connected", KV_STR("link", name), KV_STR("reason", reason),
-                 KV_UINT("attempts", ctx->n_attempts));
-        break;
-    case LINK_DEGRADED:
-        LOG_WARN(&ctx->log, "connected, but not all of it works", KV_STR("link", name), KV_STR("reason", reason));
-        break;
-    case LINK_FAILED:
-        LOG_ERROR(&ctx->log, "connection failed", KV_STR("link", name), KV_STR("reason", reason));
-        break;
-    case LINK_CONNECTING:
-        LOG_DEBUG(&ctx->log, "connecting", KV_STR("link", name), KV_UINT("attempts", ctx->n_attempts));
-        break;
-    }
+    static const struct {
+        enum log_level level;
+        const char *phrase;
+    } lines[] = {[LINK_DOWN] = {LOG_LEVEL_WARN, "not connected"},
+                 [LINK_CONNECTING] = {LOG_LEVEL_DEBUG, "connecting"},
+                 [LINK_UP] = {LOG_LEVEL_INFO, "connected"},
+                 [LINK_DEGRADED] = {LOG_LEVEL_WARN, "connected, but not all of it works"},
+                 [LINK_FAILED] = {LOG_LEVEL_ERROR, "connection failed"}};
+    struct kv kvs[3];
+    size_t n = 0;
+
+    if ((int)lines[state].level < atomic_load_explicit(&ctx->log.level, memory_order_relaxed))
+        return;
+    if (name.n)
+        kvs[n++] = KV_STR("link", name);
+    if (reason.n)
+        kvs[n++] = KV_STR("reason", reason);
+    if (state != LINK_UP && ctx->n_attempts)
+        kvs[n++] = KV_UINT("attempts", ctx->n_attempts);
+    log_write(&ctx->log, lines[state].level, lines[state].phrase, kvs, n);
 }
 
 void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct str reason)
@@ -717,8 +621,8 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     ctx->name = mem_dup(name);
     log_init(&ctx->log, ctx->name, LOG_LEVEL_INFO);
     event_init(&ctx->event);
-    ctx->sink.room = sink_room;
-    ctx->blank.batch.ctx = ctx;
+    batch_sink_init(&ctx->sink, ctx, hand_over, ctx);
+    ctx->blank.ctx = ctx;
     late_init(&ctx->late, LATE_EMIT, emit_late, ctx);
     mailbox_init(&ctx->box, loop, answers, ctx);
     atomic_fetch_add(&n_sharing, 1);
@@ -735,16 +639,8 @@ void ctx_unref(struct ctx *ctx)
 {
     if (!ctx || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) != 1)
         return;
-    assert(!ctx->first);
-    if (ctx->slot)
-        bytes_free(&ctx->slot->batch);
-    mem_free(ctx->slot);
-    while (ctx->free) {
-        struct slot *slot = ctx->free;
-
-        ctx->free = slot->next;
-        mem_free(slot);
-    }
+    assert(!ctx->n_unanswered);
+    batch_sink_fini(&ctx->sink);
     while (ctx->links) {
         struct link *link = ctx->links;
 

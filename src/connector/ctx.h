@@ -70,6 +70,7 @@ bool ctx_mark(struct ctx *ctx, uint64_t cookie);
 bool ctx_has_room(const struct ctx *ctx);
 bool ctx_is_idle(const struct ctx *ctx); /* nothing unanswered and nothing in the batch */
 void ctx_flush(struct ctx *ctx);         /* hand over now instead of at the end of the turn */
+/* In band, and covered by the next ctx_mark as values are. */
 void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile);
 void ctx_disconnect(struct ctx *ctx, struct device *dev);
 
