@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `iotgw convert`: one message through the converters of the running connector, and what would be sent as JSON (mqtt.md 11). */
+#include "mqtt_dry.h"
+
+#include "base/clock.h"
+#include "base/hex.h"
+#include "base/map.h"
+#include "mqtt/topic.h"
+#include "mqtt_convert.h"
+
+struct dry {
+    struct convert_out out; /* first */
+    struct event event;
+    struct arena *arena;
+    struct buf messages, connects, disconnects, left_out;
+};
+
+static struct dry *dry_of(struct convert_out *out)
+{
+    return CONTAINER_OF(out, struct dry, out);
+}
+
+static void comma(struct buf *buf)
+{
+    if (buf->n)
+        buf_add_u8(buf, ',');
+}
+
+static struct event *dry_begin(struct convert_out *out, struct device *dev, struct str profile)
+{
+    struct dry *dry = dry_of(out);
+
+    event_begin(&dry->event, dev, profile);
+    return &dry->event;
+}
+
+/* Values of one kind and time, in the order of the first of each key; the last value of a key counts. */
+static void add_values(struct dry *dry, enum record_kind kind, int64_t ts)
+{
+    struct event *event = &dry->event;
+    struct map seen = {0};
+    bool is_first = true;
+
+    for (size_t i = 0; i < event->n; i++) {
+        struct event_item *item = &event->items[i];
+
+        if (item->kind == kind && item->ts == ts)
+            (void)map_put(&seen, item->key, item);
+    }
+    for (size_t i = 0; i < event->n; i++) {
+        struct event_item *item = &event->items[i], *last;
+
+        if (item->kind != kind || item->ts != ts || !(last = map_del(&seen, item->key)))
+            continue;
+        if (!is_first)
+            buf_add_u8(&dry->messages, ',');
+        is_first = false;
+        buf_add_str(&dry->messages, last->key);
+        buf_add_str(&dry->messages, last->text);
+    }
+    map_fini(&seen);
+}
+
+static bool is_first_of_time(const struct event *event, size_t at)
+{
+    for (size_t i = 0; i < at; i++) {
+        if (event->items[i].kind == RECORD_TELEMETRY && event->items[i].ts == event->items[at].ts)
+            return false;
+    }
+    return event->items[at].kind == RECORD_TELEMETRY;
+}
+
+static void add_telemetry(struct dry *dry)
+{
+    bool is_first = true;
+
+    for (size_t i = 0; i < dry->event.n; i++) {
+        int64_t ts = dry->event.items[i].ts;
+
+        if (!is_first_of_time(&dry->event, i))
+            continue;
+        buf_add_z(&dry->messages, is_first ? ",\"telemetry\":[{" : ",{");
+        if (ts != EVENT_NO_TS)
+            buf_printf(&dry->messages, "\"ts\":%lld,", (long long)ts);
+        buf_add_z(&dry->messages, "\"values\":{");
+        add_values(dry, RECORD_TELEMETRY, ts);
+        buf_add_z(&dry->messages, "}}");
+        is_first = false;
+    }
+    if (!is_first)
+        buf_add_u8(&dry->messages, ']');
+}
+
+static enum err dry_end(struct convert_out *out)
+{
+    struct dry *dry = dry_of(out);
+    bool has_attributes = false;
+
+    comma(&dry->messages);
+    buf_add_z(&dry->messages, "{\"device\":");
+    json_add_string(&dry->messages, device_name(dry->event.dev));
+    buf_add_z(&dry->messages, ",\"profile\":");
+    json_add_string(&dry->messages, dry->event.profile);
+    add_telemetry(dry);
+    for (size_t i = 0; i < dry->event.n; i++)
+        has_attributes |= dry->event.items[i].kind == RECORD_ATTRIBUTES;
+    if (has_attributes) {
+        buf_add_z(&dry->messages, ",\"attributes\":{");
+        add_values(dry, RECORD_ATTRIBUTES, EVENT_NO_TS);
+        buf_add_u8(&dry->messages, '}');
+    }
+    buf_add_u8(&dry->messages, '}');
+    return ERR_OK;
+}
+
+static void dry_connect(struct convert_out *out, struct device *dev, struct str profile)
+{
+    struct dry *dry = dry_of(out);
+
+    comma(&dry->connects);
+    buf_add_z(&dry->connects, "{\"device\":");
+    json_add_string(&dry->connects, device_name(dev));
+    buf_add_z(&dry->connects, ",\"profile\":");
+    json_add_string(&dry->connects, profile);
+    buf_add_u8(&dry->connects, '}');
+}
+
+static void dry_disconnect(struct convert_out *out, struct device *dev)
+{
+    struct dry *dry = dry_of(out);
+
+    comma(&dry->disconnects);
+    json_add_string(&dry->disconnects, device_name(dev));
+}
+
+static void dry_dropped(struct convert_out *out, const struct entry *entry, enum drop_cause cause, struct str topic,
+                        struct str detail, uint64_t count)
+{
+    struct dry *dry = dry_of(out);
+    struct str text = arena_printf(dry->arena, "\"" STR_FMT "\": %s%s" STR_FMT, STR_ARG(entry->filter),
+                                   drop_cause_text(cause), detail.n ? ": " : "", STR_ARG(detail));
+
+    (void)topic;
+    (void)count;
+    comma(&dry->left_out);
+    json_add_string(&dry->left_out, text);
+}
+
+static enum err payload_of(yyjson_val *input, struct arena *arena, struct str *out, struct why *why)
+{
+    yyjson_val *json = json_get(input, STR("payload")), *text = json_get(input, STR("payload_text")),
+               *hex = json_get(input, STR("payload_hex"));
+    autobuf struct buf buf = {0};
+    enum err err = ERR_OK;
+
+    if (!json + !text + !hex != 2)
+        return why_set(why, ERR_USAGE, "the input needs one of \"payload\" (JSON), \"payload_text\", \"payload_hex\"");
+    if (json) {
+        json_add_value(&buf, json);
+        *out = arena_str(arena, buf_str(&buf));
+        return ERR_OK;
+    }
+    if (!yyjson_is_str(text ? text : hex))
+        return why_set(why, ERR_USAGE, "\"%s\" is not text", text ? "payload_text" : "payload_hex");
+    *out = json_str(text ? text : hex);
+    if (text)
+        return ERR_OK;
+    if (hex_decode(&buf, *out) != ERR_OK)
+        err = why_set(why, ERR_USAGE, "\"payload_hex\" is not pairs of hexadecimal digits");
+    *out = arena_str(arena, buf_str(&buf));
+    return err;
+}
+
+static void note_request(void *arg, void *value)
+{
+    bool *found = arg;
+    const struct entry *entry = value;
+
+    *found |= entry->kind == ENTRY_ATTRIBUTE_REQUEST;
+}
+
+static void add_member(struct buf *out, const char *name, const struct buf *items)
+{
+    if (items->n)
+        buf_printf(out, ",\"%s\":[", name);
+    buf_add(out, items->p, items->n);
+    if (items->n)
+        buf_add_u8(out, ']');
+}
+
+enum err mqtt_dry_run(const void *conf, const struct convert_io *io, struct why *why)
+{
+    const struct mqtt_file *file = conf;
+    yyjson_val *input = (yyjson_val *)(uintptr_t)io->input, *topic = json_get(input, STR("topic"));
+    struct dry dry = {.out = {.begin = dry_begin,
+                              .end = dry_end,
+                              .connect = dry_connect,
+                              .disconnect = dry_disconnect,
+                              .dropped = dry_dropped,
+                              .is_verbose = true},
+                      .arena = io->arena};
+    struct mqtt_converter *converter;
+    struct str payload;
+    struct buf all = {0};
+    bool asks = false;
+    enum err err;
+
+    if (!str_eq_z(io->direction, "uplink"))
+        return why_set(why, ERR_UNSUPPORTED, "commands towards devices are not served in this version");
+    if (!yyjson_is_str(topic))
+        return why_set(why, ERR_USAGE, "the input needs a \"topic\"");
+    err = topic_name_check(json_str(topic), why);
+    if (!err)
+        err = payload_of(input, io->arena, &payload, why);
+    if (err)
+        return err;
+    topic_trie_match(file->plan->trie, json_str(topic), note_request, &asks);
+    if (asks)
+        return why_set(why, ERR_UNSUPPORTED, "attribute requests are not served in this version");
+    converter = mqtt_converter_new(file->plan);
+    event_init(&dry.event);
+    (void)mqtt_convert(converter, &dry.out, json_str(topic), payload, clock_wall_ms(), 0, NULL);
+    buf_add_z(&all, "{\"messages\":[");
+    buf_add(&all, dry.messages.p, dry.messages.n);
+    buf_add_u8(&all, ']');
+    add_member(&all, "connects", &dry.connects);
+    add_member(&all, "disconnects", &dry.disconnects);
+    add_member(&all, "left_out", &dry.left_out);
+    buf_add_u8(&all, '}');
+    *io->output = arena_str(io->arena, buf_str(&all));
+    buf_fini(&all);
+    buf_fini(&dry.messages);
+    buf_fini(&dry.connects);
+    buf_fini(&dry.disconnects);
+    buf_fini(&dry.left_out);
+    event_fini(&dry.event);
+    mqtt_converter_free(converter);
+    return ERR_OK;
+}
