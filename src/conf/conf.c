@@ -743,9 +743,15 @@ static void *load_object(struct conf_load *load, const struct conf_type *type, y
 void *conf_load_val(struct conf_load *load, const struct conf_type *type, const struct yyjson_val *val,
                     const struct conf_at *at)
 {
-    return val && !yyjson_is_null((yyjson_val *)(uintptr_t)val)
-               ? load_object(load, type, (yyjson_val *)(uintptr_t)val, at)
-               : NULL;
+    const char *part = load->part;
+    void *object;
+
+    if (!val || yyjson_is_null((yyjson_val *)(uintptr_t)val))
+        return NULL;
+    load->part = at->path;
+    object = load_object(load, type, (yyjson_val *)(uintptr_t)val, at);
+    load->part = part;
+    return object;
 }
 
 const struct conf_at *conf_at_member(struct conf_load *load, const struct conf_at *at, const char *key, size_t index,

@@ -127,7 +127,7 @@ static void check_logger(struct conf_load *load, const struct logs_conf *logs, c
     for (size_t i = 0; i < logger->handlers.n; i++)
         if (!has_entry(&logs->handlers, logger->handlers.items[i]))
             conf_error(load, &logger->at, "handlers",
-                       "found \"" STR_FMT "\", which is no entry of \"handlers\"; it is not used",
+                       "found \"" STR_FMT "\", which is no usable entry of \"handlers\"; it is left out",
                        STR_ARG(logger->handlers.items[i]));
 }
 
@@ -142,7 +142,7 @@ static enum err check_logs(struct conf_load *load, void *object, const struct co
         has_files = has_files || handler->filename.n;
         if (handler->formatter.n && !has_entry(&logs->formatters, handler->formatter))
             conf_error(load, &logs->handlers.items[i].at, "formatter",
-                       "found \"" STR_FMT "\", which is no entry of "
+                       "found \"" STR_FMT "\", which is no usable entry of "
                        "\"formatters\"; lines have the program's own form",
                        STR_ARG(handler->formatter));
     }
