@@ -16,18 +16,18 @@
 #include "store/store.h"
 
 struct uplink_conf {
-    struct mqtt_conf mqtt;            /* version 5 is tried first unless mqtt.version says 3.1.1 */
+    struct mqtt_conf mqtt; /* version 5 is tried first unless mqtt.version says 3.1.1 */
     uint8_t qos;
-    uint32_t max_payload_bytes;       /* upper bound; 8196 until limits are negotiated */
-    bool has_max_payload;             /* the key is in the file: then it also bounds the negotiated limit */
+    uint32_t max_payload_bytes; /* upper bound; 8196 until limits are negotiated */
+    bool has_max_payload;       /* the key is in the file: then it also bounds the negotiated limit */
     uint32_t min_pack_delay_ms;
     uint32_t min_pack_values;
-    uint32_t max_pack_events;         /* storage: events per batch */
+    uint32_t max_pack_events; /* storage: events per batch */
     bool batch_devices;
     bool handle_renaming;
-    const char *rate[6];              /* rateLimits dpRateLimits messagesRateLimits deviceRateLimits deviceDp… deviceMessages… */
-    unsigned rate_percent;            /* share of each limit that is used */
-    const char *rejected_path;        /* rejected.jsonl */
+    const char *rate[6]; /* rateLimits dpRateLimits messagesRateLimits deviceRateLimits deviceDp… deviceMessages… */
+    unsigned rate_percent;     /* share of each limit that is used */
+    const char *rejected_path; /* rejected.jsonl */
 };
 
 enum uplink_state { UPLINK_DOWN, UPLINK_CONNECTING, UPLINK_NEGOTIATING, UPLINK_READY, UPLINK_REFUSED };
@@ -36,21 +36,23 @@ struct uplink_status {
     int64_t since_ms;
     unsigned n_attempts;
     char reason[300];
-    uint64_t n_packs, n_values, n_bytes;         /* acknowledged by the platform */
+    uint64_t n_packs, n_values, n_bytes; /* acknowledged by the platform */
     uint64_t n_resent, n_rejected_values, n_reconnects;
     unsigned in_flight, window;
-    uint32_t payload_limit;                      /* in force */
+    uint32_t payload_limit; /* in force */
 };
 
 struct uplink_events {
     void (*state)(void *arg, enum uplink_state state);
-    void (*limits)(void *arg, size_t max_record_bytes, unsigned max_record_values); /* records are split to these when encoded */
+    void (*limits)(void *arg, size_t max_record_bytes,
+                   unsigned max_record_values); /* records are split to these when encoded */
 };
 
 struct uplink;
 struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplink_conf *conf,
                           const struct uplink_events *events, void *arg);
-void uplink_attach(struct uplink *uplink, struct store *store); /* before start; whose .readable calls uplink_readable */
+void uplink_attach(struct uplink *uplink,
+                   struct store *store); /* before start; whose .readable calls uplink_readable */
 void uplink_start(struct uplink *uplink);
 void uplink_readable(struct uplink *uplink);
 /* drain_ms: how long waiting records may still be delivered; then in-flight PUBACKs (2 s), disconnects, DISCONNECT. */

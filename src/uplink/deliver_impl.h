@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_DELIVER_IMPL_H
+#define IOTGW_DELIVER_IMPL_H
+/*
+ * The inside of delivery: deliver.c passes and timers, gather.c records → packs, flight.c packs as objects and their
+ * publication, outcome.c what became of them. Private to these files.
+ *
+ * A span is a chunk of the store on its way. Records are gathered from the spans, in order, into two packers; when one is full or the
+ * line is idle both are built: attributes first. A built pack with data stands in the list `open` from then on, in the
+ * order of first transmission:
+ *
+ *      built ──► QUEUED ──► FLYING ──PUBACK──► (3.x: SETTLING ──500 ms──►) done
+ *                  ▲           │ closed, quota
+ *                  └───────────┘ refused, stuck, closed three times: two halves in its place, or the rejected file
+ *
+ * A span is finished when everything in it was built and every pack that touches it is done; the store's position moves
+ * over the finished ones at the front.
+ */
+#include "uplink/deliver.h"
+#include "uplink/pack.h"
+#include "uplink/topics.h"
+
+#include <assert.h>
+
+enum {
+    READ_MAX = 64 * 1024,         /* of one chunk: what the position moves by */
+    AHEAD_MAX = 16 * 1024 * 1024, /* spans held, finished or not */
+    FLYING_MAX = 4 * 1024 * 1024, /* payload bytes without answer */
+    STUCK_MS = 30 * 1000,
+    SILENT_MS = 60 * 1000, /* no answer on gateway topics at all: reconnect */
+    CHECK_MS = 5000,
+    PASS_MAX = 512 * 1024, /* payload bytes built in one turn */
+    SETTLE_MS = 500,       /* platform-behaviour.md 13, rule 5 */
+    CLOSES_MAX = 3,
+    CLOSES_CAREFUL = 2, /* from then on one at a time, so that the guilty one is found */
+    PAUSE_MIN_MS = 1000,
+    PAUSE_MAX_MS = 120 * 1000,
+    FREE_PACKS = 16, /* kept with their buffers */
+    FREE_PACKS_IDLE = 1,
+    FREE_PAYLOAD_MAX = 256 * 1024,
+    ID_BUCKETS = 256,
+};
+
+enum { PACK_OWN = PACK_DISCONNECT + 1 };
+enum pack_state { PACK_QUEUED, PACK_FLYING, PACK_SETTLING, PACK_LOST };
+
+struct span {
+    struct list node;
+    struct chunk *chunk;
+    uint64_t number;
+    unsigned n_open;      /* packs that touch it */
+    struct piece *pieces; /* parts of records above a limit that has shrunk */
+};
+
+struct piece {
+    struct piece *next;
+    struct buf bytes;
+};
+
+struct pack {
+    struct list node;     /* in open (data), others, or the free list */
+    struct pack *next_id; /* in by_id */
+    int kind;             /* enum pack_kind, PACK_OWN */
+    enum pack_state state;
+    uint16_t id;
+    uint8_t n_closes, code;
+    bool is_resent, is_suspect, is_alone, is_known; /* known: the client has its bytes, under id */
+    struct buf payload;
+    struct pack_part *parts;
+    const struct record **records;
+    size_t n_parts, cap_parts, n_records, cap_records;
+    struct span *first, *last;
+    struct device *dev;       /* connect */
+    uint64_t sent_ms, number; /* of the transmission; number: counts all of them */
+    uint64_t until;           /* SETTLING: monotonic; QoS 0: position in the stream, then 0 */
+    const char *reason;       /* of a suspect without code */
+};
+
+struct deliver {
+    struct loop *loop;
+    struct log *log;
+    struct deliver_conf conf;
+    struct deliver_limits limits;
+    struct limiter *limiters;
+    const struct deliver_link *link;
+    void *arg;
+    struct store *store;
+    struct late late;
+    struct timer gather_timer, pause_timer, settle_timer, check_timer, again_timer;
+
+    bool is_ready, is_v5, is_finishing, is_reading, is_due; /* due: what is gathered is to go */
+    uint32_t session;
+    struct packer *packers[2]; /* by enum pack_kind */
+
+    struct list spans;   /* oldest first */
+    struct span *cursor; /* being read; NULL: none read yet, or all is */
+    const uint8_t *at;   /* in the cursor's chunk */
+    const uint8_t *piece_at, *piece_end;
+    uint64_t n_spans, built;  /* spans below this number are built completely */
+    struct span *gather_from; /* first span of what is gathered */
+    size_t ahead_bytes;
+
+    struct list open, others, free;
+    struct list free_spans;
+    unsigned n_free, n_queued, n_flying, n_known; /* flying: data; known: everything that awaits an answer */
+    size_t flying_bytes, pass_bytes;
+    struct pack *by_id[ID_BUCKETS];
+    uint64_t n_sent, newest_acked; /* transmissions; newest one on a gateway topic that was answered in this session */
+    bool has_been_acked;           /* on a gateway topic, in any session */
+    uint64_t opened_ms, acked_ms;
+
+    struct pack *blamed;           /* first in flight at the last close */
+    bool is_careful, is_explained; /* explained: a PUBACK said why the close that follows */
+    uint64_t pause_until_ms, pause_ms;
+    uint32_t storm_at,
+        goodbye_at;          /* device numbers: from there on the known are announced, the announced disconnected */
+    struct device **leaving; /* down, and their last record is delivered */
+    size_t n_leaving, cap_leaving;
+    struct deliver_stats stats;
+};
+
+static inline uint64_t now_ms(const struct deliver *d)
+{
+    return loop_mono_ms(d->loop);
+}
+
+static inline void count(_Atomic(uint64_t) *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static inline uint64_t get(const _Atomic(uint64_t) *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static inline struct str wire_name(const struct device *dev)
+{
+    return str_of(dev->json, dev->json_n);
+}
+
+/* The device's number was valid when this process made the record; bytes of an older one are known by name. */
+static inline struct device *device_of(const struct record *record)
+{
+    struct device *dev = record->dev < device_count() ? device_at(record->dev) : NULL;
+
+    return dev && str_eq(device_name(dev), record_name(record)) ? dev : device_get(record_name(record));
+}
+
+/* flight.c */
+bool deliver_is_data(const struct pack *pack);
+struct str deliver_topic_of(const struct pack *pack);
+struct pack *deliver_pack_new(struct deliver *d, int kind);
+void deliver_pack_free(struct pack *pack);
+void deliver_pack_put(struct deliver *d, struct pack *pack);
+void deliver_free_packs(struct deliver *d, unsigned keep);
+void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last);
+void deliver_pack_unhold(struct deliver *d, struct pack *pack);
+void deliver_span_free(struct deliver *d, struct span *span);
+void deliver_advance(struct deliver *d);
+bool deliver_has_window(const struct deliver *d);
+void deliver_pause_for(struct deliver *d, uint64_t ms);
+void deliver_wait_for(struct deliver *d, uint64_t ms);
+enum err deliver_publish(struct deliver *d, struct pack *pack, struct str topic, uint8_t qos);
+void deliver_forget(struct deliver *d, struct pack *pack);
+struct pack *deliver_find_id(struct deliver *d, uint16_t id);
+bool deliver_say(struct deliver *d, struct device *dev, int kind);
+bool deliver_announce(struct deliver *d, struct device *dev);
+
+/* outcome.c */
+void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason);
+void deliver_build(struct deliver *d, struct packer *packer, struct pack *pack);
+void deliver_suspect(struct deliver *d, struct pack *pack, uint8_t code, const char *reason);
+bool deliver_is_leaving(const struct deliver *d, const struct device *dev);
+void deliver_delivered(struct deliver *d, struct pack *pack);
+void deliver_requeue(struct deliver *d, struct pack *pack);
+void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code);
+void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code);
+
+/* gather.c */
+bool deliver_is_gathered(const struct deliver *d);
+void deliver_begin(struct deliver *d);
+void deliver_note_built(struct deliver *d);
+void deliver_gather(struct deliver *d);
+
+/* deliver.c */
+bool deliver_is_blocked(const struct deliver *d);
+bool deliver_send_open(struct deliver *d);
+#endif

@@ -1,0 +1,738 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "uplink/scripted_platform.h"
+
+/* --- delivery and order ------------------------------------------------------------------------------------------------------ */
+
+static void test_an_idle_line_sends_at_once_and_connect_precedes_data(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    push(0, 1, "");
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_connects, 1);
+    assert_int_equal(pf.n_data, 1);
+    assert_int_equal(oldest()->is_data, false);
+    answer_all();
+    assert_true(deliver_is_idle(deliver));
+    assert_int_equal(store_stats(store).n_events, 0);
+    push(0, 1, ""); /* announced already */
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_connects, 1);
+    answer_all();
+    check_ledger();
+    close_all();
+}
+
+static void test_while_packs_are_in_flight_values_wait_for_company(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    push(0, 1, "");
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_data, 1);
+    push(0, 3, "");
+    loop_advance(loop, 10);
+    push(1, 3, "");
+    loop_advance(loop, 10);
+    assert_int_equal(pf.n_data, 1);
+    answer_others();
+    assert_int_equal(pf.n_data, 2); /* an answer ends the waiting */
+    push(0, 1, "");
+    loop_advance(loop, 49);
+    assert_int_equal(pf.n_data, 2);
+    loop_advance(loop, 2);
+    assert_int_equal(pf.n_data, 3); /* or the delay */
+    push(0, 1000, "");
+    loop_advance(loop, 0);
+    assert_true(pf.n_data > 3); /* or a full pack */
+    answer_all();
+    check_stored(0, 1005, 1);
+    check_ledger();
+    close_all();
+}
+
+static void test_answers_in_any_order_free_the_store_from_its_front(void **state)
+{
+    (void)state;
+    open_all(&usual, 4000, 1000, true);
+    for (unsigned i = 0; i < 8; i++)
+        push(i, 3000, "");
+    loop_advance(loop, 100);
+    assert_true(pf.n_data > 100);
+    answer_others();
+    struct message *first = oldest_data();
+    uint64_t waiting = store_stats(store).n_events;
+
+    srand(1);
+    while (pf.n_open > 1) { /* all but the first, in random order */
+        unsigned skip = 1 + (unsigned)rand() % (pf.n_open - 1);
+        struct list *node = pf.open.next;
+
+        for (; skip && node->next != &pf.open; skip--)
+            node = node->next;
+        struct message *message = CONTAINER_OF(node, struct message, node);
+
+        if (message != first)
+            answer(message, 0);
+        loop_advance(loop, 0);
+    }
+    assert_int_equal(store_stats(store).n_events, waiting); /* the first holds back the position, not the flow */
+    check_ledger();
+    answer_all();
+    assert_int_equal(store_stats(store).n_events, 0);
+    for (unsigned i = 0; i < 8; i++)
+        check_stored(i, 3000, 1);
+    check_ledger();
+    close_all();
+}
+
+static void test_the_window_is_kept(void **state)
+{
+    (void)state;
+    open_all(&usual, 1000, 7, true);
+    push(0, 2000, "");
+    for (unsigned i = 0; i < 1000; i++) {
+        loop_advance(loop, 0);
+        assert_true(pf.n_open <= 7);
+        if (!oldest())
+            break;
+        answer(oldest(), 0);
+    }
+    check_stored(0, 2000, 1);
+    check_ledger();
+    close_all();
+}
+
+static void test_attributes_leave_before_the_telemetry_of_the_same_events(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    struct batch *batch = new_batch();
+
+    add_record(batch, 0, RECORD_TELEMETRY, "\"n\":0", 1);
+    add_record(batch, 0, RECORD_ATTRIBUTES, "\"a\":1,\"b\":1", 2);
+    add_record(batch, 0, RECORD_ATTRIBUTES, "\"a\":2", 1);
+    store_append(store, batch);
+    loop_advance(loop, 0);
+    answer_others();
+    assert_true(str_eq(oldest_data()->topic, STR("v1/gateway/attributes")));
+    assert_non_null(strstr(oldest_data()->copy, "{\"a\":2,\"b\":1}"));
+    answer_all();
+    check_ledger();
+    close_all();
+}
+
+static void test_a_reconnect_sends_the_same_packs_again_in_the_same_order_before_anything_new(void **state)
+{
+    char *before[64];
+    unsigned n = 0;
+
+    (void)state;
+    open_all(&usual, 1000, 10, true);
+    for (unsigned i = 0; i < 4; i++)
+        push(i, 300, "");
+    loop_advance(loop, 0);
+    answer_others();
+    loop_advance(loop, 100);
+    answer_others();
+    answer(oldest_data(), 0); /* this one is not sent again */
+    LIST_EACH(node, &pf.open) {
+        struct message *message = CONTAINER_OF(node, struct message, node);
+
+        if (message->is_data)
+            before[n++] = mem_dup(message->copy);
+    }
+    assert_true(n > 5);
+    disconnect(true);
+    for (unsigned i = 0; i < 4; i++)
+        push(i, 5, "");
+    loop_advance(loop, 1000);
+    assert_int_equal(pf.n_open, 0);
+    connect_again();
+    unsigned i = 0;
+
+    for (; i < n; i++) {
+        while (!oldest_data()) {
+            assert_non_null(oldest());
+            answer(oldest(), 0);
+            loop_advance(loop, 0);
+        }
+        assert_true(oldest_data()->is_resent);
+        assert_string_equal(oldest_data()->copy, before[i]);
+        answer(oldest_data(), 0);
+        loop_advance(loop, 0);
+        mem_free(before[i]);
+    }
+    answer_all();
+    for (i = 0; i < 4; i++)
+        check_stored(i, 305, 1); /* and nothing twice */
+    assert_int_equal(deliver_stats(deliver).n_resent, n);
+    check_ledger();
+    close_all();
+}
+
+static void test_a_random_platform_gets_everything_at_least_once_and_in_order(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 20; seed++) {
+        unsigned n_pushed = 0;
+
+        srand(seed);
+        open_all(&usual, 700 + (unsigned)rand() % 3000, 1 + (unsigned)rand() % 20, true);
+        while (n_pushed < 200 || !deliver_is_idle(deliver)) {
+            switch (rand() % 8) {
+            case 0:
+            case 1:
+                if (n_pushed < 200) {
+                    push((unsigned)rand() % 10, 1 + (unsigned)rand() % 60, rand() % 4 ? "" : ",\"s\":\"text\"");
+                    n_pushed++;
+                }
+                break;
+            case 2:
+                if (rand() % 20 == 0) {
+                    disconnect(false);
+                    connect_again();
+                }
+                break;
+            default:
+                if (pf.n_open) {
+                    unsigned skip = (unsigned)rand() % pf.n_open;
+                    struct list *node = pf.open.next;
+
+                    while (skip--)
+                        node = node->next;
+                    answer(CONTAINER_OF(node, struct message, node), 0);
+                }
+            }
+            loop_advance(loop, (unsigned)rand() % 20);
+            check_ledger();
+        }
+        for (unsigned i = 0; i < 10; i++)
+            for (int64_t n = 0; n < next_value[i]; n++)
+                assert_int_equal(pf.stored[i][n], 1); /* an answered message is never sent again */
+        close_all();
+    }
+}
+
+static void test_pieces_that_are_read_while_something_is_stuck_are_bounded(void **state)
+{
+    char text[500];
+
+    (void)state;
+    open_all(&usual, 60000, 1000, true);
+    memset(text, 'x', sizeof text);
+    memcpy(text, ",\"s\":\"", 6);
+    text[498] = '"';
+    text[499] = 0;
+    push(0, 1, "");
+    loop_advance(loop, 0);
+    answer_others();
+    struct message *stuck = oldest_data();
+
+    for (unsigned i = 0; i < 35; i++) {
+        push(1, 1000, text);
+        loop_advance(loop, 0);
+        for (struct message *message;
+             pf.n_open > 1 && (message = CONTAINER_OF(pf.open.prev, struct message, node)) != stuck;) {
+            answer(message, 0);
+            loop_advance(loop, 0);
+        }
+    }
+    assert_in_range(pf.n_stored[1], 20000, 32000); /* 16 MiB of 35000 x 0.56 KiB */
+    answer_all();
+    check_stored(1, 35000, 1);
+    check_ledger();
+    close_all();
+}
+
+/* --- refusals ---------------------------------------------------------------------------------------------------------------- */
+
+/* Answers until all is quiet: code for messages with POISON in them; gives the number of data messages. */
+static unsigned answer_poison(uint8_t code, bool closes)
+{
+    unsigned from = pf.n_data;
+
+    for (unsigned i = 0; i < 20000; i++) {
+        struct message *message = oldest();
+
+        if (!message && deliver_is_idle(deliver))
+            break;
+        if (message && message->is_data && strstr(message->copy, "POISON")) {
+            if (code)
+                answer(message, code);
+            if (closes) {
+                disconnect(true);
+                connect_again();
+            }
+        } else if (message) {
+            answer(message, 0);
+        }
+        loop_advance(loop, message ? 0 : 100);
+    }
+    assert_true(deliver_is_idle(deliver));
+    return pf.n_data - from;
+}
+
+static void check_one_poisoned(uint8_t code, bool closes, unsigned max_messages)
+{
+    open_all(&usual, 4000000, 100, true);
+    pf.is_lax = true; /* the good rest of a bisected pack may be late */
+    for (unsigned i = 0; i < 10; i++)
+        push(i, 500, "");
+    push(5, 1, ",\"s\":\"POISON\"");
+    for (unsigned i = 0; i < 10; i++)
+        push(i, 500, "");
+    unsigned n = answer_poison(code, closes);
+
+    assert_int_equal(pf.n_rejected, 1);
+    buf_add_u8(&pf.rejected, 0);
+    assert_non_null(strstr((char *)pf.rejected.p, "\"n\":500,\"s\":\"POISON\""));
+    if (n > max_messages)
+        fail_msg("%u messages for code %u", n, code);
+    for (unsigned i = 0; i < 10; i++)
+        for (int64_t j = 0; j < next_value[i]; j++)
+            if (i == 5 && j == 500)
+                assert_int_equal(pf.stored[i][j], 0);
+            else
+                assert_true(pf.stored[i][j] >= 1);
+    check_ledger();
+    close_all();
+}
+
+static void test_a_poisonous_record_among_ten_thousand_costs_itself_and_few_messages(void **state)
+{
+    (void)state;
+    check_one_poisoned(0x99, false, 40);
+    check_one_poisoned(0x80, false, 40);
+    check_one_poisoned(0x90, false, 40);
+}
+
+static void test_a_record_at_which_the_platform_closes_is_found_too(void **state)
+{
+    (void)state;
+    check_one_poisoned(0x83, true, 60);
+    check_one_poisoned(0, true, 60); /* closed without a word */
+}
+
+static void test_a_device_that_is_refused_does_not_take_others_with_it(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    pf.is_lax = true;
+    for (unsigned i = 0; i < 20; i++)
+        push(i, 5, i == 7 ? ",\"s\":\"POISON\"" : "");
+    answer_poison(0x80, false);
+    assert_int_equal(pf.n_rejected, 5);
+    for (unsigned i = 0; i < 20; i++)
+        check_stored(i, 5, i == 7 ? 0 : 1);
+    check_ledger();
+    close_all();
+}
+
+static void test_quota_puts_the_message_back_in_its_place_and_waits(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    push(0, 10, "");
+    loop_advance(loop, 0);
+    answer_others();
+    answer(oldest_data(), 0x97);
+    loop_advance(loop, 0);
+    disconnect(true);
+    connect_again();
+    assert_int_equal(pf.n_quotas, 1);
+    push(0, 10, "");
+    loop_advance(loop, 900);
+    assert_null(oldest_data());
+    loop_advance(loop, 200);
+    answer_others();
+    assert_non_null(oldest_data());
+    answer(oldest_data(), 0x97); /* again: the pause doubles */
+    disconnect(true);
+    connect_again();
+    loop_advance(loop, 1900);
+    assert_null(oldest_data());
+    loop_advance(loop, 200);
+    answer_all();
+    check_stored(0, 20, 1);
+    assert_int_equal(pf.n_rejected, 0);
+    check_ledger();
+    close_all();
+}
+
+static void test_a_code_that_says_nothing_against_the_message_loses_nothing(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    push(0, 10, "");
+    loop_advance(loop, 0);
+    answer_others();
+    for (unsigned i = 0; i < 10; i++) {
+        answer(oldest_data(), 0x87);
+        loop_advance(loop, 130000);
+        assert_non_null(oldest_data());
+    }
+    answer_all();
+    check_stored(0, 10, 1);
+    assert_int_equal(pf.n_rejected, 0);
+    close_all();
+}
+
+static void test_three_closes_are_counted_only_at_the_same_message(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    for (unsigned i = 0; i < 30; i++) { /* a link that dies again and again, but something gets through between */
+        push(0, 10, "");
+        loop_advance(loop, 0);
+        answer_others();
+        disconnect(true);
+        connect_again();
+        answer_others();
+        disconnect(true);
+        connect_again();
+        answer_all();
+    }
+    check_stored(0, 300, 1);
+    assert_int_equal(pf.n_rejected, 0);
+    check_ledger();
+    close_all();
+}
+
+static void test_a_message_that_is_never_answered_is_found_while_others_flow(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    pf.is_lax = true;
+    push(0, 100, "");
+    push(1, 1, ",\"s\":\"POISON\"");
+    push(2, 100, "");
+    for (unsigned i = 0; i < 1000 && !(pf.n_rejected && pf.n_open == pf.n_messages); i++) {
+        LIST_EACH_SAFE(node, &pf.open) {
+            struct message *message = CONTAINER_OF(node, struct message, node);
+
+            if (!strstr(message->copy, "POISON"))
+                answer(message, 0);
+        }
+        loop_advance(loop, 1000);
+        if (i % 10 == 0)
+            push(3, 1, "");
+        if (pf.n_rejected)
+            break;
+    }
+    assert_int_equal(pf.n_rejected, 1);
+    assert_int_equal(pf.n_closes, 0);
+    answer_others();
+    LIST_EACH_SAFE(node, &pf.open) {
+        struct message *message = CONTAINER_OF(node, struct message, node);
+
+        if (!strstr(message->copy, "POISON"))
+            answer(message, 0);
+    }
+    loop_advance(loop, 0);
+    check_stored(0, 100, 1);
+    check_stored(2, 100, 1);
+    assert_int_equal(store_stats(store).n_events, 0);
+    check_ledger();
+    close_all();
+}
+
+static void test_a_platform_that_acknowledges_nothing_loses_nothing(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    push(0, 100, "");
+    loop_advance(loop, 0);
+    answer_others();
+    for (unsigned i = 0; i < 5; i++) {
+        loop_advance(loop, 70000);
+        assert_int_equal(pf.n_rejected, 0);
+        assert_true(pf.n_closes >= 1);
+        pf.n_closes = 0;
+        disconnect(false); /* what on_close asked for */
+        connect_again();
+    }
+    answer_all();
+    check_stored(0, 100, 1);
+    check_ledger();
+    close_all();
+}
+
+/* --- versions and qualities ---------------------------------------------------------------------------------------------------- */
+
+static void test_with_version_3_an_answer_counts_after_half_a_second(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, false);
+    push(0, 10, "");
+    loop_advance(loop, 0);
+    answer_others();
+    answer(oldest_data(), 0);
+    loop_advance(loop, 400);
+    assert_int_equal(store_stats(store).n_events, 10);
+    disconnect(true);
+    connect_again();
+    answer_others();
+    assert_true(oldest_data()->is_resent);
+    answer(oldest_data(), 0);
+    loop_advance(loop, 600);
+    assert_int_equal(store_stats(store).n_events, 0);
+    check_ledger();
+    close_all();
+}
+
+static void test_version_3_finds_the_message_at_which_the_server_closes_after_its_answer(void **state)
+{
+    (void)state;
+    open_all(&usual, 500, 100, false);
+    pf.is_lax = true;
+    for (unsigned i = 0; i < 5; i++)
+        push(i, 20, i == 3 ? ",\"s\":\"POISON\"" : "");
+    for (unsigned i = 0; i < 20000 && !deliver_is_idle(deliver); i++) {
+        struct message *message = oldest();
+        bool is_poison = message && strstr(message->copy, "POISON");
+
+        if (message)
+            answer(message, 0);
+        if (is_poison) {
+            loop_advance(loop, 1);
+            disconnect(true);
+            connect_again();
+        }
+        loop_advance(loop, message ? 0 : 50);
+    }
+    assert_true(deliver_is_idle(deliver));
+    assert_int_equal(pf.n_rejected, 20);
+    check_ledger();
+    close_all();
+}
+
+static void test_quality_0_counts_when_the_server_was_heard_after_the_bytes_left(void **state)
+{
+    struct deliver_conf conf = usual;
+
+    (void)state;
+    conf.qos = 0;
+    open_all(&conf, 60000, 100, true);
+    push(0, 10, "");
+    loop_advance(loop, 10);
+    assert_int_equal(store_stats(store).n_events, 10);
+    pf.last_in_ms = loop_mono_ms(loop);
+    deliver_wake(deliver);
+    loop_advance(loop, 10);
+    assert_int_equal(store_stats(store).n_events, 10); /* not with the kernel yet */
+    pf.sent = pf.queued;
+    deliver_wake(deliver);
+    loop_advance(loop, 10);
+    assert_int_equal(store_stats(store).n_events, 10);
+    assert_true(pf.n_provoked > 0);
+    pf.last_in_ms = loop_mono_ms(loop);
+    deliver_wake(deliver);
+    loop_advance(loop, 0);
+    assert_int_equal(store_stats(store).n_events, 0);
+    check_ledger();
+    close_all();
+}
+
+/* --- devices ---------------------------------------------------------------------------------------------------------------------- */
+
+static void test_connect_and_disconnect_stay_in_line_and_only_the_newest_acts(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    push_state(0, true);
+    push(0, 2, "");
+    push_state(0, false);
+    loop_advance(loop, 0);
+    answer_all();
+    assert_int_equal(pf.n_connects, 1); /* by the data: its own was overtaken by the disconnect */
+    assert_int_equal(pf.n_disconnects, 1);
+    assert_false(pf.connected[0]);
+    push_state(0, false);
+    push_state(0, true);
+    loop_advance(loop, 0);
+    answer_all();
+    assert_true(pf.connected[0]);
+    assert_int_equal(pf.n_disconnects, 1);
+    close_all();
+}
+
+static void test_after_a_reconnect_known_devices_are_announced_but_those_that_are_down_are_not(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 8, true);
+    for (unsigned i = 0; i < 50; i++) {
+        push_state(i, true);
+        push(i, 1, "");
+    }
+    push_state(7, false);
+    loop_advance(loop, 0);
+    answer_all();
+    assert_int_equal(pf.n_connects, 50);
+    disconnect(true);
+    connect_again();
+    assert_true(pf.n_open <= 5); /* at most half of the window */
+    answer_all();
+    assert_int_equal(pf.n_connects, 99);
+    for (unsigned i = 0; i < 50; i++)
+        assert_int_equal(pf.connected[i], i != 7);
+    close_all();
+}
+
+static void test_a_device_that_is_down_is_not_left_open_by_its_backlog(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    push_state(0, true);
+    push(0, 5, "");
+    loop_advance(loop, 0);
+    answer_others();
+    push_state(0, false);
+    loop_advance(loop, 100);
+    assert_false(pf.connected[0]);
+    disconnect(true); /* before the data were answered */
+    connect_again();
+    answer_others();
+    assert_true(pf.connected[0]);
+    answer_all();
+    assert_false(pf.connected[0]);
+    check_stored(0, 5, 1);
+    close_all();
+}
+
+/* --- limits -------------------------------------------------------------------------------------------------------------------------- */
+
+static void test_tokens_are_taken_for_each_device_in_a_message(void **state)
+{
+    struct why why = {0};
+
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    assert_int_equal(limiter_parse(&limiters[LIMIT_DEVICE_VALUES], STR("100:1"), STR("h"), 100, &why), ERR_OK);
+    push(0, 1000, "");
+    uint64_t start = loop_mono_ms(loop);
+
+    for (unsigned i = 0; i < 2000 && !deliver_is_idle(deliver); i++) {
+        answer_all();
+        uint64_t passed = loop_mono_ms(loop) - start;
+
+        assert_true((uint64_t)pf.n_stored[0] <= 100 + passed / 10 + 1);
+        loop_advance(loop, 10);
+    }
+    check_stored(0, 1000, 1);
+    assert_in_range(loop_mono_ms(loop) - start, 8900, 9500);
+    check_ledger();
+    close_all();
+}
+
+static void test_a_limit_that_shrank_splits_records_once_more_and_rejects_what_is_too_large_alone(void **state)
+{
+    struct deliver_limits limits = {.payload_bytes = 60, .hard_bytes = 120, .window = 100};
+    char body[300] = "\"n\":1,\"long\":\"";
+
+    (void)state;
+    open_all(&usual, 60, 100, true);
+    struct batch *batch = new_batch();
+
+    pf.is_lax = true;
+    deliver_set_limits(deliver, &limits);
+    memset(body + strlen(body), 'x', 200);
+    strncat(body, "\",\"n\":2", sizeof body - strlen(body) - 1);
+    add_record(batch, 0, RECORD_ATTRIBUTES, body, 3);
+    store_append(store, batch);
+    loop_advance(loop, 0);
+    answer_all();
+    assert_int_equal(pf.n_rejected, 1);
+    assert_int_equal(pf.n_stored[0], 1); /* both other parts in one message */
+    assert_int_equal(atomic_load(&devices[0]->n_rejected), 1);
+    assert_int_equal(atomic_load(&devices[0]->n_delivered), 2);
+    assert_int_equal(store_stats(store).n_events, 0);
+    check_ledger();
+    close_all();
+}
+
+static void test_events_per_message_are_bounded(void **state)
+{
+    struct deliver_conf conf = usual;
+
+    (void)state;
+    conf.max_pack_events = 100;
+    open_all(&conf, 60000, 100, true);
+    push(0, 1000, "");
+    loop_advance(loop, 100);
+    answer_all();
+    assert_int_equal(pf.n_data, 10);
+    close_all();
+}
+
+static void test_the_gateways_own_messages_pass_and_are_not_kept(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    assert_true(deliver_own(deliver, STR("v1/devices/me/telemetry"), STR("[{\"a\":1}]"), 1));
+    assert_int_equal(pf.n_own, 1);
+    disconnect(true);
+    assert_false(deliver_own(deliver, STR("v1/devices/me/telemetry"), STR("[{\"a\":1}]"), 1));
+    connect_again();
+    assert_int_equal(pf.n_own, 1);
+    assert_true(deliver_is_idle(deliver));
+    close_all();
+}
+
+static void test_goodbye_disconnects_what_was_announced(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 10, true);
+    for (unsigned i = 0; i < 30; i++)
+        push(i, 1, "");
+    loop_advance(loop, 0);
+    answer_all();
+    deliver_finish(deliver, true);
+    assert_true(deliver_is_idle(deliver));
+    while (!deliver_goodbye(deliver))
+        answer(oldest(), 0);
+    answer_all();
+    assert_int_equal(pf.n_disconnects, 30);
+    close_all();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_idle_line_sends_at_once_and_connect_precedes_data),
+        cmocka_unit_test(test_while_packs_are_in_flight_values_wait_for_company),
+        cmocka_unit_test(test_answers_in_any_order_free_the_store_from_its_front),
+        cmocka_unit_test(test_the_window_is_kept),
+        cmocka_unit_test(test_attributes_leave_before_the_telemetry_of_the_same_events),
+        cmocka_unit_test(test_a_reconnect_sends_the_same_packs_again_in_the_same_order_before_anything_new),
+        cmocka_unit_test(test_a_random_platform_gets_everything_at_least_once_and_in_order),
+        cmocka_unit_test(test_pieces_that_are_read_while_something_is_stuck_are_bounded),
+        cmocka_unit_test(test_a_poisonous_record_among_ten_thousand_costs_itself_and_few_messages),
+        cmocka_unit_test(test_a_record_at_which_the_platform_closes_is_found_too),
+        cmocka_unit_test(test_a_device_that_is_refused_does_not_take_others_with_it),
+        cmocka_unit_test(test_quota_puts_the_message_back_in_its_place_and_waits),
+        cmocka_unit_test(test_a_code_that_says_nothing_against_the_message_loses_nothing),
+        cmocka_unit_test(test_three_closes_are_counted_only_at_the_same_message),
+        cmocka_unit_test(test_a_message_that_is_never_answered_is_found_while_others_flow),
+        cmocka_unit_test(test_a_platform_that_acknowledges_nothing_loses_nothing),
+        cmocka_unit_test(test_with_version_3_an_answer_counts_after_half_a_second),
+        cmocka_unit_test(test_version_3_finds_the_message_at_which_the_server_closes_after_its_answer),
+        cmocka_unit_test(test_quality_0_counts_when_the_server_was_heard_after_the_bytes_left),
+        cmocka_unit_test(test_connect_and_disconnect_stay_in_line_and_only_the_newest_acts),
+        cmocka_unit_test(test_after_a_reconnect_known_devices_are_announced_but_those_that_are_down_are_not),
+        cmocka_unit_test(test_a_device_that_is_down_is_not_left_open_by_its_backlog),
+        cmocka_unit_test(test_tokens_are_taken_for_each_device_in_a_message),
+        cmocka_unit_test(test_a_limit_that_shrank_splits_records_once_more_and_rejects_what_is_too_large_alone),
+        cmocka_unit_test(test_events_per_message_are_bounded),
+        cmocka_unit_test(test_the_gateways_own_messages_pass_and_are_not_kept),
+        cmocka_unit_test(test_goodbye_disconnects_what_was_announced),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "uplink/deliver_impl.h"
+
+/* --- packs and spans as objects ------------------------------------------------------------------------------------------ */
+
+bool deliver_is_data(const struct pack *pack)
+{
+    return pack->kind == PACK_TELEMETRY || pack->kind == PACK_ATTRIBUTES;
+}
+
+struct str deliver_topic_of(const struct pack *pack)
+{
+    return pack->kind == PACK_TELEMETRY    ? TOPIC_TELEMETRY
+           : pack->kind == PACK_ATTRIBUTES ? TOPIC_ATTRIBUTES
+           : pack->kind == PACK_CONNECT    ? TOPIC_CONNECT
+                                           : TOPIC_DISCONNECT;
+}
+
+struct pack *deliver_pack_new(struct deliver *d, int kind)
+{
+    struct list *node = list_take_first(&d->free);
+    struct pack *pack;
+
+    if (node) {
+        pack = CONTAINER_OF(node, struct pack, node);
+        d->n_free--;
+    } else {
+        pack = mem_zero(sizeof *pack);
+    }
+    *pack = (struct pack){.kind = kind,
+                          .payload = pack->payload,
+                          .parts = pack->parts,
+                          .records = pack->records,
+                          .cap_parts = pack->cap_parts,
+                          .cap_records = pack->cap_records};
+    pack->payload.n = 0;
+    return pack;
+}
+
+void deliver_pack_free(struct pack *pack)
+{
+    buf_fini(&pack->payload);
+    mem_free(pack->parts);
+    mem_free(pack->records);
+    mem_free(pack);
+}
+
+void deliver_pack_put(struct deliver *d, struct pack *pack)
+{
+    list_del(&pack->node);
+    if (d->blamed == pack)
+        d->blamed = NULL;
+    if (d->n_free >= FREE_PACKS || pack->payload.cap > FREE_PAYLOAD_MAX) {
+        deliver_pack_free(pack);
+        return;
+    }
+    list_add_after(&d->free, &pack->node);
+    d->n_free++;
+}
+
+void deliver_free_packs(struct deliver *d, unsigned keep)
+{
+    while (d->n_free > keep) {
+        d->n_free--;
+        deliver_pack_free(CONTAINER_OF(list_take_first(&d->free), struct pack, node));
+    }
+}
+
+static struct span *span_next(const struct deliver *d, const struct span *span)
+{
+    return span->node.next == &d->spans ? NULL : CONTAINER_OF(span->node.next, struct span, node);
+}
+
+void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last)
+{
+    pack->first = first;
+    pack->last = last;
+    for (struct span *span = first;; span = span_next(d, span)) {
+        span->n_open++;
+        if (span == last)
+            break;
+    }
+}
+
+void deliver_pack_unhold(struct deliver *d, struct pack *pack)
+{
+    for (struct span *span = pack->first; span; span = span_next(d, span)) {
+        span->n_open--;
+        if (span == pack->last)
+            break;
+    }
+    pack->first = pack->last = NULL;
+}
+
+void deliver_span_free(struct deliver *d, struct span *span)
+{
+    if (d->cursor == span)
+        d->cursor = NULL;
+    list_del(&span->node);
+    d->ahead_bytes -= span->chunk->n;
+    chunk_release(span->chunk);
+    while (span->pieces) {
+        struct piece *piece = span->pieces;
+
+        span->pieces = piece->next;
+        buf_fini(&piece->bytes);
+        mem_free(piece);
+    }
+    mem_free(span);
+}
+
+/* The store's position moves over what is finished. */
+void deliver_advance(struct deliver *d)
+{
+    uint64_t to = 0;
+    int lane = 0;
+    struct list *node = &d->spans;
+
+    while ((node = node->next) != &d->spans) {
+        struct span *span = CONTAINER_OF(node, struct span, node);
+
+        if (span->number >= d->built || span->n_open)
+            break;
+        to = span->chunk->to;
+        lane = span->chunk->lane;
+    }
+    if (node == d->spans.next)
+        return;
+    store_ack(d->store, lane, to);
+    while (d->spans.next != node)
+        deliver_span_free(d, CONTAINER_OF(d->spans.next, struct span, node));
+}
+
+/* --- publishing ------------------------------------------------------------------------------------------------------------ */
+
+bool deliver_has_window(const struct deliver *d)
+{
+    return d->is_ready && d->n_known < d->limits.window && d->flying_bytes < FLYING_MAX && d->link->window(d->arg) > 0;
+}
+
+void deliver_pause_for(struct deliver *d, uint64_t ms)
+{
+    uint64_t until = now_ms(d) + ms;
+
+    if (until > d->pause_until_ms)
+        d->pause_until_ms = until;
+    timer_start(&d->pause_timer, d->pause_until_ms - now_ms(d));
+}
+
+/* Waits for tokens only: what needs none goes on. */
+void deliver_wait_for(struct deliver *d, uint64_t ms)
+{
+    if (!timer_is_running(&d->pause_timer) || d->pause_timer.due_ms > now_ms(d) + ms)
+        timer_start(&d->pause_timer, ms);
+}
+
+enum err deliver_publish(struct deliver *d, struct pack *pack, struct str topic, uint8_t qos)
+{
+    enum err err = d->link->publish(d->arg, topic, buf_str(&pack->payload), qos, pack->is_resent, &pack->id);
+
+    if (err)
+        return err;
+    pack->state = PACK_FLYING;
+    pack->is_known = true;
+    pack->sent_ms = now_ms(d);
+    pack->number = ++d->n_sent;
+    pack->until = 0;
+    d->n_known++;
+    d->flying_bytes += pack->payload.n;
+    if (qos == 0) {
+        pack->until = d->link->queued(d->arg);
+        pack->id = 0;
+    } else {
+        struct pack **bucket = &d->by_id[pack->id % ID_BUCKETS];
+
+        pack->next_id = *bucket;
+        *bucket = pack;
+    }
+    if (!timer_is_running(&d->check_timer))
+        timer_start_coarse(&d->check_timer, CHECK_MS);
+    return ERR_OK;
+}
+
+/* The client needs the bytes no more. */
+void deliver_forget(struct deliver *d, struct pack *pack)
+{
+    assert(pack->is_known);
+    pack->is_known = false;
+    d->n_known--;
+    d->flying_bytes -= pack->payload.n;
+}
+
+struct pack *deliver_find_id(struct deliver *d, uint16_t id)
+{
+    for (struct pack **at = &d->by_id[id % ID_BUCKETS]; *at; at = &(*at)->next_id)
+        if ((*at)->id == id) {
+            struct pack *pack = *at;
+
+            *at = pack->next_id;
+            return pack;
+        }
+    return NULL;
+}
+
+/* connect or disconnect; false: cannot be sent now. */
+bool deliver_say(struct deliver *d, struct device *dev, int kind)
+{
+    uint32_t tokens = kind == PACK_CONNECT && dev->announced != d->session ? 2 : 0;
+    struct limiter *limiter = &d->limiters[LIMIT_DEVICE_MESSAGES];
+    uint64_t wait = tokens ? limiter_wait(limiter, tokens, now_ms(d)) : 0;
+
+    if (!d->is_ready || d->link->window(d->arg) == 0)
+        return false;
+    if (wait) {
+        deliver_wait_for(d, wait);
+        return false;
+    }
+    struct pack *pack = deliver_pack_new(d, kind);
+    const char *profile = atomic_load_explicit(&dev->profile, memory_order_relaxed);
+
+    pack->dev = dev;
+    if (kind == PACK_CONNECT)
+        pack_connect(&pack->payload, wire_name(dev), str_from(profile));
+    else
+        pack_disconnect(&pack->payload, wire_name(dev));
+    enum err err = deliver_publish(d, pack, deliver_topic_of(pack), d->conf.qos);
+
+    if (err) {
+        deliver_pack_put(d, pack);
+        return false;
+    }
+    if (tokens)
+        limiter_spend(limiter, tokens);
+    list_add_tail(&d->others, &pack->node);
+    dev->announced = kind == PACK_CONNECT ? d->session : 0;
+    return true;
+}
+
+bool deliver_announce(struct deliver *d, struct device *dev)
+{
+    return dev->announced == d->session || (deliver_has_window(d) && deliver_say(d, dev, PACK_CONNECT));
+}

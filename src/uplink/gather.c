@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "uplink/deliver_impl.h"
+
+/* --- gathering ------------------------------------------------------------------------------------------------------------------ */
+
+bool deliver_is_gathered(const struct deliver *d)
+{
+    return !packer_is_empty(d->packers[PACK_TELEMETRY]) || !packer_is_empty(d->packers[PACK_ATTRIBUTES]);
+}
+
+void deliver_begin(struct deliver *d)
+{
+    struct pack_limits limits = {
+        .max_bytes = d->limits.payload_bytes,
+        .max_values = d->limits.share_values,
+        .max_events = d->conf.max_pack_events,
+        .batch_devices = d->conf.batch_devices,
+        .unsure_offset_ms = loop_wall_ms(d->loop) - (int64_t)now_ms(d),
+        .published_ms = loop_wall_ms(d->loop),
+    };
+
+    packer_begin(d->packers[PACK_TELEMETRY], PACK_TELEMETRY, &limits);
+    packer_begin(d->packers[PACK_ATTRIBUTES], PACK_ATTRIBUTES, &limits);
+}
+
+/* What was gathered becomes packs: attributes first. */
+static void build_gathered(struct deliver *d)
+{
+    static const int order[] = {PACK_ATTRIBUTES, PACK_TELEMETRY};
+
+    for (size_t i = 0; i < COUNT_OF(order); i++) {
+        struct packer *packer = d->packers[order[i]];
+
+        if (packer_is_empty(packer))
+            continue;
+        struct pack *pack = deliver_pack_new(d, order[i]);
+
+        deliver_build(d, packer, pack);
+        deliver_pack_hold(d, pack, d->gather_from, d->cursor);
+        d->pass_bytes += pack->payload.n;
+        list_add_tail(&d->open, &pack->node);
+    }
+    d->is_due = false;
+    timer_stop(&d->gather_timer);
+    deliver_begin(d);
+}
+
+/* How far everything is built: a span that still has records to read or to pack is not. */
+void deliver_note_built(struct deliver *d)
+{
+    if (deliver_is_gathered(d))
+        d->built = d->gather_from->number;
+    else if (d->cursor)
+        d->built =
+            d->cursor->number + (d->at == d->cursor->chunk->bytes + d->cursor->chunk->n && d->piece_at == d->piece_end);
+}
+
+static bool read_span(struct deliver *d)
+{
+    struct chunk *chunk;
+
+    if (d->ahead_bytes >= AHEAD_MAX || (d->is_finishing && !d->is_reading))
+        return false;
+    chunk = store_read(d->store, 0, READ_MAX);
+    if (!chunk)
+        return false;
+    struct span *span = mem_zero(sizeof *span);
+
+    span->chunk = chunk;
+    span->number = d->n_spans++;
+    list_add_tail(&d->spans, &span->node);
+    d->ahead_bytes += chunk->n;
+    d->cursor = span;
+    d->at = chunk->bytes;
+    return true;
+}
+
+/* The record at the cursor; NULL: nothing to read. */
+static const struct record *peek(struct deliver *d)
+{
+    if (UNLIKELY(d->piece_at != d->piece_end))
+        return (const struct record *)(const void *)d->piece_at;
+    if ((!d->cursor || d->at == d->cursor->chunk->bytes + d->cursor->chunk->n) && !read_span(d))
+        return NULL;
+    return (const struct record *)(const void *)d->at;
+}
+
+static void step(struct deliver *d, const struct record *record)
+{
+    if (UNLIKELY(d->piece_at != d->piece_end))
+        d->piece_at += record->size;
+    else
+        d->at += record->size;
+}
+
+static int kind_of(const struct record *record)
+{
+    return record->kind == RECORD_ATTRIBUTES ? PACK_ATTRIBUTES : PACK_TELEMETRY;
+}
+
+/* A record above a limit: false: it goes as it is (one value alone that the server takes); true: the cursor stands at its parts, or it is gone. */
+static bool shrink(struct deliver *d, struct device *dev, const struct record *record)
+{
+    struct pack_limits limits = {.max_bytes = d->limits.payload_bytes, .max_values = d->limits.share_values};
+    size_t n = pack_alone_bytes(wire_name(dev), record);
+    bool is_whole = record->n_values <= 1 || d->piece_at != d->piece_end;
+
+    if (!is_whole) {
+        struct piece *piece = mem_zero(sizeof *piece);
+        size_t n_parts = pack_split(&piece->bytes, wire_name(dev), record, &limits);
+
+        piece->next = d->cursor->pieces;
+        d->cursor->pieces = piece;
+        if (n_parts > 1) {
+            step(d, record);
+            d->piece_at = piece->bytes.p;
+            d->piece_end = piece->bytes.p + piece->bytes.n;
+            return true;
+        }
+    }
+    if (!d->limits.hard_bytes || n <= d->limits.hard_bytes)
+        return false;
+    deliver_reject(d, kind_of(record), record, 0x95, NULL);
+    step(d, record);
+    return true;
+}
+
+static uint64_t token_wait(struct deliver *d, const struct packer *packer, const struct device *dev,
+                           const struct record *record)
+{
+    struct limiter *messages = &d->limiters[LIMIT_DEVICE], *values = &d->limiters[LIMIT_DEVICE_VALUES];
+    bool is_new = !packer_has(packer, dev);
+    uint64_t a, b;
+
+    if (limiter_is_none(messages) && limiter_is_none(values))
+        return 0;
+    a = is_new ? limiter_wait(messages, 1, now_ms(d)) : 0;
+    b = limiter_wait(values, record->n_values, now_ms(d));
+    return a > b ? a : b;
+}
+
+enum gathered { GATHERED, FULL, WAIT, DONE };
+
+static enum gathered gather_data(struct deliver *d, struct device *dev, const struct record *record)
+{
+    int kind = kind_of(record);
+    struct packer *packer = d->packers[kind];
+
+    if (UNLIKELY(record->size > d->limits.payload_bytes / 2 ||
+                 (d->limits.share_values && record->n_values > d->limits.share_values))) {
+        bool is_over = pack_alone_bytes(wire_name(dev), record) > d->limits.payload_bytes ||
+                       (d->limits.share_values && record->n_values > d->limits.share_values);
+
+        if (is_over && shrink(d, dev, record))
+            return DONE;
+    }
+    uint64_t wait = token_wait(d, packer, dev, record);
+
+    if (wait) {
+        deliver_wait_for(d, wait);
+        return WAIT;
+    }
+    bool is_new = !packer_has(packer, dev), was_empty = !deliver_is_gathered(d);
+
+    if (!packer_add(packer, dev, wire_name(dev), record))
+        return FULL;
+    if (was_empty)
+        d->gather_from = d->cursor;
+    if (is_new)
+        limiter_spend(&d->limiters[LIMIT_DEVICE], 1);
+    limiter_spend(&d->limiters[LIMIT_DEVICE_VALUES], record->n_values);
+    step(d, record);
+    return GATHERED;
+}
+
+/* connect and disconnect never overtake the device's data; only the newest of them acts. */
+static enum gathered gather_state(struct deliver *d, struct device *dev, const struct record *record)
+{
+    bool is_connect = record->kind == RECORD_CONNECT;
+    bool is_newest = record->ts == (int64_t)atomic_load_explicit(&dev->state_number, memory_order_relaxed);
+
+    if (is_newest && (is_connect ? dev->announced != d->session : dev->announced == d->session)) {
+        if (packer_has(d->packers[PACK_TELEMETRY], dev) || packer_has(d->packers[PACK_ATTRIBUTES], dev))
+            return FULL;
+        if (!deliver_has_window(d) || !deliver_say(d, dev, is_connect ? PACK_CONNECT : PACK_DISCONNECT))
+            return WAIT;
+    }
+    step(d, record);
+    return DONE;
+}
+
+static void reject_unknown(struct deliver *d, const struct record *record)
+{
+    deliver_reject(d, kind_of(record), record, 0, "not a valid device name");
+    step(d, record);
+}
+
+static bool may_go(const struct deliver *d)
+{
+    if (!deliver_is_gathered(d))
+        return false;
+    return d->n_flying == 0 || d->is_due || d->is_finishing ||
+           packer_values(d->packers[PACK_TELEMETRY]) + packer_values(d->packers[PACK_ATTRIBUTES]) >=
+               d->conf.min_pack_values;
+}
+
+void deliver_gather(struct deliver *d)
+{
+    const struct record *record;
+
+    if (deliver_is_blocked(d) || d->is_careful)
+        return;
+    while ((record = peek(d))) {
+        struct device *dev = device_of(record);
+        enum gathered result = DONE;
+
+        if (UNLIKELY(!dev))
+            reject_unknown(d, record);
+        else if (record->kind == RECORD_TELEMETRY || record->kind == RECORD_ATTRIBUTES)
+            result = gather_data(d, dev, record);
+        else
+            result = gather_state(d, dev, record);
+        if (result == GATHERED || result == DONE)
+            continue;
+        if (deliver_is_gathered(d)) {
+            build_gathered(d);
+            if (!deliver_send_open(d))
+                return;
+        }
+        if (result == WAIT || deliver_is_blocked(d))
+            return;
+        if (d->pass_bytes >= PASS_MAX) { /* the loop's other actors have their turn */
+            timer_start(&d->again_timer, 0);
+            return;
+        }
+    }
+    if (may_go(d)) {
+        build_gathered(d);
+        (void)deliver_send_open(d);
+    } else if (deliver_is_gathered(d) && !timer_is_running(&d->gather_timer)) {
+        timer_start(&d->gather_timer, d->conf.min_pack_delay_ms);
+    }
+    d->is_due = false;
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "uplink/deliver_impl.h"
+
+#include "data/json.h"
+
+/* --- outcomes ---------------------------------------------------------------------------------------------------------------- */
+
+static const char *code_text(uint8_t code)
+{
+    switch (code) {
+    case 0x80:
+        return "refused";
+    case 0x83:
+        return "unexpected form";
+    case 0x90:
+        return "unknown topic";
+    case 0x95:
+        return "larger than the platform takes";
+    case 0x99:
+        return "payload not valid";
+    default:
+        return "not accepted";
+    }
+}
+
+/* One line of the rejected file: time, code, reason, topic, and the payload with this record alone. */
+void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason)
+{
+    struct device *dev = device_of(record);
+    struct pack_limits limits = {.batch_devices = true};
+    struct packer *packer = packer_new();
+    const struct pack_part *parts;
+    size_t n_parts;
+    autobuf struct buf line = {0}, payload = {0};
+
+    if (dev) {
+        packer_begin(packer, kind, &limits);
+        if (packer_add(packer, dev, wire_name(dev), record))
+            packer_finish(packer, &payload, &parts, &n_parts);
+        count(&dev->n_rejected, record->n_values);
+    }
+    packer_free(packer);
+    packer_reclaim(d->packers[kind]);
+    d->stats.n_rejected_values += record->n_values;
+    if (!reason)
+        reason = code_text(code);
+    buf_printf(&line, "{\"time\":%lld,\"code\":%u,\"reason\":", (long long)loop_wall_ms(d->loop), code);
+    json_add_string(&line, str_from(reason));
+    buf_add_str(&line, STR(",\"topic\":"));
+    json_add_string(&line, kind == PACK_ATTRIBUTES ? TOPIC_ATTRIBUTES : TOPIC_TELEMETRY);
+    buf_add_str(&line, STR(",\"device\":"));
+    json_add_string(&line, record_name(record));
+    buf_add_str(&line, STR(",\"payload\":"));
+    buf_add_str(&line, payload.n ? buf_str(&payload) : STR("null"));
+    buf_add_str(&line, STR("}\n"));
+    LOG_ERROR(d->log, "data rejected by the platform", KV_STR("device", record_name(record)), KV_UINT("code", code),
+              KV_Z("reason", reason), KV_UINT("values", record->n_values));
+    d->link->rejected(d->arg, buf_str(&line));
+}
+
+/* Takes over what the packer holds. */
+void deliver_build(struct deliver *d, struct packer *packer, struct pack *pack)
+{
+    const struct pack_part *parts;
+    size_t n_parts, n_records;
+
+    packer_finish(packer, &pack->payload, &parts, &n_parts);
+    const struct record *const *records = packer_records(packer, &n_records);
+
+    if (n_parts > pack->cap_parts) {
+        pack->cap_parts = n_parts;
+        pack->parts = mem_grow(pack->parts, n_parts * sizeof *parts);
+    }
+    if (n_records > pack->cap_records) {
+        pack->cap_records = n_records;
+        pack->records = mem_grow(pack->records, n_records * sizeof *records);
+    }
+    memcpy(pack->parts, parts, n_parts * sizeof *parts);
+    memcpy(pack->records, records, n_records * sizeof *records);
+    pack->n_parts = n_parts;
+    pack->n_records = n_records;
+    pack->state = PACK_QUEUED;
+    d->n_queued++;
+}
+
+/* The pack leaves `open` for good. Bytes that the client still holds stay until it gives them back. */
+static void close_pack(struct deliver *d, struct pack *pack)
+{
+    deliver_pack_unhold(d, pack);
+    if (!pack->is_known) {
+        deliver_pack_put(d, pack);
+        return;
+    }
+    list_del(&pack->node);
+    if (d->blamed == pack)
+        d->blamed = NULL;
+    pack->state = PACK_LOST;
+    list_add_tail(&d->others, &pack->node);
+}
+
+/* A pack of the records [from, to) of another one, in its place. */
+static void part_of(struct deliver *d, struct pack *whole, size_t from, size_t to)
+{
+    struct pack_limits limits = {.batch_devices = true,
+                                 .unsure_offset_ms = loop_wall_ms(d->loop) - (int64_t)now_ms(d),
+                                 .published_ms = loop_wall_ms(d->loop)};
+    struct packer *packer = packer_new();
+    struct pack *pack = deliver_pack_new(d, whole->kind);
+    size_t i = 0;
+
+    packer_begin(packer, whole->kind, &limits);
+    for (size_t part = 0; part < whole->n_parts; part++)
+        for (uint32_t j = 0; j < whole->parts[part].n_records; j++, i++)
+            if (i >= from && i < to) {
+                struct device *dev = whole->parts[part].dev;
+                bool is_added = packer_add(packer, dev, wire_name(dev), whole->records[i]);
+
+                assert(is_added);
+            }
+    deliver_build(d, packer, pack);
+    packer_free(packer);
+    packer_reclaim(d->packers[whole->kind]);
+    pack->is_suspect = true;
+    pack->is_resent = true;
+    pack->is_alone = whole->is_alone;
+    pack->code = whole->code;
+    pack->reason = whole->reason;
+    deliver_pack_hold(d, pack, whole->first, whole->last);
+    list_add_after(whole->node.prev, &pack->node);
+}
+
+/* Something in the pack is not taken: halves by device, then by record, until it is one record. The pack is not FLYING. */
+void deliver_suspect(struct deliver *d, struct pack *pack, uint8_t code, const char *reason)
+{
+    pack->code = code;
+    pack->reason = reason;
+    if (pack->n_records == 1) {
+        deliver_reject(d, pack->kind, pack->records[0], code, reason);
+    } else {
+        size_t half = pack->n_records / 2;
+
+        if (pack->n_parts > 1) {
+            half = 0;
+            for (size_t i = 0; i < pack->n_parts / 2; i++)
+                half += pack->parts[i].n_records;
+        } else if (!pack->is_suspect) {
+            LOG_WARN(d->log, "a message was not taken, looking for the record", KV_UINT("code", code),
+                     KV_Z("reason", reason ? reason : code_text(code)), KV_UINT("records", pack->n_records));
+        }
+        part_of(d, pack, 0, half);
+        part_of(d, pack, half, pack->n_records);
+    }
+    close_pack(d, pack);
+}
+
+static void leaving_add(struct deliver *d, struct device *dev)
+{
+    if (d->n_leaving == d->cap_leaving) {
+        d->cap_leaving = d->cap_leaving ? d->cap_leaving * 2 : 16;
+        d->leaving = mem_grow(d->leaving, d->cap_leaving * sizeof(void *));
+    }
+    d->leaving[d->n_leaving++] = dev;
+}
+
+bool deliver_is_leaving(const struct deliver *d, const struct device *dev)
+{
+    return dev->announced == d->session && atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN &&
+           get(&dev->n_appended) == get(&dev->n_delivered) + get(&dev->n_rejected) + get(&dev->n_overflowed);
+}
+
+void deliver_delivered(struct deliver *d, struct pack *pack)
+{
+    for (size_t i = 0; i < pack->n_parts; i++) {
+        struct device *dev = pack->parts[i].dev;
+
+        count(&dev->n_delivered, pack->parts[i].n_values);
+        d->stats.n_values += pack->parts[i].n_values;
+        if (UNLIKELY(deliver_is_leaving(d, dev)))
+            leaving_add(d, dev);
+    }
+    d->stats.n_packs++;
+    d->stats.n_bytes += pack->payload.n;
+    d->pause_ms = 0;
+    close_pack(d, pack);
+}
+
+void deliver_requeue(struct deliver *d, struct pack *pack)
+{
+    pack->state = PACK_QUEUED;
+    pack->is_resent = true;
+    d->n_queued++;
+}
+
+static void quota(struct deliver *d)
+{
+    static const enum limit_kind kinds[] = {LIMIT_DEVICE, LIMIT_DEVICE_VALUES, LIMIT_DEVICE_MESSAGES};
+
+    for (size_t i = 0; i < COUNT_OF(kinds); i++)
+        limiter_quota(&d->limiters[kinds[i]], now_ms(d));
+    d->pause_ms = d->pause_ms ? d->pause_ms * 2 : PAUSE_MIN_MS;
+    if (d->pause_ms > PAUSE_MAX_MS)
+        d->pause_ms = PAUSE_MAX_MS;
+    deliver_pause_for(d, d->pause_ms);
+    d->is_explained = true;
+    d->link->quota(d->arg);
+}
+
+void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
+{
+    d->n_flying--;
+    if (code < 0x80) {
+        if (d->is_v5) {
+            deliver_delivered(d, pack);
+            return;
+        }
+        pack->state = PACK_SETTLING;
+        pack->until = now_ms(d) + SETTLE_MS;
+        if (!timer_is_running(&d->settle_timer))
+            timer_start(&d->settle_timer, SETTLE_MS);
+        return;
+    }
+    switch (code) {
+    case 0x80:
+    case 0x83:
+    case 0x90:
+    case 0x99:
+        if (code == 0x83) { /* the server closes now: what flies beside the guilty one would be sent again each time */
+            d->is_explained = true;
+            pack->is_alone = true;
+        }
+        deliver_suspect(d, pack, code, NULL);
+        break;
+    case 0x97:
+        deliver_requeue(d, pack);
+        quota(d);
+        break;
+    default: /* says nothing against this message: a broker's access rule, an error of the server */
+        LOG_ERROR(d->log, "the platform does not accept data now", KV_UINT("code", code),
+                  KV_STR("topic", deliver_topic_of(pack)));
+        deliver_requeue(d, pack);
+        d->pause_ms = d->pause_ms ? d->pause_ms * 2 : PAUSE_MIN_MS;
+        deliver_pause_for(d, d->pause_ms < PAUSE_MAX_MS ? d->pause_ms : PAUSE_MAX_MS);
+    }
+}
+
+void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code)
+{
+    if (code >= 0x80 && pack->kind == PACK_CONNECT) {
+        LOG_WARN(d->log, "device not accepted", KV_STR("device", device_name(pack->dev)), KV_UINT("code", code));
+        if (code == 0x97 && pack->dev->announced == d->session)
+            pack->dev->announced = 0;
+    } else if (code >= 0x80 && pack->state != PACK_LOST) {
+        LOG_WARN(d->log, "publication not accepted", KV_UINT("code", code));
+    }
+    deliver_pack_put(d, pack);
+    if (code == 0x97)
+        quota(d);
+}
