@@ -27,6 +27,7 @@ struct option_spec {
     const char *help;     /* one line, without a full stop */
     const char *choices;  /* "bash zsh fish": checked and completed; NULL: any value */
     enum option_value value;
+    bool is_hidden; /* not in help, man page and completion */
 };
 
 enum { COMMAND_OPTIONS_MAX = 24, COMMAND_ANY = 10000 };

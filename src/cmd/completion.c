@@ -14,7 +14,8 @@ static void add_names(struct buf *out)
 static void add_option_names(struct buf *out, const struct option_spec *options)
 {
     for (; options && options->name; options++)
-        buf_printf(out, " --%s", options->name);
+        if (!options->is_hidden)
+            buf_printf(out, " --%s", options->name);
 }
 
 /* Inside '…' of a shell. */
@@ -71,6 +72,8 @@ static void add_bash(struct buf *out)
 
 static void add_zsh_option(struct buf *out, const struct option_spec *option)
 {
+    if (option->is_hidden)
+        return;
     buf_printf(out, " '--%s[", option->name);
     add_quoted(out, option->help);
     buf_add_z(out, "]");
@@ -117,6 +120,8 @@ static void add_zsh(struct buf *out)
 
 static void add_fish_option(struct buf *out, const char *condition, const struct option_spec *option)
 {
+    if (option->is_hidden)
+        return;
     buf_printf(out, "complete -c iotgw%s -l %s", condition, option->name);
     if (option->letter)
         buf_printf(out, " -s %c", option->letter);

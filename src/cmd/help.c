@@ -10,6 +10,8 @@ static void add_option(struct buf *out, const struct option_spec *option)
 {
     char names[80];
 
+    if (option->is_hidden)
+        return;
     snprintf(names, sizeof names, "%s%c%s--%s%s%s", option->letter ? "-" : "", option->letter ? option->letter : ' ',
              option->letter ? ", " : "   ", option->name, option->argument ? " " : "",
              option->argument ? option->argument : "");
@@ -73,6 +75,8 @@ static void add_roff(struct buf *out, const char *text)
 
 static void add_roff_option(struct buf *out, const struct option_spec *option)
 {
+    if (option->is_hidden)
+        return;
     buf_add_z(out, ".TP\n");
     if (option->letter)
         buf_printf(out, "\\fB\\-%c\\fR, ", option->letter);
@@ -148,7 +152,8 @@ void help_add_man(struct buf *out)
               "go before the keys of the main file\n.TP\n\\fBNO_COLOR\\fR\nno colours in logs\n");
 }
 
-static const struct option_spec options[] = {{.name = "man", .help = "print the man page in roff"}, {.name = NULL}};
+static const struct option_spec options[] = {{.name = "man", .help = "print the man page in roff", .is_hidden = true},
+                                             {.name = NULL}};
 
 static int run(const struct command_line *line)
 {

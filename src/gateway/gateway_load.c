@@ -249,8 +249,9 @@ void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file
 struct names {
     struct buf text;
     struct str wanted;
-    const char *nearest;
+    char nearest[40]; /* a copy: a name lives for the call only */
     unsigned distance;
+    bool is_there;
 };
 
 static void add_name(void *arg, const char *type)
@@ -259,38 +260,48 @@ static void add_name(void *arg, const char *type)
     unsigned distance = str_distance(names->wanted, str_from(type), 2);
 
     buf_printf(&names->text, "%s\"%s\"", names->text.n ? ", " : "", type);
+    names->is_there |= str_eq_z(names->wanted, type);
     if (distance < names->distance) {
         names->distance = distance;
-        names->nearest = type;
+        snprintf(names->nearest, sizeof names->nearest, "%s", type);
     }
+}
+
+static void report_type(const struct gateway_types *types, const struct gateway_connector *connector,
+                        const char *reason, struct problems *problems)
+{
+    const struct conf_at *at = &connector->entry->type_at;
+    struct names names = {.wanted = connector->entry->type, .distance = 3};
+
+    types->each(add_name, &names);
+    if (names.is_there)
+        problem_add(problems, CONF_ERROR, at, "found \"%s\": %s; the connector is not started", connector->type,
+                    reason);
+    else
+        problem_add(problems, CONF_ERROR, at,
+                    "found \"%s\": %s; expected one of " STR_FMT "; the connector is not started%s%s%s",
+                    connector->type, reason, STR_ARG(names.text.n ? buf_str(&names.text) : STR("none")),
+                    *names.nearest ? "; did you mean \"" : "", names.nearest, *names.nearest ? "\"?" : "");
+    buf_fini(&names.text);
 }
 
 /* The descriptor of the entry's type; NULL after saying why there is none. */
 static const struct conf_type *find_type(const struct gateway_types *types, const struct gateway_connector *connector,
                                          struct problems *problems)
 {
-    const struct connector_entry *entry = connector->entry;
-    struct names names = {.wanted = entry->type, .distance = 3};
     struct why why = {0};
     const struct conf_type *type = types->conf(connector->type, &why);
 
     if (type)
         return type;
-    if (entry->class_name.n) {
-        problem_add(problems, CONF_WARNING, &entry->type_at,
-                    "found \"%s\" with \"class\": custom connectors have no effect in "
-                    "this version; the connector is not started",
-                    connector->type);
-        return NULL;
-    }
-    types->each(add_name, &names);
-    problem_add(problems, CONF_ERROR, &entry->type_at,
-                "found \"%s\": %s; expected one of " STR_FMT "; the connector is not "
-                "started%s%s%s",
-                connector->type, why_text(&why), STR_ARG(names.text.n ? buf_str(&names.text) : STR("none")),
-                names.nearest ? "; did you mean \"" : "", names.nearest ? names.nearest : "",
-                names.nearest ? "\"?" : "");
-    buf_fini(&names.text);
+    if (connector->entry->class_name.n)
+        problem_add(
+            problems, CONF_WARNING, &connector->entry->type_at,
+            "found \"%s\" with \"class\": custom connectors have no effect in this version; the connector is not "
+            "started",
+            connector->type);
+    else
+        report_type(types, connector, why_text(&why), problems);
     return NULL;
 }
 
