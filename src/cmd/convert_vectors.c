@@ -13,14 +13,6 @@ void convert_add_unsupported(struct buf *members, struct str reason)
     json_add_string(members, reason);
 }
 
-/* A program may be built without it. */
-__attribute__((weak)) void convert_core(yyjson_val *input, struct arena *arena, struct buf *members)
-{
-    (void)input;
-    (void)arena;
-    convert_add_unsupported(members, STR("this build of the program does not have it"));
-}
-
 /* A connector's vector: a fresh configuration, then the module's convert. */
 static void convert_connector(struct str type, yyjson_val *vector, struct arena *arena, struct buf *members)
 {
@@ -78,7 +70,7 @@ static void convert_line(yyjson_val *vector, struct arena *arena, struct buf *an
     else if (str_eq(type, STR("expressions")))
         convert_expressions(json_get(vector, STR("input")), arena, answer);
     else if (str_eq(type, STR("core")))
-        convert_core(json_get(vector, STR("input")), arena, answer);
+        convert_core(vector, arena, answer);
     else
         convert_connector(type, vector, arena, answer);
     if (answer->n == before)

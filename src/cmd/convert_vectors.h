@@ -12,8 +12,8 @@
 
 /* expressions.md 13. */
 void convert_expressions(yyjson_val *input, struct arena *arena, struct buf *members);
-/* core.md 7.4 and platform-api.md 10. */
-void convert_core(yyjson_val *input, struct arena *arena, struct buf *members);
+/* core.md 7.4 and platform-api.md 10. question: the whole vector, for its config and direction. */
+void convert_core(yyjson_val *question, struct arena *arena, struct buf *members);
 
 /* The loop. A bad line never ends it. Gives the exit status. */
 int cmd_convert_vectors(FILE *in, FILE *out);
