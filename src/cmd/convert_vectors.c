@@ -5,52 +5,89 @@
 
 #include <stdlib.h>
 
-#pragma weak module_load
+static void add_member(struct buf *members, const char *name, struct str text)
+{
+    buf_printf(members, "\"%s\":", name);
+    json_add_string(members, text);
+}
 
 void convert_add_unsupported(struct buf *members, struct str reason)
 {
-    buf_add_z(members, "\"unsupported\":");
-    json_add_string(members, reason);
+    add_member(members, "unsupported", reason);
 }
 
-/* A connector's vector: a fresh configuration, then the module's convert. */
+yyjson_doc *convert_one(const struct connector_type *connector, const void *conf, struct str direction,
+                        yyjson_val *input, struct arena *arena, struct why *why)
+{
+    struct str output = STR_NONE;
+    struct convert_io io = {
+        .size = sizeof io, .direction = direction, .input = input, .output = &output, .arena = arena};
+    yyjson_doc *doc;
+    enum err err;
+
+    if (!connector->convert) {
+        why_set(why, ERR_UNSUPPORTED, "this connector has no conversion without a device");
+        return NULL;
+    }
+    err = connector->convert(conf, &io, why);
+    if (err) {
+        why_set(why, err, "%s", err_text(err));
+        return NULL;
+    }
+    doc = json_read(output, why);
+    if (!doc || yyjson_is_obj(yyjson_doc_get_root(doc)))
+        return doc;
+    yyjson_doc_free(doc);
+    why_set(why, ERR_TYPE, "the connector's answer is not a JSON object");
+    return NULL;
+}
+
+static void add_members_of(struct buf *members, yyjson_val *obj)
+{
+    yyjson_obj_iter iter = yyjson_obj_iter_with(obj);
+    yyjson_val *name;
+    bool is_first = true;
+
+    while ((name = yyjson_obj_iter_next(&iter))) {
+        if (!is_first)
+            buf_add_u8(members, ',');
+        is_first = false;
+        json_add_string(members, json_str(name));
+        buf_add_u8(members, ':');
+        json_add_value(members, yyjson_obj_iter_get_val(name));
+    }
+}
+
+/* A fresh configuration for each vector. One that cannot be used at all converts nothing. */
 static void convert_connector(struct str type, yyjson_val *vector, struct arena *arena, struct buf *members)
 {
     yyjson_val *config = json_get(vector, STR("config"));
-    struct str direction = json_str(json_get(vector, STR("direction"))), output = STR_NONE;
+    struct str direction = json_str(json_get(vector, STR("direction")));
     const struct connector_type *connector;
     struct problems problems;
     struct why why = {0};
-    struct conf *conf = NULL;
-    enum err err;
+    struct conf *conf;
+    yyjson_doc *answer;
 
-    connector = module_load ? module_load(arena_text(arena, type), &why) : NULL;
+    connector = module_load(arena_text(arena, type), &why);
     if (!connector) {
         convert_add_unsupported(members, str_from(why_text(&why)));
         return;
     }
-    if (!connector->convert) {
-        convert_add_unsupported(members, STR("this connector has no conversion without a device"));
+    problems_init(&problems);
+    conf = conf_load_text(connector->conf, ".", "config", config ? json_text(arena, config) : STR(""), &problems);
+    if (!conf) {
+        add_member(members, "error", STR("nothing of the configuration can be used"));
+        problems_fini(&problems);
         return;
     }
-    problems_init(&problems);
-    if (config)
-        conf = conf_load_text(connector->conf, ".", "config", json_text(arena, config), &problems);
-    if (conf) {
-        struct convert_io io = {.size = sizeof io,
-                                .direction = direction.p ? direction : STR("uplink"),
-                                .input = json_get(vector, STR("input")),
-                                .output = &output,
-                                .arena = arena};
-
-        err = connector->convert(conf_root(conf), &io, &why);
-        if (err == ERR_OK)
-            buf_add_str(members, output);
-        else
-            convert_add_unsupported(members, str_from(why_text(&why)));
-    } else {
-        convert_add_unsupported(members, STR("nothing of the configuration can be used"));
-    }
+    answer = convert_one(connector, conf_root(conf), direction.p ? direction : STR("uplink"),
+                         json_get(vector, STR("input")), arena, &why);
+    if (answer)
+        add_members_of(members, yyjson_doc_get_root(answer));
+    else
+        add_member(members, why.err == ERR_UNSUPPORTED ? "unsupported" : "error", str_from(why_text(&why)));
+    yyjson_doc_free(answer);
     conf_unref(conf);
     problems_fini(&problems);
 }
@@ -103,10 +140,12 @@ int cmd_convert_vectors(FILE *in, FILE *out)
             continue;
         doc = json_read(text, &why);
         answer.n = 0;
-        if (doc && yyjson_is_obj(yyjson_doc_get_root(doc)))
-            convert_line(yyjson_doc_get_root(doc), &arena, &answer);
+        if (doc && !yyjson_is_obj(yyjson_doc_get_root(doc)))
+            why_set(&why, ERR_TYPE, "a vector is a JSON object");
+        if (why.err)
+            answer_bad_line(&answer, &why);
         else
-            answer_bad_line(&answer, doc ? &(struct why){.err = ERR_TYPE, .text = "a vector is a JSON object"} : &why);
+            convert_line(yyjson_doc_get_root(doc), &arena, &answer);
         fwrite(answer.p, 1, answer.n, out);
         fflush(out);
         yyjson_doc_free(doc);
@@ -114,5 +153,5 @@ int cmd_convert_vectors(FILE *in, FILE *out)
     }
     free(line);
     arena_fini(&arena);
-    return 0;
+    return ferror(out) ? 1 : 0;
 }

@@ -7,6 +7,7 @@
  * Nothing outside the arena is kept. input: raw numbers; it may be anything.
  */
 #include "data/json.h"
+#include "iotgw/connector.h"
 
 #include <stdio.h>
 
@@ -17,6 +18,10 @@ void convert_core(yyjson_val *question, struct arena *arena, struct buf *members
 
 /* The loop. A bad line never ends it. Gives the exit status. */
 int cmd_convert_vectors(FILE *in, FILE *out);
+
+/* A connector's conversion: one input, its answer as a document (an object; yyjson_doc_free it). NULL with the reason. */
+yyjson_doc *convert_one(const struct connector_type *connector, const void *conf, struct str direction,
+                        yyjson_val *input, struct arena *arena, struct why *why);
 
 /* "unsupported":"why" */
 void convert_add_unsupported(struct buf *members, struct str reason);
