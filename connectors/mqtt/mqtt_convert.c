@@ -77,6 +77,7 @@ struct mqtt_converter {
     size_t n_held, cap_held;
 
     /* the message at hand */
+    struct why why;
     struct convert_out *out;
     struct str topic, payload;
     int64_t wall_ms;
@@ -362,11 +363,19 @@ static bool leave_out(struct mqtt_converter *converter, const struct leg *leg, e
     return false;
 }
 
+/* One for all values: setting half a kilobyte to zero for each would cost more than the value itself. */
+static struct why *clear_why(struct mqtt_converter *converter)
+{
+    converter->why.err = ERR_OK;
+    converter->why.text[0] = 0;
+    return &converter->why;
+}
+
 /* A missing key skips the datapoint, as a missing value does; a key that the platform would lose is an error. */
 static bool find_key(struct mqtt_converter *converter, const struct leg *leg, const struct datapoint *point,
                      yyjson_val *data, struct str *out)
 {
-    struct why why = {0};
+    struct why *why = clear_why(converter);
     struct str name;
 
     switch (point->key_rule.kind) {
@@ -383,15 +392,15 @@ static bool find_key(struct mqtt_converter *converter, const struct leg *leg, co
     }
     if (!rule_text(converter, &point->key_rule, data, false, &name))
         return leave_out(converter, leg, DROP_KEY, "what its key names is not in the payload");
-    if (event_key(&converter->arena, name, out, &why) != ERR_OK)
-        return leave_out(converter, leg, DROP_KEY, why_text(&why));
+    if (event_key(&converter->arena, name, out, why) != ERR_OK)
+        return leave_out(converter, leg, DROP_KEY, why_text(why));
     return true;
 }
 
 static bool find_value(struct mqtt_converter *converter, const struct leg *leg, const struct datapoint *point,
                        yyjson_val *data, struct str *out)
 {
-    struct why why = {0};
+    struct why *why = clear_why(converter);
     yyjson_val *found = NULL;
 
     if (point->slot >= 0) {
@@ -399,7 +408,7 @@ static bool find_value(struct mqtt_converter *converter, const struct leg *leg, 
         if (!found || yyjson_is_null(found))
             return false;
     }
-    switch (datapoint_eval(&point->value, data, found, &converter->arena, out, &why)) {
+    switch (datapoint_eval(&point->value, data, found, &converter->arena, out, why)) {
     case CONVERT_OK:
         return true;
     case CONVERT_FALLBACK:
@@ -410,7 +419,7 @@ static bool find_value(struct mqtt_converter *converter, const struct leg *leg, 
     case CONVERT_FAILED:
         break;
     }
-    return leave_out(converter, leg, DROP_FORMULA, why_text(&why));
+    return leave_out(converter, leg, DROP_FORMULA, why_text(why));
 }
 
 /* A plain number of milliseconds, which is what "ts" nearly always is. */
