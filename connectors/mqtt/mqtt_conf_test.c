@@ -115,8 +115,8 @@ static void test_wrong_values_are_told_and_have_the_effect_the_page_names(void *
         {BROKER(",\"maxNumberOfWorkers\":0"), "broker.maxNumberOfWorkers", "0", false},
         {BROKER(",\"security\":{\"type\":\"cert\"}"), "broker.security.type", "certificates", true},
         {BROKER(",\"security\":{\"type\":\"Basic\"}"), "broker.security.username", "missing", true},
-        {BROKER(",\"security\":{\"type\":\"certificates\",\"pathToClientCert\":\"a\"}"), "broker.security.pathToPrivateKey",
-         "missing", true},
+        {BROKER(",\"security\":{\"type\":\"certificates\",\"pathToClientCert\":\"a\"}"),
+         "broker.security.pathToPrivateKey", "missing", true},
         {"{\"brokers\":[],\"broker\":{\"host\":\"h\"}}", "brokers", "Java", true},
     };
 
@@ -143,26 +143,29 @@ static void test_a_wrong_entry_is_left_out_alone(void **state)
         const char *entry, *path, *problem;
         enum severity severity;
     } cases[] = {
-        {"{\"converter\":{\"type\":\"json\"," INFO ",\"timeseries\":[\"*\"]}}", "mapping[0].topicFilter", "missing", CONF_ERROR},
+        {"{\"converter\":{\"type\":\"json\"," INFO ",\"timeseries\":[\"*\"]}}", "mapping[0].topicFilter", "missing",
+         CONF_ERROR},
         {"{\"topicFilter\":\"a\"}", "mapping[0].converter", "missing", CONF_ERROR},
         {"{\"topicFilter\":\"a/#/b\",\"converter\":{\"type\":\"json\"," INFO ",\"timeseries\":[\"*\"]}}",
          "mapping[0].topicFilter", "a/#/b", CONF_ERROR},
-        {"{\"topicFilter\":\"a\",\"converter\":{" INFO ",\"timeseries\":[\"*\"]}}", "mapping[0].converter.type", "missing",
-         CONF_ERROR},
+        {"{\"topicFilter\":\"a\",\"converter\":{" INFO ",\"timeseries\":[\"*\"]}}", "mapping[0].converter.type",
+         "missing", CONF_ERROR},
         {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"xml\"," INFO ",\"timeseries\":[\"*\"]}}",
          "mapping[0].converter.type", "xml", CONF_ERROR},
-        {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"json\",\"timeseries\":[\"*\"]}}", "mapping[0].converter.deviceInfo",
-         "missing", CONF_ERROR},
+        {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"json\",\"timeseries\":[\"*\"]}}",
+         "mapping[0].converter.deviceInfo", "missing", CONF_ERROR},
         {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"json\",\"deviceInfo\":{\"deviceNameExpression\":\"D\"},"
          "\"timeseries\":[\"*\"]}}",
          "mapping[0].converter.deviceInfo.deviceNameExpressionSource", "missing", CONF_ERROR},
-        {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"json\",\"deviceInfo\":{\"deviceNameExpressionSource\":\"topic\","
+        {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"json\",\"deviceInfo\":{\"deviceNameExpressionSource\":"
+         "\"topic\","
          "\"deviceNameExpression\":\"(\"},\"timeseries\":[\"*\"]}}",
          "mapping[0].converter.deviceInfo.deviceNameExpression", "regular expression", CONF_ERROR},
-        {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"custom\",\"extension\":\"X\",\"extensionConfig\":{\"a\":2}}}",
+        {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"custom\",\"extension\":\"X\",\"extensionConfig\":{\"a\":2}}"
+         "}",
          "mapping[0]", "extensions are not supported", CONF_WARNING},
-        {"{\"topicFilter\":\"a\",\"converter\":{\"extension\":\"X\",\"sharedGlobal\":true,\"sharedId\":\"s\"}}", "mapping[0]",
-         "extensions are not supported", CONF_WARNING},
+        {"{\"topicFilter\":\"a\",\"converter\":{\"extension\":\"X\",\"sharedGlobal\":true,\"sharedId\":\"s\"}}",
+         "mapping[0]", "extensions are not supported", CONF_WARNING},
     };
 
     (void)state;
@@ -183,14 +186,15 @@ static void test_a_wrong_entry_is_left_out_alone(void **state)
 
 static void test_a_wrong_datapoint_is_left_out_alone(void **state)
 {
-    struct loaded loaded = load(
-        "{\"broker\":{\"host\":\"h\"},\"mapping\":[{\"topicFilter\":\"a\",\"converter\":{\"type\":\"json\"," INFO
-        ",\"timeseries\":[{\"key\":\"a\",\"value\":\"${a[?(@.x)]}\"},{\"key\":\"b\",\"value\":\"${b}\"},{\"key\":\"c\"},"
-        "{\"key\":\"(\",\"keySource\":\"topic\",\"value\":\"1\"},\"**\",5]}}]}");
-    static const char *const paths[] = {
-        "mapping[0].converter.timeseries[2].value", "mapping[0].converter.timeseries[4]",
-        "mapping[0].converter.timeseries[5]", "mapping[0].converter.timeseries[0].value",
-        "mapping[0].converter.timeseries[3].key"};
+    struct loaded loaded =
+        load("{\"broker\":{\"host\":\"h\"},\"mapping\":[{\"topicFilter\":\"a\",\"converter\":{\"type\":\"json\"," INFO
+             ",\"timeseries\":[{\"key\":\"a\",\"value\":\"${a[?(@.x)]}\"},{\"key\":\"b\",\"value\":\"${b}\"},{\"key\":"
+             "\"c\"},"
+             "{\"key\":\"(\",\"keySource\":\"topic\",\"value\":\"1\"},\"**\",5]}}]}");
+    static const char *const paths[] = {"mapping[0].converter.timeseries[2].value",
+                                        "mapping[0].converter.timeseries[4]", "mapping[0].converter.timeseries[5]",
+                                        "mapping[0].converter.timeseries[0].value",
+                                        "mapping[0].converter.timeseries[3].key"};
     size_t n = 0;
 
     (void)state;
@@ -240,11 +244,13 @@ static void test_tls_is_on_by_type_or_by_the_former_key(void **state)
 
 static void test_equal_filters_are_one_subscription_with_the_highest_quality(void **state)
 {
-    struct loaded loaded = load(
-        "{\"broker\":{\"host\":\"h\"},\"mapping\":[" GOOD
-        ",{\"topicFilter\":\"x\",\"subscriptionQos\":0,\"converter\":{\"type\":\"json\"," INFO ",\"timeseries\":[\"*\"]}},"
-        "{\"topicFilter\":\"good\",\"subscriptionQos\":2,\"converter\":{\"type\":\"json\"," INFO ",\"timeseries\":[\"*\"]}}],"
-        "\"requestsMapping\":{\"connectRequests\":[{\"topicFilter\":\"x\"," INFO "},{\"topicFilter\":\"useless\"}]}}");
+    struct loaded loaded = load("{\"broker\":{\"host\":\"h\"},\"mapping\":[" GOOD
+                                ",{\"topicFilter\":\"x\",\"subscriptionQos\":0,\"converter\":{\"type\":\"json\"," INFO
+                                ",\"timeseries\":[\"*\"]}},"
+                                "{\"topicFilter\":\"good\",\"subscriptionQos\":2,\"converter\":{\"type\":\"json\"," INFO
+                                ",\"timeseries\":[\"*\"]}}],"
+                                "\"requestsMapping\":{\"connectRequests\":[{\"topicFilter\":\"x\"," INFO
+                                "},{\"topicFilter\":\"useless\"}]}}");
     const struct mqtt_plan *plan = loaded.file->plan;
 
     (void)state;
@@ -278,15 +284,18 @@ static void test_request_sections_at_top_level_win(void **state)
 
 static void test_requests_of_the_platform_are_checked_though_they_are_not_served(void **state)
 {
-    struct loaded loaded = load(
-        "{\"broker\":{\"host\":\"h\"},\"requestsMapping\":{\"attributeRequests\":[{\"topicFilter\":\"a\"," INFO
-        ",\"attributeNameExpression\":\"${k}\",\"topicExpression\":\"t/${deviceName}\",\"valueExpression\":\"${attributeValue}\","
-        "\"scope\":\"client\",\"qos\":1,\"retain\":true,\"answerMissing\":true}],\"attributeUpdates\":[{\"deviceNameFilter\":"
-        "\".*\",\"attributeFilter\":\"r.*\",\"topicExpression\":\"t\",\"valueExpression\":\"${attributeValue}\"}],"
-        "\"serverSideRpc\":[{\"type\":\"twoWay\",\"deviceNameFilter\":\"(\",\"methodFilter\":\"m\",\"requestTopicExpression\":"
-        "\"t\",\"valueExpression\":\"${params}\"},{\"deviceNameFilter\":\".*\",\"methodFilter\":\"m\","
-        "\"requestTopicExpression\":\"t\",\"valueExpression\":\"${params}\",\"responseTopicExpression\":\"r\","
-        "\"responseTimeout\":10,\"responseTopicQoS\":2}]}}");
+    struct loaded loaded =
+        load("{\"broker\":{\"host\":\"h\"},\"requestsMapping\":{\"attributeRequests\":[{\"topicFilter\":\"a\"," INFO
+             ",\"attributeNameExpression\":\"${k}\",\"topicExpression\":\"t/"
+             "${deviceName}\",\"valueExpression\":\"${attributeValue}\","
+             "\"scope\":\"client\",\"qos\":1,\"retain\":true,\"answerMissing\":true}],\"attributeUpdates\":[{"
+             "\"deviceNameFilter\":"
+             "\".*\",\"attributeFilter\":\"r.*\",\"topicExpression\":\"t\",\"valueExpression\":\"${attributeValue}\"}],"
+             "\"serverSideRpc\":[{\"type\":\"twoWay\",\"deviceNameFilter\":\"(\",\"methodFilter\":\"m\","
+             "\"requestTopicExpression\":"
+             "\"t\",\"valueExpression\":\"${params}\"},{\"deviceNameFilter\":\".*\",\"methodFilter\":\"m\","
+             "\"requestTopicExpression\":\"t\",\"valueExpression\":\"${params}\",\"responseTopicExpression\":\"r\","
+             "\"responseTimeout\":10,\"responseTopicQoS\":2}]}}");
 
     (void)state;
     only_problem(&loaded, CONF_WARNING, "requestsMapping.serverSideRpc[0].deviceNameFilter", "regular expression");

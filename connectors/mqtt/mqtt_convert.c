@@ -629,7 +629,8 @@ static void hold_item(struct mqtt_converter *converter, const struct leg *leg, y
     }
     add_json_values(converter, leg, data);
     if (converter->n_items == first) {
-        (void)drop_message(converter, leg, DROP_NO_VALUE);
+        if (converter->n_values <= VALUES_MAX)
+            (void)drop_message(converter, leg, DROP_NO_VALUE);
         return;
     }
     if (converter->n_held == converter->cap_held) {

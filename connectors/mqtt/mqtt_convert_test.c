@@ -81,20 +81,24 @@ static void check_rows(const struct row *rows, size_t n)
 
 static void test_values_keep_their_order_and_every_bad_one_stays_alone(void **state)
 {
-    static const char file[] = MAPPING("d", JSON CONSTANT("cv 1") ",\"attributes\":[{\"key\":\"fw\",\"value\":\"${fw}\"}],"
-                                            "\"timeseries\":[{\"type\":\"int\",\"key\":\"a\",\"value\":\"${a}\"},"
-                                            "{\"key\":\"${k}\",\"value\":\"${b}\"},"
-                                            "{\"type\":\"double\",\"key\":\"c\",\"value\":\"${c.d[1]}\"}]");
+    static const char file[] =
+        MAPPING("d", JSON CONSTANT("cv 1") ",\"attributes\":[{\"key\":\"fw\",\"value\":\"${fw}\"}],"
+                                           "\"timeseries\":[{\"type\":\"int\",\"key\":\"a\",\"value\":\"${a}\"},"
+                                           "{\"key\":\"${k}\",\"value\":\"${b}\"},"
+                                           "{\"type\":\"double\",\"key\":\"c\",\"value\":\"${c.d[1]}\"}]");
     static const struct row rows[] = {
         {file, "d", "payload", "{\"c\":{\"d\":[1,2]},\"b\":true,\"k\":\"key\",\"a\":5,\"fw\":\"1\"}",
          "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":5,\"key\":true,"
          "\"c\":2.0}}],\"attributes\":{\"fw\":\"1\"}}]}"},
         {file, "d", "payload", "{\"a\":5,\"b\":1,\"fw\":null}",
-         "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":5}}]}],\"left_out\":"
+         "{\"messages\":[{\"device\":\"cv "
+         "1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":5}}]}],\"left_out\":"
          "[\"\\\"d\\\": a datapoint has no usable key: what its key names is not in the payload\"]}"},
         {file, "d", "payload", "{\"a\":7,\"b\":1,\"k\":\"<b>\"}",
-         "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":7}}]}],\"left_out\":"
-         "[\"\\\"d\\\": a datapoint has no usable key: the key \\\"<b>\\\" looks like HTML (\\\"<\\\" before a letter), which "
+         "{\"messages\":[{\"device\":\"cv "
+         "1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":7}}]}],\"left_out\":"
+         "[\"\\\"d\\\": a datapoint has no usable key: the key \\\"<b>\\\" looks like HTML (\\\"<\\\" before a "
+         "letter), which "
          "the platform drops\"]}"},
         {file, "d", "payload", "{\"a\":1,\"a\":2}",
          "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":2}}]}]}"},
@@ -108,15 +112,17 @@ static void test_values_keep_their_order_and_every_bad_one_stays_alone(void **st
 
 static void test_payloads_that_are_not_objects(void **state)
 {
-    static const char file[] = MAPPING("d", JSON CONSTANT("cv 1") ",\"timeseries\":[{\"key\":\"all\",\"value\":\"${$}\"},"
-                                                                  "{\"key\":\"c\",\"value\":\"const\"}]");
+    static const char file[] =
+        MAPPING("d", JSON CONSTANT("cv 1") ",\"timeseries\":[{\"key\":\"all\",\"value\":\"${$}\"},"
+                                           "{\"key\":\"c\",\"value\":\"const\"}]");
     static const char not_json[] = "{\"messages\":[],\"left_out\":[\"\\\"d\\\": the payload is not JSON\"]}";
     static const struct row rows[] = {
         {file, "d", "payload_text", "23.5",
          "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"all\":23.5,\"c\":"
          "\"const\"}}]}]}"},
         {file, "d", "payload_text", "null",
-         "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"c\":\"const\"}}]}]}"},
+         "{\"messages\":[{\"device\":\"cv "
+         "1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"c\":\"const\"}}]}]}"},
         {file, "d", "payload_text", "", not_json},
         {file, "d", "payload_text", "hello", not_json},
         {file, "d", "payload_text", "{\"a\":1", not_json},
@@ -137,10 +143,12 @@ static void test_items_of_an_array_are_merged_by_device_in_the_order_of_first_ap
         MAPPING("d", JSON FROM_MESSAGE("${n}", "${p}") ",\"timeseries\":[{\"key\":\"t\",\"value\":\"${t}\"}]");
     static const struct row rows[] = {
         {file, "d", "payload",
-         "[{\"n\":\"cv B\",\"t\":1,\"ts\":5},{\"n\":\"cv A\",\"t\":2,\"p\":\"x\"},{\"n\":\"cv B\",\"t\":3,\"ts\":5,\"p\":\"y\"},"
+         "[{\"n\":\"cv B\",\"t\":1,\"ts\":5},{\"n\":\"cv A\",\"t\":2,\"p\":\"x\"},{\"n\":\"cv "
+         "B\",\"t\":3,\"ts\":5,\"p\":\"y\"},"
          "{\"t\":9},{\"n\":\"cv B\",\"t\":4,\"ts\":6},{\"n\":\"cv C\"},7]",
          "{\"messages\":[{\"device\":\"cv B\",\"profile\":\"default\",\"telemetry\":[{\"ts\":5,\"values\":{\"t\":3}},"
-         "{\"ts\":6,\"values\":{\"t\":4}}]},{\"device\":\"cv A\",\"profile\":\"x\",\"telemetry\":[{\"values\":{\"t\":2}}]}],"
+         "{\"ts\":6,\"values\":{\"t\":4}}]},{\"device\":\"cv "
+         "A\",\"profile\":\"x\",\"telemetry\":[{\"values\":{\"t\":2}}]}],"
          "\"left_out\":[\"\\\"d\\\": there is no device name\",\"\\\"d\\\": there is no value for any datapoint\","
          "\"\\\"d\\\": there is no device name\"]}"},
     };
@@ -152,8 +160,8 @@ static void test_items_of_an_array_are_merged_by_device_in_the_order_of_first_ap
 static void test_times_follow_the_five_steps(void **state)
 {
 #define POINTS(first)                                                                                                  \
-    JSON CONSTANT("cv 1") first ",\"timeseries\":[{\"key\":\"a\",\"value\":\"1\",\"type\":\"int\"},"                     \
-                                "{\"key\":\"b\",\"value\":\"2\",\"type\":\"int\",\"tsField\":\"${at}\"},"                \
+    JSON CONSTANT("cv 1") first ",\"timeseries\":[{\"key\":\"a\",\"value\":\"1\",\"type\":\"int\"},"                   \
+                                "{\"key\":\"b\",\"value\":\"2\",\"type\":\"int\",\"tsField\":\"${at}\"},"              \
                                 "{\"key\":\"c\",\"value\":\"3\",\"type\":\"int\"}]"
     static const char file[] = MAPPING("d", POINTS("")), received[] = MAPPING("d", POINTS(",\"useReceivedTs\":true"));
 #define SENT(telemetry) "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[" telemetry "]}]}"
@@ -173,24 +181,40 @@ static void test_times_follow_the_five_steps(void **state)
 
 static void test_all_entries_that_match_run_in_the_order_of_the_file(void **state)
 {
-    static const char file[] = FILE_OF(
-        "\"mapping\":[" ENTRY("a/#", JSON CONSTANT("cv 3") ",\"timeseries\":[\"*\"]") "," ENTRY(
-            "a/+/c", JSON FROM_TOPIC("a/(.*)/c") ",\"attributes\":[{\"key\":\"a/(.*)/c\",\"keySource\":\"topic\",\"value\":"
-                                                 "\"${v}\"}]") "," ENTRY("other", JSON CONSTANT("cv 4") ",\"timeseries\":["
-                                                                                                        "\"*\"]") "],"
-        "\"requestsMapping\":{\"connectRequests\":[{\"topicFilter\":\"a/b/+\"," FROM_MESSAGE(
-            "${n}", "pump") "},{\"topicFilter\":\"a/b/+\"," CONSTANT("cv 6") "}],\"disconnectRequests\":["
-        "{\"topicFilter\":\"a/b/c\"," FROM_MESSAGE("${nope}", "x") "},{\"topicFilter\":\"a/b/c\"," CONSTANT(
-            "cv 7") "},{\"topicFilter\":\"a/b/c\"," CONSTANT("cv 8") "}]}");
+    static const char file[] =
+        FILE_OF(
+            "\"mapping\":[" ENTRY("a/#", JSON CONSTANT("cv 3") ",\"timeseries\":[\"*\"]") "," ENTRY(
+                "a/+/c",
+                JSON FROM_TOPIC(
+                    "a/(.*)/c") ",\"attributes\":[{\"key\":\"a/(.*)/c\",\"keySource\":\"topic\",\"value\":"
+                                "\"${v}\"}]") "," ENTRY("other",
+                                                        JSON CONSTANT(
+                                                            "cv 4") ",\"timeseries\":["
+                                                                    "\"*\"]") "],"
+                                                                              "\"requestsMapping\":{"
+                                                                              "\"connectRequests\":[{\"topicFilter\":"
+                                                                              "\"a/b/+\"," FROM_MESSAGE("${n}", "pump") "},{\"topicFilter\":\"a/b/+\"," CONSTANT(
+                                                                                  "cv 6") "}],\"disconnectRequests\":["
+                                                                                          "{\"topicFilter\":\"a/b/"
+                                                                                          "c\"," FROM_MESSAGE("${nope}", "x") "},{\"topicFilter\":\"a/b/c\"," CONSTANT(
+                                                                                              "cv 7") "},{"
+                                                                                                      "\"topicFilter\":"
+                                                                                                      "\"a/b/"
+                                                                                                      "c\"," CONSTANT("cv 8") "}]}");
     static const struct row rows[] = {
         {file, "a/b/c", "payload", "{\"v\":1,\"n\":\"cv 5\"}",
-         "{\"messages\":[{\"device\":\"cv 3\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"v\":1,\"n\":\"cv 5\"}}]},"
-         "{\"device\":\"b\",\"profile\":\"default\",\"attributes\":{\"b\":1}}],\"connects\":[{\"device\":\"cv 5\",\"profile\":"
-         "\"pump\"},{\"device\":\"cv 6\",\"profile\":\"default\"}],\"disconnects\":[\"cv 7\"],\"left_out\":[\"\\\"a/b/c\\\": "
+         "{\"messages\":[{\"device\":\"cv 3\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"v\":1,\"n\":\"cv "
+         "5\"}}]},"
+         "{\"device\":\"b\",\"profile\":\"default\",\"attributes\":{\"b\":1}}],\"connects\":[{\"device\":\"cv "
+         "5\",\"profile\":"
+         "\"pump\"},{\"device\":\"cv 6\",\"profile\":\"default\"}],\"disconnects\":[\"cv "
+         "7\"],\"left_out\":[\"\\\"a/b/c\\\": "
          "there is no device name\"]}"},
-        {file, "other", "payload_text", "x", "{\"messages\":[],\"left_out\":[\"\\\"other\\\": the payload is not JSON\"]}"},
+        {file, "other", "payload_text", "x",
+         "{\"messages\":[],\"left_out\":[\"\\\"other\\\": the payload is not JSON\"]}"},
         {file, "a/b/x", "payload_text", "",
-         "{\"messages\":[],\"connects\":[{\"device\":\"cv 6\",\"profile\":\"default\"}],\"left_out\":[\"\\\"a/#\\\": the "
+         "{\"messages\":[],\"connects\":[{\"device\":\"cv 6\",\"profile\":\"default\"}],\"left_out\":[\"\\\"a/#\\\": "
+         "the "
          "payload is not JSON\",\"\\\"a/b/+\\\": there is no device name\"]}"},
         {file, "nothing", "payload", "{}", "{\"messages\":[]}"},
     };
@@ -201,15 +225,15 @@ static void test_all_entries_that_match_run_in_the_order_of_the_file(void **stat
 
 static void test_bytes_give_text_and_a_bad_slice_stays_alone(void **state)
 {
-    static const char file[] =
-        MAPPING("d", BYTES "\"deviceInfo\":{\"deviceNameExpression\":\"[0:3]\",\"deviceNameExpressionSource\":\"message\"},"
-                           "\"timeseries\":[{\"key\":\"k[3]\",\"value\":\"[4:6]\",\"hexMode\":true},{\"key\":\"last\","
-                           "\"value\":\"[9]\"},{\"key\":\"t\",\"value\":\"[4:]\"}]");
+    static const char file[] = MAPPING(
+        "d", BYTES "\"deviceInfo\":{\"deviceNameExpression\":\"[0:3]\",\"deviceNameExpressionSource\":\"message\"},"
+                   "\"timeseries\":[{\"key\":\"k[3]\",\"value\":\"[4:6]\",\"hexMode\":true},{\"key\":\"last\","
+                   "\"value\":\"[9]\"},{\"key\":\"t\",\"value\":\"[4:]\"}]");
     static const struct row rows[] = {
         {file, "d", "payload_hex", "6376203141ff",
-         "{\"messages\":[{\"device\":\"cv \",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"k1\":\"41ff\"}}]}]}"},
-        {file, "d", "payload_hex", "fffefd",
-         "{\"messages\":[],\"left_out\":[\"\\\"d\\\": there is no device name\"]}"},
+         "{\"messages\":[{\"device\":\"cv "
+         "\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"k1\":\"41ff\"}}]}]}"},
+        {file, "d", "payload_hex", "fffefd", "{\"messages\":[],\"left_out\":[\"\\\"d\\\": there is no device name\"]}"},
     };
 
     (void)state;
@@ -218,17 +242,28 @@ static void test_bytes_give_text_and_a_bad_slice_stays_alone(void **state)
 
 static void test_former_keys_give_the_same_entry_by_entry(void **state)
 {
-    static const char file[] = FILE_OF(
-        "\"dataMapping\":[" ENTRY("a", JSON "\"deviceNameJsonExpression\":\"${n}\",\"deviceTypeTopicExpression\":\"(.*)\","
-                                            "\"timeseries\":[\"*\"]") "," ENTRY("b", JSON CONSTANT(
-            "cv 9") ",\"deviceNameJsonExpression\":\"${n}\",\"timeseries\":[\"*\"]") "," ENTRY("c", BYTES
-        "\"deviceNameExpression\":\"[0:4]\",\"deviceTypeExpression\":\"t\",\"timeseries\":[{\"key\":\"k\",\"value\":\"[:]\"}]") "],"
-        "\"disconnectRequests\":[{\"topicFilter\":\"off\",\"deviceNameTopicExpression\":\"off\"}]");
+    static const char file[] =
+        FILE_OF("\"dataMapping\":[" ENTRY(
+            "a", JSON
+            "\"deviceNameJsonExpression\":\"${n}\",\"deviceTypeTopicExpression\":\"(.*)\","
+            "\"timeseries\":[\"*\"]") "," ENTRY("b",
+                                                JSON CONSTANT(
+                                                    "cv 9") ",\"deviceNameJsonExpression\":\"${n}\",\"timeseries\":[\"*"
+                                                            "\"]") "," ENTRY("c", BYTES
+                                                                             "\"deviceNameExpression\":\"[0:4]\","
+                                                                             "\"deviceTypeExpression\":\"t\","
+                                                                             "\"timeseries\":[{\"key\":\"k\",\"value\":"
+                                                                             "\"[:]\"}]") "],"
+                                                                                          "\"disconnectRequests\":[{"
+                                                                                          "\"topicFilter\":\"off\","
+                                                                                          "\"deviceNameTopicExpression"
+                                                                                          "\":\"off\"}]");
     static const struct row rows[] = {
         {file, "a", "payload", "{\"n\":\"cv 8\"}",
          "{\"messages\":[{\"device\":\"cv 8\",\"profile\":\"a\",\"telemetry\":[{\"values\":{\"n\":\"cv 8\"}}]}]}"},
         {file, "b", "payload", "{\"n\":\"cv 8\"}",
-         "{\"messages\":[{\"device\":\"cv 9\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"n\":\"cv 8\"}}]}]}"},
+         "{\"messages\":[{\"device\":\"cv 9\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"n\":\"cv "
+         "8\"}}]}]}"},
         {file, "c", "payload_text", "cv 1!",
          "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"t\",\"telemetry\":[{\"values\":{\"k\":\"cv 1!\"}}]}]}"},
         {file, "off", "payload_text", "", "{\"messages\":[],\"disconnects\":[\"off\"]}"},
@@ -327,7 +362,8 @@ static void test_topics_without_end_do_not_fill_the_memory_and_stay_right(void *
 {
     struct problems problems;
     struct conf *conf = load(
-        MAPPING("t/+", JSON CONSTANT("cv 1") ",\"timeseries\":[{\"key\":\"t/(.*)\",\"keySource\":\"topic\",\"value\":\"1\"}]"),
+        MAPPING("t/+",
+                JSON CONSTANT("cv 1") ",\"timeseries\":[{\"key\":\"t/(.*)\",\"keySource\":\"topic\",\"value\":\"1\"}]"),
         &problems);
     struct sink sink = {.out = {.begin = sink_begin, .end = sink_end, .dropped = sink_dropped}};
     struct mqtt_converter *converter = mqtt_converter_new(((const struct mqtt_file *)conf_root(conf))->plan);
@@ -350,9 +386,10 @@ static void test_topics_without_end_do_not_fill_the_memory_and_stay_right(void *
 static void test_an_array_that_would_multiply_is_cut(void **state)
 {
     struct problems problems;
-    struct conf *conf = load(MAPPING("d", JSON CONSTANT("cv 1") ",\"timeseries\":[{\"key\":\"a\",\"value\":\"x\"},{\"key\":"
-                                                                "\"b\",\"value\":\"y\"}]"),
-                             &problems);
+    struct conf *conf =
+        load(MAPPING("d", JSON CONSTANT("cv 1") ",\"timeseries\":[{\"key\":\"a\",\"value\":\"x\"},{\"key\":"
+                                                "\"b\",\"value\":\"y\"}]"),
+             &problems);
     struct sink sink = {.out = {.begin = sink_begin, .end = sink_end, .dropped = sink_dropped}};
     struct mqtt_converter *converter = mqtt_converter_new(((const struct mqtt_file *)conf_root(conf))->plan);
     autobuf struct buf payload = {0};
@@ -383,9 +420,12 @@ static void test_members_in_another_order_or_number_are_found(void **state)
         const char *payload;
         const char *values[3];
     } cases[] = {
-        {"{\"a\":1,\"bb\":2,\"ccc\":3}", {"1", "2", "3"}}, {"{\"ccc\":3,\"a\":1,\"bb\":2}", {"1", "2", "3"}},
-        {"{\"x\":0,\"ccc\":3,\"y\":1}", {"3"}},            {"{\"a\":1,\"bb\":2,\"ccc\":3}", {"1", "2", "3"}},
-        {"{\"bb\":null,\"a\":7}", {"7"}},                  {"{\"aa\":0,\"b\":1,\"cc\":2,\"bb\":5}", {"5"}},
+        {"{\"a\":1,\"bb\":2,\"ccc\":3}", {"1", "2", "3"}},
+        {"{\"ccc\":3,\"a\":1,\"bb\":2}", {"1", "2", "3"}},
+        {"{\"x\":0,\"ccc\":3,\"y\":1}", {"3"}},
+        {"{\"a\":1,\"bb\":2,\"ccc\":3}", {"1", "2", "3"}},
+        {"{\"bb\":null,\"a\":7}", {"7"}},
+        {"{\"aa\":0,\"b\":1,\"cc\":2,\"bb\":5}", {"5"}},
     };
     struct sink sink = {.out = {.begin = sink_begin, .end = sink_end, .dropped = sink_dropped}};
     struct mqtt_converter *converter = mqtt_converter_new(((const struct mqtt_file *)conf_root(conf))->plan);
