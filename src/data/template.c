@@ -64,13 +64,13 @@ static NODISCARD enum err compile_tag(struct tag *tag, struct arena *arena, stru
     struct str inside = {source.p + start + 2, end - start - 2}, single;
     enum err err;
 
-    *tag = (struct tag){.body = str_trim(inside), .offset = start};
+    *tag = (struct tag){.body = str_trim(inside)};
     tag->name = name_of(tag->body);
     if (tag->body.n == 0)
         return ERR_OK;
     err = path_compile(&tag->path, arena, tag->body, why);
     if (err) {
-        why_prefix(why, "${" STR_FMT "} at offset %zu", STR_ARG(tag->body), start);
+        why_prefix(why, "${" STR_FMT "}", STR_ARG(tag->body));
         return err;
     }
     single = path_single_member(tag->path);

@@ -12,7 +12,6 @@ struct tag {
     struct path *path; /* NULL: empty body, which is never resolved */
     struct str single; /* body if it names just one member, else p NULL */
     enum tag_name name;
-    size_t offset;  /* of its "${" in the source */
     bool in_string; /* stands inside "…" of the template's literal text: body templates */
 };
 
