@@ -345,10 +345,8 @@ static size_t split_space(struct str self, int64_t most, struct value *items)
     while (rest.n) {
         if (most-- > 0) {
             part = take_word(&rest);
-        } else {
+        } else { /* what is left stays as it is, white space at its end included */
             part = rest;
-            while (part.n && is_stripped(STR_NONE, last_char(part)))
-                part.n -= last_char(part).n;
             rest.n = 0;
         }
         if (items)
