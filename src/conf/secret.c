@@ -6,33 +6,49 @@
 #include "conf/load.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_FILE = 64 * 1024 };
+
+static enum err read_file(struct buf *out, int fd, const char *name, struct why *why)
+{
+    size_t before = out->n;
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) /* a pipe or a terminal would keep us waiting */
+        return why_set(why, ERR_TYPE, "secret's file %s is no regular file", name);
+    for (;;) {
+        ssize_t n = read(fd, buf_room(out, 4096), 4096);
+
+        if (n < 0)
+            return why_set(why, err_from_errno(errno), "secret's file %s cannot be read: %s", name, strerror(errno));
+        if (n == 0)
+            return ERR_OK;
+        out->n += (size_t)n;
+        if (out->n - before > MAX_FILE)
+            return why_set(why, ERR_LIMIT, "secret's file %s is longer than %d bytes", name, MAX_FILE);
+    }
+}
 
 static enum err add_file(struct conf_load *load, struct buf *out, struct str path, struct why *why)
 {
     const char *name = conf_path(load, path);
-    FILE *file = fopen(name, "re");
-    size_t before = out->n, n;
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    size_t before = out->n;
+    enum err err;
 
-    if (!file)
+    if (fd < 0)
         return why_set(why, err_from_errno(errno), "secret's file %s: %s", name, strerror(errno));
-    n = fread(buf_room(out, MAX_FILE + 1), 1, MAX_FILE + 1, file);
-    if (ferror(file)) {
-        fclose(file);
-        return why_set(why, ERR_IO, "secret's file %s cannot be read", name);
-    }
-    fclose(file);
-    if (n > MAX_FILE)
-        return why_set(why, ERR_LIMIT, "secret's file %s is longer than %d bytes", name, MAX_FILE);
-    out->n += n;
+    err = read_file(out, fd, name, why);
+    close(fd);
     if (out->n > before && out->p[out->n - 1] == '\n')
         out->n--;
     if (out->n > before && out->p[out->n - 1] == '\r')
         out->n--;
-    return ERR_OK;
+    return err;
 }
 
 static enum err add_variable(struct buf *out, struct str name, struct why *why)

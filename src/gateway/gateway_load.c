@@ -257,10 +257,11 @@ struct names {
 static void add_name(void *arg, const char *type)
 {
     struct names *names = arg;
-    unsigned distance = str_distance(names->wanted, str_from(type), 2);
+    struct str name = str_of(type, strlen(type));
+    unsigned distance = str_distance(names->wanted, name, 2);
 
     buf_printf(&names->text, "%s\"%s\"", names->text.n ? ", " : "", type);
-    names->is_there |= str_eq_z(names->wanted, type);
+    names->is_there |= str_eq(names->wanted, name);
     if (distance < names->distance) {
         names->distance = distance;
         snprintf(names->nearest, sizeof names->nearest, "%s", type);
