@@ -44,7 +44,7 @@ void backoff_init(struct backoff *backoff, uint64_t seed)
 {
     *backoff = (struct backoff){.random = seed ^ UINT64_C(0x9e3779b97f4a7c15)};
     if (!backoff->random)
-        backoff->random = 1; /* zero would stay zero */
+        backoff->random = 1;    /* zero would stay zero */
     for (int i = 0; i < 8; i++) /* seeds that are alike (addresses, times) part here */
         below(backoff, 1);
 }

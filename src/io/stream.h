@@ -40,7 +40,7 @@ struct stream_events {
     /* Bytes in the order received. Returns how many were used; the rest is offered again, at the front of what follows.
      * p may be changed in place and has 16 bytes of writable slack behind n. need: see stream_need. */
     size_t (*read)(void *arg, uint8_t *p, size_t n);
-    void (*sent)(void *arg);  /* all that was written has been handed to the kernel (only after stream_write left some) */
+    void (*sent)(void *arg);  /* all that stream_write has left at its return has been handed to the kernel since */
     void (*closed)(void *arg, enum err err, const struct why *why); /* ERR_OK: by stream_close; ERR_CLOSED: by the peer */
 };
 
@@ -55,14 +55,16 @@ void stream_connect(struct stream *stream, const struct stream_conf *conf);
 void stream_write(struct stream *stream, const void *p, size_t n, bool copy);
 uint64_t stream_queued(const struct stream *stream); /* bytes ever given to stream_write */
 uint64_t stream_sent(const struct stream *stream);   /* bytes ever handed to the kernel (TLS: to the record layer) */
-/* Do not call .read again before at least n bytes are there (a packet's known length); 0 ends it. n ≤ 256 MiB. */
+/* Do not call .read again before at least n bytes are there (a packet's known length): for the next call only; 0 takes
+ * it back. More than 256 MiB end the stream with ERR_LIMIT. */
 void stream_need(struct stream *stream, size_t n);
 void stream_pause(struct stream *stream);  /* stop reading the socket; bytes already offered and not used stay */
 void stream_resume(struct stream *stream); /* also offers again what was left */
 bool stream_is_paused(const struct stream *stream);
-/* Drops what is unsent if now, else sends it first (at most 2 s). Then .closed. NULL allowed. */
+/* Drops what is unsent if now, else sends it first (at most 2 s) and waits for the other end to close as well (at most
+ * 0.5 s more). No .read or .sent after it; then .closed. NULL allowed. */
 void stream_close(struct stream *stream, bool now);
-/* After .closed only. */
+/* After .closed, or within it, or before stream_connect. */
 void stream_free(struct stream *stream);
 /* "127.0.0.1:1883" of the other end, "" before open. */
 const char *stream_peer(const struct stream *stream);

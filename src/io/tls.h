@@ -28,13 +28,14 @@ struct tls_api {
     /* host: for SNI (unless an address) and the name check; NULL for a server. */
     NODISCARD enum err (*session_new)(struct tls_session **out, struct tls_ctx *ctx, const char *host, struct why *why);
     void (*session_free)(struct tls_session *session);
-    /* Bytes from the wire. *open is set when the handshake is complete, *eof after close_notify. */
+    /* Bytes from the wire, or none. *open is set when the handshake is complete, *eof when close_notify has been read.
+     * What read has met on its way (a bad record, an alert) is told by the next feed. */
     NODISCARD enum err (*feed)(struct tls_session *session, const uint8_t *p, size_t n, bool *open, bool *eof,
                                struct why *why);
-    /* Clear bytes received: up to cap into p; gives the count, 0 if none. */
+    /* Clear bytes received: up to cap into p; gives the count, 0 if none: then call feed without bytes. */
     size_t (*read)(struct tls_session *session, uint8_t *p, size_t cap);
     NODISCARD enum err (*write)(struct tls_session *session, const struct iovec *iov, int n, struct why *why);
-    void (*shutdown)(struct tls_session *session);
+    void (*shutdown)(struct tls_session *session); /* the next drain has close_notify */
     /* Appends the bytes for the wire to out and forgets them. Also starts the handshake of a client. */
     void (*drain)(struct tls_session *session, struct buf *out);
 };
