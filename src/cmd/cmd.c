@@ -24,7 +24,7 @@ const char *command_option(const struct command_line *line, const char *name)
     for (unsigned i = 0; line->command->options && line->command->options[i].name; i++)
         if (strcmp(line->command->options[i].name, name) == 0)
             return line->values[i];
-    assert(!"an option that is not in the table");
+    assert(false); /* an option that is not in the table */
     return NULL;
 }
 

@@ -18,132 +18,6 @@ enum { MAX_DEPTH = 64 };
 static void *load_object(struct conf_load *load, const struct conf_type *type, yyjson_val *val,
                          const struct conf_at *at);
 
-/* ---- tables ---- */
-
-const struct field *field_next(struct field_walk *walk, const struct conf_type *type)
-{
-    if (!walk->type) {
-        walk->type = type;
-        walk->field = type->fields;
-    } else {
-        walk->field++;
-    }
-    for (;;) {
-        if (walk->field->type == FIELD_END) {
-            walk->type = walk->type->base;
-            if (!walk->type)
-                return NULL;
-            walk->field = walk->type->fields;
-        } else if (walk->type == type || walk->field->type == FIELD_AT ||
-                   field_find(type, str_from(walk->field->key)) == walk->field) {
-            return walk->field;
-        } else {
-            walk->field++;
-        }
-    }
-}
-
-const struct field *field_find(const struct conf_type *type, struct str key)
-{
-    for (; type; type = type->base)
-        for (const struct field *field = type->fields; field->type != FIELD_END; field++)
-            if (field->type != FIELD_AT && str_eq_z(key, field->key))
-                return field;
-    return NULL;
-}
-
-const struct field *field_present(const struct conf_type *type, const struct field *old)
-{
-    const struct field *present = old->now ? field_find(type, str_from(old->now)) : NULL;
-
-    return present && present->offset == old->offset && present->type == old->type ? present : NULL;
-}
-
-const char *choice_name(const struct choice *of, int64_t value)
-{
-    for (; of->name; of++)
-        if (of->value == value)
-            return of->name;
-    return NULL;
-}
-
-/* ---- places ---- */
-
-static bool is_plain_key(struct str key)
-{
-    for (size_t i = 0; i < key.n; i++) {
-        char c = key.p[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
-              c == '$'))
-            return false;
-    }
-    return key.n > 0;
-}
-
-const struct conf_at *where_at(struct conf_load *load, const struct where *where)
-{
-    struct conf_at *at = arena_zero(&load->conf->arena, sizeof *at);
-    autobuf struct buf path = {0};
-
-    *at = *where->parent;
-    buf_add_z(&path, at->path);
-    if (!where->key.p) {
-        buf_printf(&path, "[%zu]", where->index);
-    } else if (is_plain_key(where->key)) {
-        buf_printf(&path, path.n ? ".%.*s" : "%.*s", (int)where->key.n, where->key.p);
-    } else {
-        buf_add_z(&path, "[");
-        json_add_string(&path, where->key);
-        buf_add_z(&path, "]");
-    }
-    at->path = arena_text(&load->conf->arena, buf_str(&path));
-    if (where->origin) {
-        at->file = where->origin;
-        at->line = at->column = 0;
-    } else if (where->val && load->conf->file && at->line) {
-        struct json_pos pos = json_file_pos(load->conf->file, where->val);
-
-        at->line = pos.line;
-        at->column = pos.column;
-    }
-    return at;
-}
-
-static void remember_place(struct conf_load *load, const struct conf_type *type, yyjson_val *val,
-                           const struct conf_at *at)
-{
-    if (load->n_places == load->cap_places) {
-        load->cap_places = load->cap_places ? 2 * load->cap_places : 64;
-        load->places = mem_grow(load->places, load->cap_places * sizeof *load->places);
-    }
-    load->places[load->n_places++] = (struct place){at->path, val, type};
-}
-
-bool conf_override_find(const struct conf_load *load, const struct conf_type *type, struct str key, struct where *where)
-{
-    bool found = false;
-
-    for (size_t i = 0; i < load->n_overrides; i++) {
-        const struct conf_override *override = &load->overrides[i];
-
-        if (override->type != type || !str_eq_z(key, override->key))
-            continue;
-        where->val = load->override_vals[i]; /* the last one counts */
-        where->origin = override->origin;
-        found = true;
-    }
-    return found;
-}
-
-static bool has_overrides(const struct conf_load *load, const struct conf_type *type)
-{
-    for (size_t i = 0; i < load->n_overrides; i++)
-        if (load->overrides[i].type == type)
-            return true;
-    return false;
-}
-
 /* ---- problems of one value ---- */
 
 static bool is_strict(const struct field *field)
@@ -634,7 +508,7 @@ static bool load_absent(struct conf_load *load, const struct conf_type *type, vo
             ok &= load_member(load, type, object, field, &where);
         } else if (is_there || field->now) {
             continue;
-        } else if (field->type == FIELD_OBJECT && (field->always || has_overrides(load, field->object))) {
+        } else if (field->type == FIELD_OBJECT && (field->always || conf_has_overrides(load, field->object))) {
             const struct conf_at *place = where_at(load, &where);
             void *made = load_object(load, field->object, NULL, place);
 
@@ -723,7 +597,7 @@ static void *load_object(struct conf_load *load, const struct conf_type *type, y
         return NULL;
     }
     load->depth++;
-    remember_place(load, type, val, at);
+    place_remember(load, type, val, at);
     for (const struct field *field; (field = field_next(&walk, type));)
         if (!field_present(type, field))
             set_default(object, field);
@@ -832,7 +706,6 @@ struct conf *conf_load_json(const struct conf_type *type, const char *dir, struc
                            .path = arena_text(&conf->arena, STR("")),
                            .line = pos.line,
                            .column = pos.column};
-    load.name = at->file;
     make_overrides(&load);
     conf->root = load_object(&load, type, root, at);
     mem_free(load.places);

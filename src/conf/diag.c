@@ -163,21 +163,6 @@ void diag_found(struct buf *out, yyjson_val *val)
     }
 }
 
-void field_range(const struct field *field, int64_t *min, int64_t *max)
-{
-    *min = field->min;
-    *max = field->max;
-    if (field->type == FIELD_UINT) {
-        if (!field->max)
-            *max = UINT32_MAX;
-    } else if (field->min == 0 && field->max == 0) {
-        *min = INT64_MIN;
-        *max = INT64_MAX;
-    } else if (field->max < field->min) {
-        *max = INT64_MAX;
-    }
-}
-
 static void add_integer_range(struct buf *out, const struct field *field)
 {
     int64_t min, max;
@@ -338,25 +323,6 @@ const char *diag_nearest_choice(const struct choice *of, struct str name)
 void conf_report(struct conf_load *load, enum severity severity, const struct conf_at *at, struct str text)
 {
     add(load->problems, severity, at, text);
-}
-
-/* The place of the member's value, or of the object when it is not there. */
-struct conf_at conf_place(struct conf_load *load, const struct conf_at *at, const char *key)
-{
-    struct where where = {.parent = at, .key = str_from(key)};
-
-    if (!key)
-        return *at;
-    for (size_t i = load->n_places; i-- > 0;) {
-        const struct place *place = &load->places[i];
-
-        if (place->path != at->path)
-            continue;
-        where.val = json_get(place->val, where.key);
-        conf_override_find(load, place->type, where.key, &where);
-        break;
-    }
-    return *where_at(load, &where);
 }
 
 static PRINTF_LIKE(5, 0) void report(struct conf_load *load, enum severity severity, const struct conf_at *at,

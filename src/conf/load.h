@@ -35,8 +35,7 @@ struct conf {
 struct conf_load {
     struct conf *conf;
     struct problems *problems;
-    const char *name; /* of the file, in the arena */
-    const char *dir;  /* the configuration's directory; NULL: the working directory */
+    const char *dir; /* the configuration's directory; NULL: the working directory */
     const struct conf_override *overrides;
     size_t n_overrides;
     yyjson_val **override_vals;
@@ -66,6 +65,10 @@ const struct conf_at *where_at(struct conf_load *load, const struct where *where
 /* Puts value and origin of an override of that member into where; false if there is none. */
 bool conf_override_find(const struct conf_load *load, const struct conf_type *type, struct str key,
                         struct where *where);
+
+bool conf_has_overrides(const struct conf_load *load, const struct conf_type *type);
+/* An object is being loaded: from now on its members can be found by its path. */
+void place_remember(struct conf_load *load, const struct conf_type *type, yyjson_val *val, const struct conf_at *at);
 
 void conf_report(struct conf_load *load, enum severity severity, const struct conf_at *at, struct str text);
 /* "12", "\"abc\"", "an object": for the reports; long text is cut. */
