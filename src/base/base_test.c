@@ -42,9 +42,15 @@ static void test_numbers_are_read_whole_or_not_at_all(void **state)
         const char *text;
         enum err err;
         int64_t value;
-    } ints[] = {{"0", ERR_OK, 0}, {"-1", ERR_OK, -1}, {"9223372036854775807", ERR_OK, INT64_MAX},
-                {"-9223372036854775808", ERR_OK, INT64_MIN}, {"9223372036854775808", ERR_RANGE, 0},
-                {"", ERR_SYNTAX, 0}, {"-", ERR_SYNTAX, 0}, {"1 ", ERR_SYNTAX, 0}, {"0x1", ERR_SYNTAX, 0}};
+    } ints[] = {{"0", ERR_OK, 0},
+                {"-1", ERR_OK, -1},
+                {"9223372036854775807", ERR_OK, INT64_MAX},
+                {"-9223372036854775808", ERR_OK, INT64_MIN},
+                {"9223372036854775808", ERR_RANGE, 0},
+                {"", ERR_SYNTAX, 0},
+                {"-", ERR_SYNTAX, 0},
+                {"1 ", ERR_SYNTAX, 0},
+                {"0x1", ERR_SYNTAX, 0}};
     static const char *const not_doubles[] = {"", ".", "1e", "1e+", "nan", "inf", "0x1p3", "1,5", " 1", "1 "};
     double d;
 
@@ -135,7 +141,8 @@ static void test_utf8_refuses_what_the_standard_refuses(void **state)
     assert_int_equal(utf8_count(STR("a€𝄞")), 3);
     assert_int_equal(utf8_offset(STR("a€𝄞"), 2), 4);
     assert_true(utf8_offset(STR("a"), 2) == SIZE_MAX);
-    utf8_add_valid(&out, STR("a\xff" "b"));
+    utf8_add_valid(&out, STR("a\xff"
+                             "b"));
     assert_true(str_eq(buf_str(&out), STR("ab")));
 }
 
@@ -259,7 +266,9 @@ static void test_log_folds_repeats_and_escapes_values(void **state)
     log_fini(&log);
     log_set_sink(NULL, NULL);
     assert_int_equal(log.n_errors, 1);
-    assert_non_null(memmem(lines.p, lines.n, "plant: no reply unit=3 name=\"a b\\x0a\"\nplant: gone error=\"timed out\"\n", 66));
+    assert_true(str_starts(buf_str(&lines), STR("plant: no reply unit=3 name=\"a b\\x0a\"\n")));
+    assert_true(str_find(buf_str(&lines), STR("plant: gone error=\"timed out\"\n"), 0) !=
+                SIZE_MAX); /* a summary may precede */
     assert_true(str_find(buf_str(&lines), STR("plant: no reply … 4 more in"), 0) != SIZE_MAX);
     assert_true(str_find(buf_str(&lines), STR("not shown"), 0) == SIZE_MAX);
     buf_fini(&lines);
