@@ -612,6 +612,35 @@ static void test_the_closer_reports_once_after_the_last_handle_and_in_a_later_tu
     loop_free(loop);
 }
 
+struct idle_handle {
+    uv_tcp_t tcp;
+    struct timer timer;
+};
+
+static void close_idle_handle(void *arg)
+{
+    struct idle_handle *idle = arg;
+
+    uv_close((uv_handle_t *)&idle->tcp, NULL);
+    note("closed");
+}
+
+static void test_a_stopped_loop_waits_for_handles_that_are_open_and_idle(void **state)
+{
+    struct loop *loop = new_loop();
+    struct idle_handle idle;
+
+    (void)state;
+    assert_int_equal(uv_tcp_init(loop_uv(loop), &idle.tcp), 0);
+    timer_init(&idle.timer, loop, close_idle_handle, &idle);
+    timer_start(&idle.timer, 20);
+    loop_stop(loop);
+    loop_run(loop);
+    assert_string_equal(trace, "closed");
+    assert_true(loop_stats(loop).n_turns < 10); /* and does not spin meanwhile */
+    loop_free(loop);
+}
+
 static void test_a_closer_of_nothing_reports_later(void **state)
 {
     struct loop *loop = new_fake();
@@ -677,6 +706,7 @@ int main(void)
         cmocka_unit_test(test_the_wall_clock_steps_back_by_a_second_or_not_at_all),
         cmocka_unit_test(test_a_real_loop_shows_the_system_clock),
         cmocka_unit_test(test_the_closer_reports_once_after_the_last_handle_and_in_a_later_turn),
+        cmocka_unit_test(test_a_stopped_loop_waits_for_handles_that_are_open_and_idle),
         cmocka_unit_test(test_a_closer_of_nothing_reports_later),
         cmocka_unit_test(test_work_runs_elsewhere_and_reports_on_the_loop),
         cmocka_unit_test(test_the_read_buffer_is_whole_and_is_given_back),

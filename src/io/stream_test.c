@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/stream_bench.h"
 
+#include <sys/resource.h>
+
 static void test_bytes_go_there_and_back(void **state)
 {
     struct listener_conf listener = tls_listener();
@@ -23,6 +25,8 @@ struct frames {
     size_t n_frame, n_dripped;
     uint64_t end_of_frame;
     size_t n_need;
+    unsigned n_until_end; /* events; of the client's only; 0: runs to its end */
+    bool ends_client, ends_now;
 };
 
 static size_t frame_size(unsigned *seed, bool drips)
@@ -102,10 +106,21 @@ static void frames_resume(void *arg)
         stream_resume(side->stream);
 }
 
+/* One event nearer to the end that the test has set: then one of the two sides closes, gently or not. */
+static void frames_count_down(struct side *side)
+{
+    struct frames *f = side->bench->client.extra;
+
+    if (f->n_until_end && --f->n_until_end == 0)
+        stream_close(f->ends_client ? side->bench->client.stream : side->bench->server.stream, f->ends_now);
+}
+
 static size_t frames_read(struct side *side, uint8_t *p, size_t n)
 {
     struct frames *f = side->extra;
     size_t n_used = 0;
+
+    frames_count_down(side);
 
     if (n < f->n_need)
         f->n_wrong++;
@@ -166,6 +181,69 @@ static void exchange_frames(const struct tls_conf *tls, bool pauses, bool drips,
     assert_null(a.frame);
     assert_null(b.frame);
     bench_fini(&bench);
+}
+
+static void frames_open(struct side *side)
+{
+    frames_send(side);
+    frames_count_down(side);
+}
+
+static void frames_sent(struct side *side)
+{
+    frames_send(side);
+    frames_count_down(side);
+}
+
+static void frames_closed(struct side *side)
+{
+    struct frames *f = side->extra;
+
+    timer_stop(&f->resume);
+    mem_free(f->frame);
+    f->frame = NULL;
+    both_over(side);
+}
+
+static void end_frames(const struct tls_conf *tls, unsigned n_until_end)
+{
+    struct listener_conf listener = tls ? tls_listener() : clear_listener;
+    struct frames a = {.seed_out = 1, .seed_in = 2, .seed_mood = n_until_end, .pauses = n_until_end & 1};
+    struct frames b = {.seed_out = 2, .seed_in = 1, .seed_mood = n_until_end + 1, .pauses = n_until_end & 2};
+    struct bench bench;
+
+    a.n_until_end = n_until_end;
+    a.ends_client = n_until_end % 3 != 0;
+    a.ends_now = n_until_end % 5 < 3;
+    bench_init(&bench, &listener);
+    timer_init(&a.resume, bench.loop, frames_resume, &bench.client);
+    timer_init(&b.resume, bench.loop, frames_resume, &bench.server);
+    bench.client.extra = &a;
+    bench.server.extra = &b;
+    bench.client.on_open = bench.server.on_open = frames_open;
+    bench.client.on_sent = bench.server.on_sent = frames_sent;
+    bench.client.on_closed = bench.server.on_closed = frames_closed;
+    bench.client.reader = bench.server.reader = frames_read;
+    bench_connect(&bench, tls);
+    bench_run(&bench);
+    assert_int_equal(bench.client.n_closed, 1);
+    assert_int_equal(a.n_wrong + b.n_wrong, 0);
+    if (a.ends_client)
+        assert_int_equal(bench.client.err, ERR_OK);
+    else
+        assert_true(bench.client.err == ERR_CLOSED || bench.client.err == ERR_TLS);
+    bench_fini(&bench);
+}
+
+static void test_an_end_at_any_point_is_one_closed_event_on_each_side(void **state)
+{
+    struct tls_conf tls = tls_with_ca();
+
+    (void)state;
+    for (unsigned n = 1; n < 60; n++) {
+        end_frames(NULL, n);
+        end_frames(&tls, n);
+    }
 }
 
 static void test_frames_of_all_sizes_cross_both_ways(void **state)
@@ -454,6 +532,35 @@ static void test_a_connection_that_is_not_accepted_is_closed(void **state)
     }
 }
 
+static void restore_descriptors(void *arg)
+{
+    setrlimit(RLIMIT_NOFILE, arg);
+}
+
+static void test_a_listener_without_descriptors_takes_connections_later(void **state)
+{
+    struct rlimit before, low;
+    struct timer restore;
+    struct bench bench;
+    int next_fd;
+
+    (void)state;
+    bench_init(&bench, &clear_listener);
+    bench.client.on_open = say_hello;
+    bench.server.on_read = side_over;
+    next_fd = dup(0);
+    close(next_fd);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = (struct rlimit){.rlim_cur = (rlim_t)next_fd + 1, .rlim_max = before.rlim_max}; /* one, for the client */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    timer_init(&restore, bench.loop, restore_descriptors, &before);
+    timer_start(&restore, 200);
+    bench_connect(&bench, NULL);
+    bench_run(&bench);
+    assert_true(str_eq(buf_str(&bench.server.got), STR("hello")));
+    bench_fini(&bench);
+}
+
 static void test_a_listener_says_why_it_cannot_listen(void **state)
 {
     struct listener_conf conf = {.host = "127.0.0.1"};
@@ -482,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_frames_of_all_sizes_cross_both_ways),
         cmocka_unit_test(test_frames_survive_pauses_at_any_point),
         cmocka_unit_test(test_frames_arrive_when_they_come_byte_by_byte),
+        cmocka_unit_test(test_an_end_at_any_point_is_one_closed_event_on_each_side),
         cmocka_unit_test(test_sixteen_megabytes_go_out_without_blocking_and_nothing_is_lost_at_close),
         cmocka_unit_test(test_a_reader_that_is_paused_does_not_hold_up_an_immediate_close),
         cmocka_unit_test(test_a_gentle_close_gives_up_on_a_peer_that_takes_nothing),
@@ -490,6 +598,7 @@ int main(void)
         cmocka_unit_test(test_no_memory_for_a_leftover_ends_the_stream_with_a_reason),
         cmocka_unit_test(test_a_peer_that_hangs_up_while_we_write_is_one_closed_event),
         cmocka_unit_test(test_a_connection_that_is_not_accepted_is_closed),
+        cmocka_unit_test(test_a_listener_without_descriptors_takes_connections_later),
         cmocka_unit_test(test_a_listener_says_why_it_cannot_listen),
     };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/stream_bench.h"
 
+#include <pthread.h>
+
 /* --- TLS: who is believed ------------------------------------------------------------------------------------------------------- */
 static void fail_tls(const struct listener_conf *listener, const struct tls_conf *tls, const char *words)
 {
@@ -166,9 +168,32 @@ static void test_a_server_without_tls_is_told_from_a_bad_certificate(void **stat
     bench_fini(&bench);
 }
 
+/* --- over threads ---- */
+static void *exchange_many(void *arg UNUSED)
+{
+    struct listener_conf listener = tls_listener();
+    struct tls_conf tls[] = {tls_with_ca(), {.is_on = true, .insecure = true}};
+
+    for (size_t i = 0; i < 10; i++)
+        exchange_hello(&listener, &tls[i % 2]);
+    return NULL;
+}
+
+static void test_loops_on_several_threads_share_the_module(void **state)
+{
+    pthread_t threads[3];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, exchange_many, NULL), 0);
+    for (size_t i = 0; i < COUNT_OF(threads); i++)
+        pthread_join(threads[i], NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loops_on_several_threads_share_the_module), /* first: they load it together */
         cmocka_unit_test(test_nonsense_instead_of_tls_ends_a_server_stream_with_a_reason),
         cmocka_unit_test(test_a_server_without_tls_is_told_from_a_bad_certificate),
         cmocka_unit_test(test_a_certificate_from_an_unknown_ca_is_refused),
