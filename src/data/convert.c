@@ -377,7 +377,7 @@ static bool look_up_nothing(void *arg, struct str name, struct value *out)
     return false;
 }
 
-/* May this value stand for its text? -3 ** 2 is not what (-3) ** 2 is. */
+/* May this value stand for its text? -3 ** 2 is not what (-3) ** 2 is. NULL, which is not resolved, may not. */
 static bool is_operand(const struct datapoint_value *value, yyjson_val *val)
 {
     struct str text;
@@ -474,17 +474,6 @@ static enum convert_result convert_formula_value(const struct datapoint_value *v
     return CONVERT_FAILED;
 }
 
-static bool all_resolved(const struct template *template, yyjson_val *data, struct arena *arena)
-{
-    for (size_t i = 0; i < template_n_tags(template); i++) {
-        struct str character;
-
-        if (!template_resolve(template, i, data, arena, &character) && !character.p)
-            return false;
-    }
-    return true;
-}
-
 static enum convert_result eval_formula(const struct datapoint_value *value, yyjson_val *data, struct arena *arena,
                                         struct str *out, struct why *why)
 {
@@ -492,8 +481,6 @@ static enum convert_result eval_formula(const struct datapoint_value *value, yyj
     struct str text;
     enum err err;
 
-    if (!all_resolved(value->template, data, arena))
-        return CONVERT_SKIPPED;
     if (!eval_with_variables(value, data, arena, &result, &err, why)) {
         if (!template_text(value->template, data, TEMPLATE_SKIP, arena, &text))
             return CONVERT_SKIPPED;

@@ -234,7 +234,7 @@ static struct str finish_body(struct str text, const struct template_names *name
 
     if (is_json(text))
         return arena_str(arena, text);
-    if (value_from_literal(text, arena, &value) == ERR_OK && value_json(&value, arena, &json))
+    if (text.n && value_from_literal(text, arena, &value) == ERR_OK && value_json(&value, arena, &json))
         return json;
     return names->body_wraps_text ? json_quote(arena, text) : arena_str(arena, text);
 }

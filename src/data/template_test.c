@@ -377,6 +377,7 @@ static void test_downlink_values_take_the_form_of_their_target(void **state)
         {TARGET_BODY, "{'a': ${params.a}, 'b': ${params.t},}", "{\"a\":1,\"b\":true}"},
         {TARGET_BODY, "(1, 'x', None)", "[1,\"x\",null]"},
         {TARGET_BODY, "${params.a}", "1"},
+        {TARGET_BODY, "", ""},
         {TARGET_BODY, "'a", "'a"},
     };
     struct template_names names;
