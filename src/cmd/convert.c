@@ -310,6 +310,18 @@ static NODISCARD enum err read_input(struct buf *text)
     return n < 0 ? ERR_IO : ERR_OK;
 }
 
+/* Why the value at from is none, with its place in the whole text: what stands before it is read as blanks. */
+static void explain(struct str all, size_t from, struct why *why)
+{
+    autobuf struct buf text = {0};
+
+    buf_add_str(&text, all);
+    for (size_t i = 0; i < from; i++)
+        if (text.p[i] != '\n')
+            text.p[i] = ' ';
+    yyjson_doc_free(json_read(buf_str(&text), why));
+}
+
 /* JSON values one after the other, with or without blanks between. */
 static int convert_inputs(const struct subject *subject, const struct command_line *line, struct str all)
 {
@@ -325,9 +337,8 @@ static int convert_inputs(const struct subject *subject, const struct command_li
 
         if (!doc || json_is_too_deep(doc)) {
             yyjson_doc_free(doc);
-            yyjson_doc_free(json_read(rest, &why)); /* for the reason and its place */
-            return command_fail(line, EXIT_FAILED, "standard input, value at byte %zu: %s", (size_t)(rest.p - all.p),
-                                why_text(&why));
+            explain(all, (size_t)(rest.p - all.p), &why);
+            return command_fail(line, EXIT_FAILED, "standard input:%s", why_text(&why));
         }
         one = convert_input(subject, line, yyjson_doc_get_root(doc));
         code = one ? one : code;
