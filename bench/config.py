@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations for the workloads, in the format that both gateways read."""
+import json
+
+KEYS = [("seq", "integer"), ("sent", "integer"), ("temperature", "double"), ("humidity", "double"), ("pressure", "double"),
+        ("voltage", "double"), ("current", "double"), ("rpm", "integer"), ("running", "boolean"), ("state", "string")]
+
+STORAGES = {
+    "memory": {"type": "memory", "read_records_count": 100, "max_records_count": 100000},
+    "file": {"type": "file", "data_folder_path": "./data/", "max_file_count": 100, "max_records_per_file": 10000,
+             "max_read_records_count": 100},
+    "sqlite": {"type": "sqlite", "data_file_path": "./data/data.db", "max_read_records_count": 1000, "size_limit": 1024},
+}
+
+LOGGERS = ["database", "service", "connector", "converter", "tb_connection", "storage", "extension"]
+
+
+def gateway(platform_port, storage):
+    return {
+        "thingsboard": {
+            "host": "127.0.0.1", "port": platform_port, "remoteShell": False, "remoteConfiguration": False,
+            "statistics": {"enable": True, "statsSendPeriodInSeconds": 3600, "customStatsSendPeriodInSeconds": 3600},
+            "minPackSendDelayMS": 50, "qos": 1, "reportStrategy": {"type": "ON_RECEIVED"},
+            "checkConnectorsConfigurationInSeconds": 60, "handleDeviceRenaming": True,
+            "security": {"type": "accessToken", "accessToken": "BENCH"},
+        },
+        "storage": STORAGES[storage],
+        "grpc": {"enabled": False},
+        "connectors": [{"name": "MQTT", "type": "mqtt", "configuration": "mqtt.json"}],
+    }
+
+
+def mqtt(source_port):
+    return {
+        "broker": {"host": "127.0.0.1", "port": source_port, "clientId": "bench", "version": 5, "maxMessageNumberPerWorker": 10,
+                   "maxNumberOfWorkers": 100, "cleanSession": True, "security": {"type": "anonymous"}},
+        "mapping": [{
+            "topicFilter": "sensors/+/data", "subscriptionQos": 1,
+            "converter": {
+                "type": "json",
+                "deviceInfo": {"deviceNameExpressionSource": "topic", "deviceNameExpression": "(?<=sensors/)(.*?)(?=/data)",
+                               "deviceProfileExpressionSource": "constant", "deviceProfileExpression": "Sensor"},
+                "timeout": 60000, "attributes": [],
+                "timeseries": [{"type": kind, "key": key, "value": "${%s}" % key} for key, kind in KEYS],
+            }}],
+        "requestsMapping": {},
+    }
+
+
+def logs():
+    handler = {"class": "thingsboard_gateway.tb_utility.tb_rotating_file_handler.TimedRotatingFileHandler",
+               "formatter": "LogFormatter", "backupCount": 1, "interval": 3, "when": "D", "encoding": "utf-8"}
+    return {
+        "version": 1, "disable_existing_loggers": False,
+        "formatters": {"LogFormatter": {
+            "class": "logging.Formatter", "datefmt": "%Y-%m-%d %H:%M:%S",
+            "format": "%(asctime)s.%(msecs)03d - |%(levelname)s| - [%(filename)s] - %(module)s - %(funcName)s - %(lineno)d - %(message)s"}},
+        "handlers": {
+            "consoleHandler": {"class": "logging.StreamHandler", "formatter": "LogFormatter", "level": 0, "stream": "ext://sys.stdout"},
+            **{name + "Handler": dict(handler, filename=f"./logs/{name}.log") for name in LOGGERS}},
+        "loggers": {name: {"handlers": [name + "Handler", "consoleHandler"], "level": "INFO", "propagate": False} for name in LOGGERS},
+        "root": {"level": "ERROR", "handlers": ["consoleHandler"]},
+    }
+
+
+def write(directory, platform_port, source_port, storage):
+    for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port)), ("logs.json", logs())):
+        (directory / name).write_text(json.dumps(content, indent=2))

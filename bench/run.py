@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measures gateways side by side: one JSON line a run on standard output, progress on standard error. See --help."""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(HERE), str(ROOT / "sim")]
+
+import config  # noqa: E402
+import report  # noqa: E402
+from process import Gateway  # noqa: E402
+from steer import Simulator, SimError  # noqa: E402
+
+PEER = "thingsboard-gateway==3.8.5"
+N_VALUES = len(config.KEYS)
+LIMITS = {"maxPayloadSize": 65536, "maxInflightMessages": 1000,
+          "rateLimits": {"messages": "", "telemetryMessages": "", "telemetryDataPoints": ""},
+          "gatewayRateLimits": {"messages": "", "telemetryMessages": "", "telemetryDataPoints": ""}}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bench:
+    """Platform, source and gateway of one run, in a directory of its own."""
+
+    def __init__(self, args, command, devices, storage="memory", window=1000, limits=None):
+        self.work = tempfile.TemporaryDirectory(prefix="iotgw-bench-")
+        self.command = command
+        self.storage = storage
+        self.gateway = None
+        sim = args.build / "iotgw-sim"
+        self.platform = Simulator(sim, "platform", "--shared-seq", "--limits", json.dumps(limits or LIMITS))
+        try:
+            self.source = Simulator(sim, "mqtt-source", "--devices", max(devices, 1), "--window", window)
+        except BaseException:
+            self.platform.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.gateway:
+            self.gateway.stop()
+        self.source.close()
+        self.platform.close()
+        self.work.cleanup()
+
+    def start(self):
+        directory = pathlib.Path(self.work.name) / "config"
+        directory.mkdir()
+        config.write(directory, self.platform.port, self.source.port, self.storage)
+        self.gateway = Gateway(self.command, directory, pathlib.Path(self.work.name))
+
+    def subscribed(self, seconds=60):
+        if not self.source.event("subscribed", seconds):
+            raise SimError(f"the gateway did not subscribe; its last lines:\n{self.gateway.last_words()}")
+
+    def arrived(self, n, patience_s):
+        """Waits until n different messages are there, or nothing has come for patience_s. The platform's counts."""
+        last, since = -1, time.monotonic()
+        while True:
+            event = self.platform.event("arrived", 1)
+            if event:
+                return event
+            if not self.gateway.is_running():
+                raise SimError(f"the gateway ended; its last lines:\n{self.gateway.last_words()}")
+            stats = self.platform.ask("stats")
+            if stats["uniq"] != last:
+                last, since = stats["uniq"], time.monotonic()
+            if time.monotonic() - since > patience_s:
+                return stats
+
+    def warm_up(self, devices):
+        """One message of each device, which is not counted."""
+        self.platform.ask(f"await {devices}")
+        self.source.ask(f"run {devices}")
+        stats = self.arrived(devices, 60)
+        if stats["uniq"] < devices or not self.source.event("done", 30):
+            raise SimError(f"warm-up: {stats['uniq']} of {devices} arrived; the gateway's last lines:\n{self.gateway.last_words()}")
+        time.sleep(0.5)
+        self.platform.ask("reset")
+        return self.source.ask("stats")
+
+    def run(self, n, rate=0, patience_s=20):
+        """n messages; figures of the flow."""
+        before = self.source.ask("stats")
+        self.platform.ask(f"await {n}")
+        cpu, fine = self.gateway.cpu_s(), self.gateway.cpu_fine_s()
+        self.source.ask(f"run {n} {rate}")
+        stats = self.arrived(n, patience_s)
+        cpu, fine = self.gateway.cpu_s() - cpu, self.gateway.cpu_fine_s() - fine
+        rss = self.gateway.peak_rss_kib()
+        self.source.event("done", 10)
+        time.sleep(0.5)  # a duplicate would come now
+        after, end = self.source.ask("stats"), self.platform.ask("stats")
+        accepted = after["accepted"] - before["accepted"]
+        seconds = max((stats["last_us"] - after["start_us"]) / 1e6, 1e-6)
+        return figures(n, seconds, cpu, rss, accepted, end, cpu_fine_s=round(fine, 3))
+
+
+def figures(n, seconds, cpu, rss, accepted, stats, **more):
+    values = stats["uniq"] * N_VALUES
+    return {"messages": n, "seconds": round(seconds, 3), "msgs_per_s": round(stats["uniq"] / seconds),
+            "values_per_s": round(values / seconds), "cpu_s": round(cpu, 3),
+            "cpu_s_per_Mvalue": round(cpu / values * 1e6, 4) if values else None, "cpu_percent": round(100 * cpu / seconds, 2),
+            "peak_rss_kib": rss, "lat_p50_ms": stats["lat_p50_ms"], "lat_p99_ms": stats["lat_p99_ms"], "accepted": accepted,
+            "uniq": stats["uniq"], "lost": accepted - stats["uniq"], "dup": stats["dup"], "ooo": stats["ooo"],
+            "same_ts": stats["same_ts"], "before_connect": stats["before_connect"], "packets": stats["telemetry"], **more}
+
+
+# --- scenarios ------------------------------------------------------------------------------------------------------------
+
+def flow(args, gateway, devices, storage="memory", delay_ms=0, window=1000):
+    n = args.messages or (20000 if gateway == "peer" else 1000000)
+    with Bench(args, args.gateways[gateway], devices, storage, window) as bench:
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(devices)
+        bench.platform.ask(f"delay {delay_ms}")
+        result = bench.run(n)
+    return {"devices": devices, "storage": storage, "window": window, "ack_delay_ms": delay_ms, **result}
+
+
+def latency(args, gateway, rate, seconds=20):
+    with Bench(args, args.gateways[gateway], 100) as bench:
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(100)
+        result = bench.run(rate * seconds, rate)
+    result["cpu_percent"] = round(100 * result["cpu_fine_s"] / result["seconds"], 3)
+    return {"devices": 100, "rate": rate, **result}
+
+
+def devices(args, gateway, n, idle_s=20):
+    with Bench(args, args.gateways[gateway], n) as bench:
+        bench.start()
+        bench.subscribed()
+        time.sleep(2)
+        cpu = bench.gateway.cpu_s()
+        result = {}
+        if n:
+            bench.platform.ask(f"await {n}")
+            bench.source.ask(f"run {n} 200")
+            stats = bench.arrived(n, 60)
+            after = bench.source.ask("stats")
+            cpu = bench.gateway.cpu_s() - cpu
+            result = figures(n, (stats["last_us"] - after["start_us"]) / 1e6, cpu, bench.gateway.peak_rss_kib(), after["accepted"], stats)
+        time.sleep(2)
+        fine, since = bench.gateway.cpu_fine_s(), time.monotonic()
+        time.sleep(idle_s)
+        idle = (bench.gateway.cpu_fine_s() - fine) / (time.monotonic() - since)
+        return {"devices": n, **result, "rss_kib": bench.gateway.rss_kib(), "peak_rss_kib": bench.gateway.peak_rss_kib(),
+                "idle_cpu_percent": round(100 * idle, 4)}
+
+
+def startup(args, gateway):
+    with Bench(args, args.gateways[gateway], 10) as bench:
+        bench.source.ask("run 100000 1000")  # waits until somebody subscribes
+        bench.start()
+        bench.subscribed()
+        until = time.monotonic() + 30
+        while not (stats := bench.platform.ask("stats"))["first_us"]:
+            if time.monotonic() > until:
+                raise SimError("no telemetry in 30 s")
+            time.sleep(0.01)
+        started = bench.gateway.started_us
+        return {"connect_ms": round((stats["connected_us"] - started) / 1000, 1),
+                "first_telemetry_ms": round((stats["first_us"] - started) / 1000, 1)}
+
+
+def overload(args, gateway, seconds=60):
+    """The platform takes some hundred messages a second, the source gives what it is let."""
+    with Bench(args, args.gateways[gateway], 100, limits=dict(LIMITS, maxInflightMessages=2)) as bench:
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(100)
+        before = bench.source.ask("stats")["accepted"]
+        bench.platform.ask("delay 500")
+        bench.source.ask("run 0")
+        since, samples = time.monotonic(), []
+        while time.monotonic() - since < (args.seconds or seconds):
+            time.sleep(1)
+            samples.append(bench.gateway.rss_kib())
+        bench.source.ask("stop")
+        held = bench.source.ask("stats")
+        arrived = bench.platform.ask("stats")["uniq"]
+        bench.platform.ask("delay 0")
+        if not bench.source.event("done", 30):
+            raise SimError("what was under way was never acknowledged")
+        accepted = bench.source.ask("stats")["accepted"] - before
+        bench.platform.ask(f"await {accepted}")
+        end = bench.arrived(accepted, 10)
+        third = max(len(samples) // 3, 1)
+        result = figures(accepted, time.monotonic() - since, bench.gateway.cpu_s(), bench.gateway.peak_rss_kib(), accepted, end)
+        return {"devices": 100, **result, "arrived_under_load": arrived, "held_back": held["inflight"],
+                "rss_kib_first_third": max(samples[:third]), "rss_kib_last_third": max(samples[-third:])}
+
+
+SCENARIOS = {  # name: (what it shows, function, arguments)
+    "a": ("throughput, 10 devices, memory", flow, {"devices": 10}),
+    "a-1000": ("throughput, 1000 devices, memory", flow, {"devices": 1000}),
+    "a-file": ("throughput, 10 devices, file", flow, {"devices": 10, "storage": "file"}),
+    "a-sqlite": ("throughput, 10 devices, sqlite", flow, {"devices": 10, "storage": "sqlite"}),
+    "a-delay": ("throughput, 10 devices, memory, the platform acknowledges after 50 ms", flow, {"devices": 10, "delay_ms": 50}),
+    "a100": ("latency at 100 messages a second", latency, {"rate": 100}),
+    "a500": ("latency at 500 messages a second", latency, {"rate": 500}),
+    "c0": ("memory and idle load, no device", devices, {"n": 0}),
+    "c1000": ("memory and idle load, 1000 devices", devices, {"n": 1000}),
+    "c10000": ("memory and idle load, 10 000 devices", devices, {"n": 10000}),
+    "d": ("start to CONNECT and to the first telemetry", startup, {}),
+    "overload": ("the source is faster than the platform for a minute", overload, {}),
+}
+MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "overload"]
+SLOW_FOR_PEER = {"c10000"}  # takes it nine minutes
+
+
+def smoke(args):
+    """Short and judged: exit code 1 when a limit is broken."""
+    args.messages = 100000
+    result = run_one(args, "a", "iotgw")
+    broken = [f"{key} is {result[key]}, must be 0" for key in ("lost", "dup", "ooo") if result[key]]
+    if result["cpu_s_per_Mvalue"] > 3 * 0.6:
+        broken.append(f"cpu_s_per_Mvalue is {result['cpu_s_per_Mvalue']}, must be at most 1.8")
+    for text in broken:
+        say(f"smoke: {text}")
+    return 1 if broken else 0
+
+
+def run_one(args, scenario, gateway):
+    what, function, arguments = SCENARIOS[scenario]
+    say(f"{scenario}: {what}: {gateway}")
+    result = {"scenario": scenario, "gateway": gateway, **function(args, gateway, **arguments)}
+    print(json.dumps(result), flush=True)
+    return result
+
+
+def peer_command(args):
+    """The peer's command line: IOTGW_PEER names its program or a Python that has it; or an environment of our own."""
+    program = os.environ.get("IOTGW_PEER")
+    if not program and args.peer:
+        directory = ROOT / ".venv" / "peer"
+        if not (directory / "bin" / "thingsboard-gateway").exists():
+            say(f"installing {PEER} into {directory.relative_to(ROOT)}")
+            venv.create(directory, with_pip=True)
+            subprocess.run([directory / "bin" / "pip", "install", "-q", PEER], check=True)
+        program = str(directory / "bin" / "thingsboard-gateway")
+    if not program:
+        return None
+    module = " -m thingsboard_gateway.tb_gateway" if pathlib.Path(program).name.startswith("python") else ""
+    return f"env TB_GW_CONFIG_DIR={{config}} {program}{module}"
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        prog="bench", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__,
+        epilog="scenarios:\n" + "\n".join(f"  {name:10} {what}" for name, (what, *_) in SCENARIOS.items()) +
+        "\n  mqtt       all of these but a-file and a-sqlite (the default)\n  smoke      short, with limits: exit code 1 when one is broken")
+    parser.add_argument("names", nargs="*", metavar="SCENARIO", default=["mqtt"])
+    parser.add_argument("--gateway", action="append", default=[], metavar="NAME=COMMAND",
+                        help="a gateway to measure; {config} becomes its directory. Default: iotgw, and the peer if IOTGW_PEER names it")
+    parser.add_argument("--only", action="append", metavar="NAME", help="measure only this one of the gateways")
+    parser.add_argument("--peer", action="store_true", help=f"install the peer ({PEER}) into .venv/peer and measure it")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each scenario (3)")
+    parser.add_argument("--messages", type=int, metavar="N", help="messages of scenario a (1 000 000; the peer 20 000)")
+    parser.add_argument("--seconds", type=int, metavar="N", help="length of the overload (60)")
+    parser.add_argument("--slow", action="store_true", help="also what takes the peer many minutes: " + ", ".join(sorted(SLOW_FOR_PEER)))
+    parser.add_argument("--save", type=pathlib.Path, metavar="FILE", help="append the results to FILE")
+    parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="no run: write the tables of bench/README.md from FILE")
+    parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path(os.environ.get("IOTGW_BUILD", ROOT / "build")))
+    args = parser.parse_args()
+    args.build = args.build.resolve()
+    args.gateways = {"iotgw": f"{args.build / 'iotgw'} run -c {{config}}"}
+    if command := peer_command(args):
+        args.gateways["peer"] = command
+    for text in args.gateway:
+        name, _, command = text.partition("=")
+        if "{config}" not in command:
+            parser.error(f"--gateway {text}: NAME=COMMAND with {{config}} in it")
+        args.gateways[name] = command
+    args.names = [part for name in args.names for part in (MQTT if name == "mqtt" else [name])]
+    for name in args.names:
+        if name not in SCENARIOS and name != "smoke":
+            parser.error(f"no scenario {name}")
+    return args
+
+
+def main():
+    args = parse()
+    if args.report:
+        report.write(args.report, HERE / "README.md", SCENARIOS)
+        return 0
+    if args.names == ["smoke"]:
+        return smoke(args)
+    n_failed = 0
+    for name in args.names:
+        for _ in range(args.runs):  # side by side: the gateways take turns
+            for gateway in args.only or args.gateways:
+                if gateway == "peer" and name in SLOW_FOR_PEER and not args.slow:
+                    continue
+                try:
+                    result = run_one(args, name, gateway)
+                except SimError as error:
+                    say(f"{name}: {gateway}: {error}")
+                    n_failed += 1
+                    continue
+                if args.save:
+                    with open(args.save, "a", encoding="utf-8") as out:
+                        out.write(json.dumps(result) + "\n")
+    return 1 if n_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
