@@ -304,6 +304,8 @@ bool value_json(const struct value *value, struct arena *arena, struct str *out)
         *out = STR("null");
         return true;
     case VALUE_TEXT:
+        *out = json_quote(arena, value->text);
+        return true;
     case VALUE_BYTES:
     case VALUE_LIST:
     case VALUE_OBJECT: {
