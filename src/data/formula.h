@@ -30,9 +30,12 @@ struct value {
 };
 
 struct formula;
-/* The text is copied. no_calls: CAN's strictEval. A tuple is a list; an object's key that is no text is kept as its text (1, 1.0
- * and True are "1"). ERR_SYNTAX, ERR_NOTFOUND (name, function, method), ERR_DENIED (no_calls), ERR_LIMIT. Errors name the offset (from 0, bytes) and what was found: 'unknown name "foo"' when names
- * is given (NULL: any name, known at run time only). */
+/*
+ * The text is copied. names: what may stand in the formula; NULL: any name, known at run time only. no_calls: CAN's strictEval.
+ * A tuple is a list; an object's key that is no text is kept as its text (1, 1.0 and True are "1").
+ * Errors name what was found and the offset (from 0, in bytes): 'unknown name "foo" at offset 3'. ERR_SYNTAX, ERR_NOTFOUND
+ * (name, function, method), ERR_DENIED (no_calls), ERR_LIMIT.
+ */
 NODISCARD enum err formula_compile(struct formula **out, struct arena *arena, struct str text, bool no_calls,
                                    const struct str *names, size_t n_names, struct why *why);
 /* Looks a name up; false: unknown name (a run-time error). What it gives must live as long as the result. */
@@ -44,7 +47,8 @@ NODISCARD enum err formula_eval(const struct formula *formula, formula_lookup_fn
 bool value_json(const struct value *value, struct arena *arena, struct str *out);
 /* Python's str() of a value. */
 struct str value_text(const struct value *value, struct arena *arena);
-/* Texts are borrowed from the document. What is nested deeper than 64 is None. Of members of one name the last counts. */
+/* Texts are borrowed from the document. What is nested deeper than 64 is None. Of members of one name
+ * the last is found by a look-up. */
 void value_from_json(yyjson_val *val, struct arena *arena, struct value *out);
 /* A Python literal (9.3 rule 3): quotes of either kind, True/False/None (and true/false/null), tuples, trailing commas →
  * value. ERR_SYNTAX: it is none; ERR_LIMIT: nested deeper than 64. */
