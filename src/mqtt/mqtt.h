@@ -64,10 +64,11 @@ struct mqtt_events {
      * the server does not speak the version. */
     void (*closed)(void *arg, enum err err, const struct why *why);
     void (*message)(void *arg, const struct mqtt_message *message);
-    void (*burst)(void *arg); /* after the last message of what one read brought; may be NULL */
-    void (*acked)(void *arg, uint16_t packet_id,
-                  uint8_t code); /* PUBACK, or PUBCOMP/failed PUBREC: QoS 1/2 is over. 3.x: code 0 */
-    void (*subscribed)(void *arg, uint16_t packet_id, const uint8_t *codes, size_t n); /* SUBACK and UNSUBACK */
+    void (*burst)(void *arg); /* after the last .message or .acked of what one read brought; may be NULL */
+    /* PUBACK, or PUBCOMP or a failed PUBREC: QoS 1 or 2 is over. 3.x: code 0. */
+    void (*acked)(void *arg, uint16_t packet_id, uint8_t code);
+    /* SUBACK and UNSUBACK (3.x: n is 0): a code for each filter, 0x80 and above: refused; may be NULL. */
+    void (*subscribed)(void *arg, uint16_t packet_id, const uint8_t *codes, size_t n);
     void (*writable)(void *arg); /* all that was written has left; may be NULL */
 };
 
@@ -75,7 +76,8 @@ struct mqtt;
 struct mqtt *mqtt_new(struct loop *loop, struct log *log, const struct mqtt_events *events, void *arg);
 /* conf must stay unchanged until .closed. Only when idle (new or after .closed). */
 void mqtt_connect(struct mqtt *mqtt, const struct mqtt_conf *conf);
-/* DISCONNECT (code: version 5 only), then close; .closed with ERR_OK follows. Without a connection: .closed too. */
+/* DISCONNECT (code: version 5 only), then close; .closed with ERR_OK follows. Without a connection: .closed too, also when
+ * idle (then it is not the one of an mqtt_connect; the next mqtt_connect has to wait for it). */
 void mqtt_disconnect(struct mqtt *mqtt, uint8_t code);
 void mqtt_free(struct mqtt *mqtt); /* idle only; NULL allowed */
 bool mqtt_is_connected(const struct mqtt *mqtt);
@@ -85,13 +87,21 @@ const char *mqtt_reason_text(enum mqtt_version version, bool is_connack, uint8_t
 /* Packet identifiers in use at once are limited by the server's receive maximum: mqtt_window() tells how many QoS>0
  * publications may still be made now; beyond it mqtt_publish answers ERR_BUSY, above the server's packet limit ERR_LIMIT. */
 unsigned mqtt_window(const struct mqtt *mqtt);
-enum { MQTT_RETAIN = 1, MQTT_DUP = 2 };
+/*
+ * ERR_CLOSED: not connected. ERR_UNSUPPORTED: QoS or RETAIN that the server does not offer (mqtt_connack). Reasons of
+ * the topic: topic_name_check.
+ * MQTT_SAME_ID: *packet_id is that of the first transmission, on the former connection of this client; with it a message
+ * of QoS 2 arrives once only if the server has kept the session: what it has acknowledged with PUBREC is not sent again,
+ * only PUBREL. ERR_EXISTS: that identifier is in flight. Without the flag an identifier is never used that is in flight,
+ * or that the server may remember as one of QoS 2.
+ */
+enum { MQTT_RETAIN = 1, MQTT_DUP = 2, MQTT_SAME_ID = 4 };
 NODISCARD enum err mqtt_publish(struct mqtt *mqtt, struct str topic, const struct iovec *payload, int n_payload,
                                 uint8_t qos, unsigned flags, uint16_t *packet_id);
 /* For QoS 0: position after the publication, and how far has been handed over. */
 uint64_t mqtt_queued(const struct mqtt *mqtt);
 uint64_t mqtt_sent(const struct mqtt *mqtt);
-/* Monotonic ms at which the last packet came from the server: QoS 0's proof that the link lived. */
+/* Monotonic ms at which the last bytes came from the server: QoS 0's proof that the link lived. */
 uint64_t mqtt_last_in_ms(const struct mqtt *mqtt);
 
 struct mqtt_filter {
@@ -100,11 +110,14 @@ struct mqtt_filter {
     bool no_local, retain_as_published; /* 5 only */
     uint8_t retain_handling;            /* 5 only */
 };
+/* All or none: filters are checked first (topic_filter_check; ERR_USAGE: No Local on a shared subscription). */
 NODISCARD enum err mqtt_subscribe(struct mqtt *mqtt, const struct mqtt_filter *filters, size_t n, uint16_t *packet_id);
 NODISCARD enum err mqtt_unsubscribe(struct mqtt *mqtt, const struct str *filters, size_t n, uint16_t *packet_id);
-/* Acknowledges a received message: PUBACK or PUBREC. QoS 0: nothing. code ≥ 0x80: refused (5 only). */
+/* Acknowledges a received message: PUBACK or PUBREC. QoS 0: nothing. code ≥ 0x80: refused (5 only). It belongs to the
+ * connection it came by: after .closed nothing of before may be acknowledged, the server sends it again. */
 void mqtt_ack(struct mqtt *mqtt, uint8_t qos, uint16_t packet_id, uint8_t code);
-/* Stops and goes on reading the socket; while paused by its user keep-alive is not judged. */
+/* Stops and goes on reading the socket; while paused by its user keep-alive is not judged. Within .message nothing further
+ * is given. Stays so over connections (CONNACK is read); resuming gives what was left in a later turn. */
 void mqtt_pause(struct mqtt *mqtt);
 void mqtt_resume(struct mqtt *mqtt);
 
