@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lines: the first is a topic, the others are filters. The trie must agree with matching each filter alone. */
+#include "mqtt/topic.h"
+
+#include <assert.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { MAX_FILTERS = 64 };
+
+static void count(void *arg, void *value)
+{
+    unsigned *n_found = arg;
+
+    n_found[(uintptr_t)value]++;
+}
+
+static void compare(const struct topic_trie *trie, const struct str *filters, const bool *is_in, size_t n,
+                    struct str topic)
+{
+    unsigned n_found[MAX_FILTERS] = {0};
+
+    topic_trie_match(trie, topic, count, n_found);
+    for (size_t i = 0; i < n; i++)
+        assert(n_found[i] == (is_in[i] && topic_matches(filters[i], topic)));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct str rest = str_of(data, size), topic, filters[MAX_FILTERS];
+    struct topic_trie *trie = topic_trie_new();
+    bool is_in[MAX_FILTERS] = {false};
+    struct why why = {0};
+    size_t n = 0;
+
+    if (!str_split(&rest, '\n', &topic))
+        topic = STR_NONE;
+    if (topic_name_check(topic, &why) == ERR_OK)
+        assert(topic.n && topic_filter_check(topic, NULL) == ERR_OK || str_starts(topic, STR("$share/")));
+    while (n < MAX_FILTERS && str_split(&rest, '\n', &filters[n])) {
+        if (topic_filter_check(filters[n], &why))
+            continue;
+        topic_trie_add(trie, filters[n], (void *)(uintptr_t)n);
+        is_in[n++] = true;
+    }
+    compare(trie, filters, is_in, n, topic);
+    for (size_t i = 0; i < n; i += 2) {
+        topic_trie_del(trie, filters[i], (void *)(uintptr_t)i);
+        is_in[i] = false;
+    }
+    compare(trie, filters, is_in, n, topic);
+    topic_trie_free(trie);
+    return 0;
+}
