@@ -79,6 +79,8 @@ void *map_del(struct map *map, struct str key)
 
 struct map_slot *map_next(const struct map *map, struct map_slot *slot)
 {
+    if (map->n == 0)
+        return NULL;
     for (slot = slot ? slot + 1 : map->slots; slot < map->slots + map->cap; slot++)
         if (slot->value)
             return slot;
