@@ -7,10 +7,9 @@
 #include "mqtt/mqtt.h"
 
 #include "base/log.h"
+#include "fuzz.h"
 
 #include <assert.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ACK = 1, PAUSE = 2, PUBLISH = 4, DISCONNECT = 8, HOLD = 16, CLEAN = 32, IDLE = 64, AGAIN = 128 };
 

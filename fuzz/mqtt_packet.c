@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every reader of control packets, on every body; what is understood must survive being written and read again. */
 #include "mqtt/packet.h"
+#include "fuzz.h"
 
 #include <assert.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const enum mqtt_version versions[] = {MQTT_31, MQTT_311, MQTT_5};
 
