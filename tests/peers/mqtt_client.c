@@ -28,6 +28,10 @@ struct driver {
     char **kept; /* what publications and configuration point to, until the end */
     size_t n_kept;
     bool is_manual, is_quitting;
+    struct { /* many: what is still to be published, as the server's window opens */
+        unsigned long n;
+        struct str qos, topic, payload;
+    } many;
 };
 
 static void say(const char *fmt, ...) PRINTF_LIKE(1, 2);
@@ -77,7 +81,6 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     struct driver *d = arg;
 
     say("closed %s %u %s", err_name(err), mqtt_refusal(d->mqtt), why_text(why));
-    fflush(stdout);
     if (d->is_quitting) {
         uv_close((uv_handle_t *)&d->input, NULL);
         loop_stop(d->loop);
@@ -94,16 +97,12 @@ static void on_message(void *arg, const struct mqtt_message *message)
         mqtt_ack(d->mqtt, message->qos, message->packet_id, 0);
 }
 
-static void on_burst(void *arg)
-{
-    (void)arg;
-    fflush(stdout);
-}
+static void publish_many(struct driver *d);
 
 static void on_acked(void *arg, uint16_t id, uint8_t code)
 {
-    (void)arg;
     say("acked %u %u", id, code);
+    publish_many(arg);
 }
 
 static void on_subscribed(void *arg, uint16_t id, const uint8_t *codes, size_t n)
@@ -113,14 +112,12 @@ static void on_subscribed(void *arg, uint16_t id, const uint8_t *codes, size_t n
     for (size_t i = 0; i < n; i++)
         printf(" %u", codes[i]);
     say("%s", "");
-    fflush(stdout);
 }
 
 static const struct mqtt_events events = {
     .connected = on_connected,
     .closed = on_closed,
     .message = on_message,
-    .burst = on_burst,
     .acked = on_acked,
     .subscribed = on_subscribed,
 };
@@ -214,6 +211,12 @@ static void publish(struct driver *d, uint16_t id, struct str qos, struct str to
     report("pub", err, id);
 }
 
+static void publish_many(struct driver *d)
+{
+    for (; d->many.n && mqtt_window(d->mqtt); d->many.n--)
+        publish(d, 0, d->many.qos, d->many.topic, d->many.payload, 0);
+}
+
 static void do_many(struct driver *d, struct str rest)
 {
     struct str count, size, qos, topic;
@@ -225,9 +228,11 @@ static void do_many(struct driver *d, struct str rest)
     n = number(size);
     memset(buf_room(&payload, n + 1), 'x', n);
     payload.n = n;
-    struct str text = str_of(keep(d, buf_str(&payload)), n);
-    for (unsigned long i = 0; i < number(count); i++)
-        publish(d, 0, qos, topic, text, 0);
+    d->many.n = number(count);
+    d->many.qos = str_from(keep(d, qos));
+    d->many.topic = str_from(keep(d, topic));
+    d->many.payload = str_of(keep(d, buf_str(&payload)), n);
+    publish_many(d);
 }
 
 static void do_command(struct driver *d, struct str line)
@@ -282,13 +287,13 @@ static void on_input(uv_poll_t *handle, int status, int flags)
     while (str_chr(rest, '\n') < rest.n && str_split(&rest, '\n', &line))
         do_command(d, line);
     buf_drop(&d->line, d->line.n - rest.n);
-    fflush(stdout);
 }
 
 int main(void)
 {
     struct driver d = {0};
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     log_init(&d.log, "mqtt", getenv("MQTT_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
     if (loop_new(&d.loop, "driver"))
         return 70;

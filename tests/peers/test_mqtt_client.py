@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The MQTT client against real brokers: mosquitto, and aMQTT where it is installed (pip install amqtt)."""
+import os
 import queue
 import re
 import shutil
@@ -20,7 +21,8 @@ class Client:
 
     def __init__(self):
         self.process = subprocess.Popen([BUILD / "tests" / "peers" / "mqtt_client"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
+                                        stdout=subprocess.PIPE, text=True, bufsize=1,
+                                        env={**os.environ, "IOTGW_MODULE_DIR": str(BUILD)})
         self.lines = queue.Queue()
         self.seen = []
         threading.Thread(target=self.read, daemon=True).start()
