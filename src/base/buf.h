@@ -121,11 +121,7 @@ static inline uint16_t rd_be16(struct rd *rd)
 {
     const uint8_t *p = rd_take(rd, 2);
 
-<<<<<<< HEAD
     return p ? (uint16_t)((unsigned)p[0] << 8 | p[1]) : (uint16_t)0;
-=======
-    return p ? (uint16_t)((unsigned)p[0] << 8 | p[1]) : 0;
->>>>>>> ccdbe5f (base: no warning and no undefined behaviour of empty maps and short integers under the sanitizers)
 }
 
 static inline uint32_t rd_be32(struct rd *rd)

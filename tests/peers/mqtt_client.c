@@ -90,9 +90,14 @@ static void on_closed(void *arg, enum err err, const struct why *why)
 static void on_message(void *arg, const struct mqtt_message *message)
 {
     struct driver *d = arg;
+    struct str payload = str_of(message->payload, message->payload_n);
+    char length[32];
 
+    snprintf(length, sizeof length, "%zu bytes", payload.n);
+    if (payload.n > 100)
+        payload = str_from(length);
     say("msg qos=%u retain=%d dup=%d id=%u " STR_FMT " " STR_FMT, message->qos, message->retain, message->dup,
-        message->packet_id, STR_ARG(message->topic), STR_ARG(str_of(message->payload, message->payload_n)));
+        message->packet_id, STR_ARG(message->topic), STR_ARG(payload));
     if (!d->is_manual)
         mqtt_ack(d->mqtt, message->qos, message->packet_id, 0);
 }
