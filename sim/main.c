@@ -13,6 +13,7 @@ static const struct {
     int (*main)(int argc, char **argv);
 } simulators[] = {
     {"platform", "a stand-in for the platform, which verifies what arrives", platform_main},
+    {"mqtt-devices", "a fleet of devices that publish to an MQTT broker", devices_main},
     {"mqtt-source", "a broker that is its own fleet, for measuring", source_main},
 };
 
