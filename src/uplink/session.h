@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_SESSION_H
+#define IOTGW_SESSION_H
+/*
+ * The uplink's inside: the supervised connection (session.c), what arrives on it (downlink.c), and the glue to delivery
+ * (uplink.c). Private to the room; owner thread: the uplink's loop.
+ */
+#include "io/backoff.h"
+#include "uplink/deliver.h"
+#include "uplink/limits.h"
+#include "uplink/reject.h"
+#include "uplink/uplink.h"
+
+enum { SESSION_LIMIT_TEXT = 160, SESSION_FILTERS = 7 };
+
+struct uplink {
+    struct loop *loop;
+    struct log *log;
+    struct uplink_conf conf;
+    struct uplink_events events;
+    void *arg;
+    struct deliver *deliver;
+    struct reject_file rejected;
+
+    /* connection */
+    struct mqtt *mqtt;
+    struct mqtt_conf attempt; /* the one running */
+    char client_id[32];       /* generated for 3.1.1 */
+    struct backoff backoff, refused;
+    struct timer retry, ready, ask, resubscribe;
+    enum uplink_state state;
+    int64_t since_ms;
+    unsigned n_attempts;
+    uint64_t n_reconnects;
+    char reason[300];
+    bool is_v3, is_version_known; /* what this server speaks */
+    unsigned n_silent_closes;     /* in a row, before CONNACK */
+    bool is_busy;                 /* between mqtt_connect and .closed */
+    bool is_up;                   /* between CONNACK and .closed */
+    bool is_own_close;            /* the close that follows is ours */
+    bool is_not_gateway;
+    uint64_t taken_over_ms[2]; /* the two before the latest */
+    bool is_refused[SESSION_FILTERS], is_provoking;
+    uint16_t subscribe_id, provoke_id;
+    uint8_t subscribe_order[SESSION_FILTERS]; /* filters of the packet that is waiting for its SUBACK */
+
+    /* what the platform says */
+    uint32_t n_requests, limits_request; /* RPCs to the server, counted from 1 in each session; 0: none is open */
+    struct limiter limiters[LIMIT_KINDS];
+    char limit_text[LIMIT_KINDS][SESSION_LIMIT_TEXT]; /* negotiated; as parsed */
+    bool is_negotiated[LIMIT_KINDS];
+    uint64_t max_payload, max_inflight; /* 0: not told */
+    uint32_t connack_max_packet;
+    uint16_t connack_receive_max;
+    uint32_t payload_limit;
+    size_t told_bytes;
+    unsigned told_values, window;
+
+    /* stopping */
+    bool is_stopping, is_closed;
+    unsigned stop_phase;
+    uint64_t stop_until_ms;
+    struct timer stop_timer;
+    struct closer closer;
+};
+
+void session_init(struct uplink *uplink);
+void session_fini(struct uplink *uplink);
+void session_start(struct uplink *uplink);
+void session_stop(
+    struct uplink *uplink); /* DISCONNECT and no new attempt; session_closed_for_good follows, at once or later */
+void session_closed_for_good(struct uplink *uplink); /* uplink.c */
+extern const struct deliver_link session_link;       /* its arg: the uplink */
+/* Payload, hard limit and window from what is known now; tells delivery and the gateway. */
+void session_apply_limits(struct uplink *uplink);
+
+/* downlink.c: a message of the platform, already acknowledged. */
+void downlink_message(struct uplink *uplink, struct str topic, struct str payload);
+#endif

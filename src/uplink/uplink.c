@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "uplink/uplink.h"
+
+#include "data/json.h"
+#include "uplink/messages.h"
+#include "uplink/session.h"
+#include "uplink/topics.h"
+
+/*
+ * Stopping: what waits is delivered while drain_ms last (DRAIN), answers to what is in flight are awaited (ANSWERS), devices are
+ * disconnected (GOODBYE), then the connection. Each phase ends early when there is nothing left, or the connection is gone.
+ */
+enum { DRAIN, ANSWERS, GOODBYE, CLOSING };
+enum { ANSWERS_MS = 2000, GOODBYE_MS = 1000, STOP_STEP_MS = 10 };
+
+static void stop_step(void *arg)
+{
+    struct uplink *u = arg;
+    uint64_t now = loop_mono_ms(u->loop);
+    bool is_over = now >= u->stop_until_ms || u->state != UPLINK_READY;
+
+    if (u->stop_phase == DRAIN && (is_over || deliver_is_idle(u->deliver))) {
+        deliver_finish(u->deliver, false);
+        u->stop_phase = ANSWERS;
+        u->stop_until_ms = now + ANSWERS_MS;
+        is_over = u->state != UPLINK_READY;
+    }
+    if (u->stop_phase == ANSWERS && (is_over || deliver_is_idle(u->deliver))) {
+        u->stop_phase = GOODBYE;
+        u->stop_until_ms = now + GOODBYE_MS;
+        is_over = u->state != UPLINK_READY;
+    }
+    if (u->stop_phase == GOODBYE && (is_over || (deliver_goodbye(u->deliver) && deliver_is_idle(u->deliver)))) {
+        u->stop_phase = CLOSING;
+        session_stop(u);
+        return;
+    }
+    timer_start(&u->stop_timer, STOP_STEP_MS);
+}
+
+struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplink_conf *conf,
+                          const struct uplink_events *events, void *arg)
+{
+    struct uplink *u = mem_zero(sizeof *u);
+    struct deliver_conf deliver = {
+        .qos = conf->qos,
+        .min_pack_delay_ms = conf->min_pack_delay_ms,
+        .min_pack_values = conf->min_pack_values,
+        .max_pack_events = conf->max_pack_events,
+        .batch_devices = conf->batch_devices,
+    };
+
+    u->loop = loop;
+    u->log = log;
+    u->conf = *conf;
+    u->events = *events;
+    u->arg = arg;
+    reject_init(&u->rejected, loop, log, conf->rejected_path ? conf->rejected_path : "rejected.jsonl");
+    u->deliver = deliver_new(loop, log, &deliver, u->limiters, &session_link, u);
+    session_init(u);
+    timer_init(&u->stop_timer, loop, stop_step, u);
+    if (conf->qos == 0)
+        LOG_WARN(log, "QoS 0 to the platform can lose data");
+    return u;
+}
+
+void uplink_attach(struct uplink *u, struct store *store)
+{
+    deliver_attach(u->deliver, store);
+}
+
+void uplink_start(struct uplink *u)
+{
+    loop_assert(u->loop);
+    session_start(u);
+}
+
+void uplink_readable(struct uplink *u)
+{
+    deliver_wake(u->deliver);
+}
+
+void session_closed_for_good(struct uplink *u)
+{
+    if (u->is_closed)
+        return;
+    u->is_closed = true;
+    reject_close(&u->rejected, &u->closer);
+    closer_end(&u->closer);
+}
+
+void uplink_stop(struct uplink *u, uint32_t drain_ms, closed_fn *done, void *arg)
+{
+    loop_assert(u->loop);
+    closer_begin(&u->closer, u->loop, done, arg);
+    u->stop_phase = DRAIN;
+    u->stop_until_ms = loop_mono_ms(u->loop) + drain_ms;
+    deliver_finish(u->deliver, drain_ms > 0);
+    timer_start(&u->stop_timer, 0);
+}
+
+void uplink_free(struct uplink *u)
+{
+    if (!u)
+        return;
+    timer_stop(&u->stop_timer);
+    session_fini(u);
+    deliver_free(u->deliver);
+    reject_fini(&u->rejected);
+    mem_free(u);
+}
+
+struct uplink_status uplink_status(struct uplink *u)
+{
+    struct deliver_stats stats = deliver_stats(u->deliver);
+    struct uplink_status status = {
+        .state = u->state,
+        .since_ms = u->since_ms,
+        .n_attempts = u->n_attempts,
+        .n_packs = stats.n_packs,
+        .n_values = stats.n_values,
+        .n_bytes = stats.n_bytes,
+        .n_resent = stats.n_resent,
+        .n_rejected_values = stats.n_rejected_values,
+        .n_reconnects = u->n_reconnects,
+        .in_flight = stats.in_flight,
+        .window = u->window,
+        .payload_limit = u->payload_limit,
+    };
+
+    memcpy(status.reason, u->reason, sizeof status.reason);
+    return status;
+}
+
+/* Values of an object of key and value, or of a list of entries. */
+static uint32_t count_values(struct str json)
+{
+    yyjson_doc *doc = yyjson_read(json.p, json.n, YYJSON_READ_NUMBER_AS_RAW);
+    yyjson_val *root = yyjson_doc_get_root(doc), *entry;
+    yyjson_arr_iter iter;
+    size_t n = yyjson_is_obj(root) ? yyjson_obj_size(root) : 0;
+
+    if (yyjson_is_arr(root) && yyjson_arr_iter_init(root, &iter))
+        while ((entry = yyjson_arr_iter_next(&iter))) {
+            yyjson_val *values = yyjson_obj_get(entry, "ts") ? yyjson_obj_get(entry, "values") : NULL;
+
+            n += yyjson_obj_size(values ? values : entry);
+        }
+    yyjson_doc_free(doc);
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+static void own(struct uplink *u, struct str topic, struct str payload)
+{
+    uint64_t now = loop_mono_ms(u->loop);
+    uint32_t n = count_values(payload);
+    struct limiter *messages = &u->limiters[LIMIT_OWN], *values = &u->limiters[LIMIT_OWN_VALUES];
+
+    if (u->state != UPLINK_READY || limiter_wait(messages, 1, now) || limiter_wait(values, n, now) ||
+        !deliver_own(u->deliver, topic, payload, u->conf.qos)) {
+        LOG_DEBUG(u->log, "data of the gateway itself dropped", KV_STR("topic", topic));
+        return;
+    }
+    limiter_spend(messages, 1);
+    limiter_spend(values, n);
+}
+
+void uplink_own_telemetry(struct uplink *u, struct str json)
+{
+    autobuf struct buf payload = {0};
+
+    if (message_own_telemetry(&payload, json))
+        own(u, TOPIC_OWN_TELEMETRY, buf_str(&payload));
+}
+
+void uplink_own_attributes(struct uplink *u, struct str json)
+{
+    own(u, TOPIC_OWN_ATTRIBUTES, json);
+}
