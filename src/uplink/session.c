@@ -26,6 +26,7 @@ enum {
     ACK_TIMEOUT_MS = 10 * 1000, /* oldest unanswered packet: PINGREQ; nothing within: closed */
     PING_TIMEOUT_MS = 5000,
     USER_TIMEOUT_MS = 20 * 1000,
+    ECHO_MS = 5000,
     KEEP_ALIVE_MAX_S = 300, /* platform-behaviour.md 1 */
     WINDOW_DEFAULT = 100,   /* the platform's own default */
     WINDOW_MAX = 4096,
@@ -305,6 +306,31 @@ static void ask_due(void *arg)
     timer_start_coarse(&u->ask, ASK_MS);
 }
 
+static uint64_t echo_hash(struct str topic, struct str payload)
+{
+    return hash_mix(hash_str(topic), hash_str(payload) | 1);
+}
+
+static void note_echo(struct uplink *u, struct str topic, struct str payload)
+{
+    if (str_eq(topic, TOPIC_TELEMETRY) || str_eq(topic, TOPIC_CONNECT)) /* most of it, and never subscribed to */
+        return;
+    u->echoes[u->n_echoes++ % SESSION_ECHOES] =
+        (struct session_echo){.hash = echo_hash(topic, payload), .ms = loop_mono_ms(u->loop)};
+}
+
+static bool is_echo(struct uplink *u, struct str topic, struct str payload)
+{
+    uint64_t hash = echo_hash(topic, payload), now = loop_mono_ms(u->loop);
+
+    for (unsigned i = 0; i < SESSION_ECHOES; i++)
+        if (u->echoes[i].ms && u->echoes[i].hash == hash && now - u->echoes[i].ms <= ECHO_MS) {
+            u->echoes[i].ms = 0;
+            return true;
+        }
+    return false;
+}
+
 static void on_message(void *arg, const struct mqtt_message *message)
 {
     struct uplink *u = arg;
@@ -312,6 +338,8 @@ static void on_message(void *arg, const struct mqtt_message *message)
     uint64_t number;
 
     mqtt_ack(u->mqtt, message->qos, message->packet_id, 0);
+    if (u->attempt.version != MQTT_5 && is_echo(u, topic, payload))
+        return;
     if (str_starts(topic, TOPIC_OWN_RPC_RESPONSE) && u->limits_request &&
         str_to_u64(str_skip(topic, TOPIC_OWN_RPC_RESPONSE.n), &number) == ERR_OK && number == u->limits_request)
         limits_answer(u, payload);
@@ -464,6 +492,8 @@ static enum err link_publish(void *arg, struct str topic, struct str payload, ui
     struct uplink *u = arg;
     struct iovec iov = {.iov_base = (void *)(uintptr_t)payload.p, .iov_len = payload.n};
 
+    if (u->attempt.version != MQTT_5)
+        note_echo(u, topic, payload);
     return mqtt_publish(u->mqtt, topic, &iov, 1, qos, is_resent && qos ? MQTT_DUP : 0, id);
 }
 

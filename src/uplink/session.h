@@ -11,7 +11,7 @@
 #include "uplink/reject.h"
 #include "uplink/uplink.h"
 
-enum { SESSION_LIMIT_TEXT = 160, SESSION_FILTERS = 7 };
+enum { SESSION_LIMIT_TEXT = 160, SESSION_FILTERS = 7, SESSION_ECHOES = 64 };
 
 struct uplink {
     struct loop *loop;
@@ -41,6 +41,11 @@ struct uplink {
     bool is_not_gateway;
     uint64_t taken_over_ms[2]; /* the two before the latest */
     bool is_refused[SESSION_FILTERS], is_provoking;
+    /* 3.1.1 has no No Local: what we published on a topic that we have subscribed to may come back. */
+    struct session_echo {
+        uint64_t hash, ms;
+    } echoes[SESSION_ECHOES];
+    unsigned n_echoes;
     uint16_t subscribe_id, provoke_id;
     uint8_t subscribe_order[SESSION_FILTERS]; /* filters of the packet that is waiting for its SUBACK */
 

@@ -594,6 +594,23 @@ static void test_requests_of_the_platform_are_answered(void **state)
     close_all();
 }
 
+static void test_with_3_1_1_what_comes_back_from_a_plain_broker_is_dropped(void **state)
+{
+    (void)state;
+    open_all();
+    hang_up(ERR_UNSUPPORTED, 0x84);
+    accept_connect();
+    assert_int_equal(client->n_sent, 1);
+    send_down(client->sent[0].topic, client->sent[0].payload);
+    assert_int_equal(client->n_sent, 1); /* not answered */
+    assert_int_equal(uplink_status(uplink).state, UPLINK_NEGOTIATING);
+    send_down("v1/devices/me/rpc/request/5", "{\"method\":\"gateway_ping\"}");
+    assert_int_equal(client->n_sent, 2);
+    send_down("v1/devices/me/rpc/request/5", "{\"method\":\"gateway_ping\"}"); /* the platform's own repeat */
+    assert_int_equal(client->n_sent, 3);
+    close_all();
+}
+
 static void test_data_of_the_gateway_itself_is_sent_when_ready_and_else_dropped(void **state)
 {
     (void)state;
@@ -709,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_a_device_that_is_no_gateway_is_said_so_and_tried_once_a_minute),
         cmocka_unit_test(test_taken_over_three_times_is_two_gateways_with_one_token),
         cmocka_unit_test(test_requests_of_the_platform_are_answered),
+        cmocka_unit_test(test_with_3_1_1_what_comes_back_from_a_plain_broker_is_dropped),
         cmocka_unit_test(test_data_of_the_gateway_itself_is_sent_when_ready_and_else_dropped),
         cmocka_unit_test(test_stopping_delivers_what_waits_disconnects_devices_and_then_itself),
         cmocka_unit_test(test_stopping_ends_in_time_when_nobody_answers),
