@@ -6,7 +6,7 @@
  *
  *     IDLE ──start──► CONNECTING ──CONNACK──► SUBSCRIBING ──SUBACK──► UP
  *                       ▲   │                     │                    │
- *                       │   └──────── closed ─────┴────── closed ──────┤
+ *                       │   └──────── closed ─────┴────── closed ──────┤  (CLOSING: by our will, after a failed store)
  *                       └── pause ── WAITING ◄─────────────────────────┘      any ──stop──► STOPPED
  *
  * What is received while there is no credit, or more than maxMessageQueue messages are unacknowledged, stays in the
@@ -33,7 +33,7 @@ enum {
     FILTERS_PER_PACKET = 65535
 };
 
-enum link { IDLE, WAITING, CONNECTING, SUBSCRIBING, UP, STOPPED };
+enum link { IDLE, WAITING, CONNECTING, SUBSCRIBING, UP, CLOSING, STOPPED };
 
 /* A SUBSCRIBE that is not answered yet: which filters. */
 struct asked {
@@ -136,6 +136,7 @@ static void connector_done(void *arg, uint64_t cookie, enum err result)
     } else if (self->link == UP || self->link == SUBSCRIBING) {
         /* What is not stored is not acknowledged; the broker gives it again to a new connection. */
         LOG_ERROR(ctx_log(self->ctx), "messages were not stored, connection is made anew", KV_ERR(result));
+        self->link = CLOSING;
         mqtt_disconnect(self->mqtt, 0);
     }
     if (self->quiet_done && ctx_is_idle(self->ctx))
@@ -250,8 +251,6 @@ static void attempt(struct connector *self)
     self->link = CONNECTING;
     tell(self, LINK_CONNECTING, "");
     mqtt_connect(self->mqtt, &self->conf);
-    if (self->is_paused) /* it was paused when the connection before it was lost */
-        mqtt_pause(self->mqtt);
 }
 
 static void end_stop(struct connector *self)
@@ -320,6 +319,7 @@ static void on_connected(void *arg, const struct mqtt_connack *connack)
         err = subscribe(self, 0, plan->n_filters);
     if (err) {
         LOG_ERROR(ctx_log(self->ctx), "subscriptions could not be sent", KV_ERR(err));
+        self->link = CLOSING;
         mqtt_disconnect(self->mqtt, 0);
     } else if (!self->n_asked) {
         all_subscribed(self);
@@ -371,12 +371,12 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     ackring_reset(&self->ring); /* the broker gives them again, or they were QoS 0 */
     self->has_finished = false;
     self->is_full = false;
-    self->is_paused = self->is_without_room || self->is_quiet;
+    set_pause(self);
     if (self->stop_done) {
         timer_start(&self->timer, 0);
         return;
     }
-    if (self->link == UP || self->link == SUBSCRIBING)
+    if (self->link != CONNECTING)
         ctx_count(self->ctx, IOTGW_RECONNECTS, 1);
     self->link = WAITING;
     tell(self, is_hopeless ? LINK_FAILED : LINK_DOWN, err == ERR_OK ? "closed to connect anew" : why_text(why));
@@ -502,7 +502,7 @@ static void connector_stop(void *arg, connector_done_fn *done, void *done_arg)
         end_quiesce(self);
     self->stop_done = done;
     self->stop_arg = done_arg;
-    if (before == CONNECTING || before == SUBSCRIBING || before == UP)
+    if (before == CONNECTING || before == SUBSCRIBING || before == UP || before == CLOSING)
         mqtt_disconnect(self->mqtt, 0);
     else
         timer_start(&self->timer, 0);
