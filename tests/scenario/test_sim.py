@@ -378,3 +378,25 @@ def test_clean_session_gives_up_what_was_not_acknowledged():
         client.close()
         done = source.event("done", 20)
         assert (done["accepted"], done["unaccepted"]) == (1, [0, 2])
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tls")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                    "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", directory / "key.pem", "-out",
+                    directory / "cert.pem"], check=True, capture_output=True, timeout=20)
+    return directory
+
+
+def test_platform_over_tls_is_reached_by_a_mosquitto_client(certificate):
+    with Simulator(SIM, "platform", "--cert", certificate / "cert.pem", "--key", certificate / "key.pem") as platform:
+        subprocess.run(["mosquitto_pub", "--cafile", certificate / "cert.pem", "-h", "localhost", "-p", str(platform.port), "-u", "T", "-q", "1",
+                        "-t", "v1/gateway/telemetry", "-m", '{"A":[{"t":1}]}'], check=True, timeout=20)
+        assert platform.ask("stats")["values"] == 1
+
+
+def test_fleet_speaks_tls_and_verifies(certificate):
+    with Simulator(SIM, "mqtt-source", "--cert", certificate / "cert.pem", "--key", certificate / "key.pem") as broker:
+        with Simulator(SIM, "mqtt-devices", "--port", broker.port, "--ca", certificate / "cert.pem", "--rate", 1000, "--count", 20) as fleet:
+            assert fleet.event("done", 20)["acked"] == 20
