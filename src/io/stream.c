@@ -401,7 +401,8 @@ void stream_resume(struct stream *stream)
 {
     stream->is_paused = false;
     if (stream->state == STREAM_OPEN) {
-        timer_start(&stream->again, 0);
+        if (stream->is_offering || stream->session || stream->in_at < stream->in.n)
+            timer_start(&stream->again, 0);
         stream_update_watch(stream);
     }
 }

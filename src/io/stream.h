@@ -58,7 +58,9 @@ uint64_t stream_sent(const struct stream *stream);   /* bytes ever handed to the
 /* Do not call .read again before at least n bytes are there (a packet's known length): for the next call only; 0 takes
  * it back. More than 256 MiB end the stream with ERR_LIMIT. */
 void stream_need(struct stream *stream, size_t n);
-void stream_pause(struct stream *stream);  /* stop reading the socket; bytes already offered and not used stay */
+/* Stop reading the socket; bytes already offered and not used stay. That the other end has closed is not noticed then,
+ * unless something is being written. */
+void stream_pause(struct stream *stream);
 void stream_resume(struct stream *stream); /* also offers again what was left */
 bool stream_is_paused(const struct stream *stream);
 /* Drops what is unsent if now, else sends it first (at most 2 s) and waits for the other end to close as well (at most

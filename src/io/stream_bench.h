@@ -200,7 +200,7 @@ static const struct listener_conf clear_listener = {.host = "127.0.0.1"};
 /* --- certificates ------------------------------------------------------------------------------------------------------- */
 static char dir[] = "/tmp/iotgw-stream-XXXXXX";
 static char ca[64], other_ca[64], cert[64], key[64], named_cert[64], named_key[64], old_cert[64], old_key[64];
-static char client_cert[64], client_key[64], crypted_key[64];
+static char client_cert[64], client_key[64], crypted_key[64], early_cert[64];
 
 static void in_dir(char *path, const char *name)
 {
@@ -239,6 +239,7 @@ static int make_certificates(void **state)
     in_dir(client_cert, "client.pem");
     in_dir(client_key, "client.key");
     in_dir(crypted_key, "crypted.key");
+    in_dir(early_cert, "early.pem");
     return shell(
         "set -e; NEW='openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'\n"
         "$NEW -x509 -days 30 -subj '/CN=Plant CA' -keyout ca.key -out ca.pem\n"
@@ -252,10 +253,12 @@ static int make_certificates(void **state)
         "$NEW -subj '/CN=old' -keyout old.key -out old.csr; echo 01 > serial; : > index.txt; mkdir new\n"
         "printf "
         "'[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index.txt\\nserial=serial\\nnew_certs_dir=new\\ndefault_md=sha256\\n"
-        "policy=p\\n[p]\\ncommonName=supplied\\n' > ca.conf\n"
+        "unique_subject=no\\npolicy=p\\n[p]\\ncommonName=supplied\\n' > ca.conf\n"
         "openssl ca -batch -notext -config ca.conf -cert ca.pem -keyfile ca.key -in old.csr -out old.pem -extfile "
         "server.ext "
         "-startdate 20200101000000Z -enddate 20210203040500Z\n"
+        "openssl ca -batch -notext -config ca.conf -cert ca.pem -keyfile ca.key -in old.csr -out early.pem -extfile "
+        "server.ext -startdate 20900101000000Z -enddate 20910203040500Z\n"
         "$NEW -subj '/CN=gateway' -keyout client.key -out client.csr; : > client.ext; sign client '-days 30'\n"
         "openssl pkey -in server.key -aes128 -passout pass:secret -out crypted.key\n");
 }

@@ -79,7 +79,7 @@ struct stream {
 
     struct buf in; /* bytes offered and not used: in.p + in_at … in.n; STREAM_SLACK behind */
     size_t in_at, need;
-    bool is_paused;
+    bool is_paused, is_offering; /* offering: .read is running */
 
     struct late flush;
     struct segment *segments; /* a window of an array: first_segment … n_segments */

@@ -97,6 +97,7 @@ static size_t offer(struct stream *stream, uint8_t *p, size_t n)
 {
     size_t n_used = 0, n_now;
 
+    stream->is_offering = true;
     while (n_used < n && n - n_used >= stream->need && can_read(stream)) {
         stream->need = 0;
         n_now = stream->events.read(stream->arg, p + n_used, n - n_used);
@@ -105,6 +106,7 @@ static size_t offer(struct stream *stream, uint8_t *p, size_t n)
         if (n_now == 0 || stream->need == 0) /* the rest waits for more bytes, unless it is a whole packet's length */
             break;
     }
+    stream->is_offering = false;
     return n_used;
 }
 

@@ -455,6 +455,69 @@ static void test_no_memory_for_a_leftover_ends_the_stream_with_a_reason(void **s
     bench_fini(&bench);
 }
 
+/* --- many pieces ---- */
+enum { N_PIECES = 20000, PIECE = 100, GAP = 7 };
+
+static void send_pieces(struct side *side)
+{
+    for (size_t i = 0; i < N_PIECES; i++) /* never adjoining, so that they stay pieces */
+        stream_write(side->stream, large + i * (PIECE + GAP), PIECE, i % 5 == 0);
+}
+
+static void resume_server(void *arg)
+{
+    struct bench *bench = arg;
+
+    stream_resume(bench->server.stream);
+}
+
+static void over_after_pieces(struct side *side)
+{
+    if (side->got.n == N_PIECES * PIECE)
+        over(side->bench);
+}
+
+static void test_thousands_of_pieces_wait_for_a_slow_reader_in_order(void **state)
+{
+    struct timer resume;
+    struct bench bench;
+
+    (void)state;
+    large = mem_new(N_PIECES * (PIECE + GAP));
+    for (size_t i = 0; i < N_PIECES * (PIECE + GAP); i++)
+        large[i] = (uint8_t)(i * 13 + (i >> 9));
+    bench_init(&bench, &clear_listener);
+    timer_init(&resume, bench.loop, resume_server, &bench);
+    timer_start(&resume, 30);
+    bench.server.on_open = pause_self;
+    bench.server.on_read = over_after_pieces;
+    bench.client.on_open = send_pieces;
+    bench_connect(&bench, NULL);
+    bench_run(&bench);
+    assert_int_equal(bench.server.got.n, N_PIECES * PIECE);
+    for (size_t i = 0; i < N_PIECES; i++)
+        assert_memory_equal(bench.server.got.p + i * PIECE, large + i * (PIECE + GAP), PIECE);
+    bench_fini(&bench);
+    mem_free(large);
+}
+
+static void test_what_is_written_before_open_goes_out_after_it(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    bench_init(&bench, &clear_listener);
+    bench.server.on_read = answer_five;
+    bench.client.on_read = side_over;
+    bench_connect(&bench, NULL);
+    assert_false(stream_is_paused(bench.client.stream));
+    stream_write(bench.client.stream, "hello", 5, false);
+    bench_run(&bench);
+    assert_int_equal(bench.client.n_sent, 1);
+    assert_true(str_eq(buf_str(&bench.client.got), STR("world")));
+    bench_fini(&bench);
+}
+
 /* --- peers that hang up ------------------------------------------------------------------------------------------------------ */
 static void hang_up(struct side *side)
 {
@@ -465,6 +528,61 @@ static void keep_writing(struct side *side)
 {
     if (side->stream)
         stream_write(side->stream, large, 200000, false);
+}
+
+/* Says why and hangs up while bytes for it are on their way: the kernel answers those with a reset. */
+static void say_bye_and_hang_up(struct side *side)
+{
+    stream_pause(side->stream);
+    stream_write(side->stream, "not authorised", 14, true);
+}
+
+static void test_the_last_words_of_a_peer_are_read_although_writing_fails(void **state)
+{
+    struct tls_conf tls = tls_with_ca();
+    struct listener_conf listeners[2] = {clear_listener, tls_listener()};
+
+    (void)state;
+    large = mem_zero(200000);
+    for (size_t i = 0; i < 2; i++) {
+        struct bench bench;
+
+        bench_init(&bench, &listeners[i]);
+        bench.client.on_open = bench.client.on_sent = keep_writing;
+        bench.server.on_open = say_bye_and_hang_up;
+        bench.server.on_sent = hang_up;
+        bench.client.on_closed = bench.server.on_closed = both_over;
+        bench_connect(&bench, i ? &tls : NULL);
+        bench_run(&bench);
+        assert_int_equal(bench.client.err, ERR_CLOSED);
+        assert_true(str_eq(buf_str(&bench.client.got), STR("not authorised")));
+        bench_fini(&bench);
+    }
+    mem_free(large);
+}
+
+static void pause_and_write(struct side *side)
+{
+    stream_pause(side->stream);
+    send_large(side);
+}
+
+static void test_a_paused_stream_learns_from_writing_that_the_peer_is_gone(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    large = mem_zero(N_LARGE);
+    bench_init(&bench, &clear_listener);
+    bench.client.on_open = pause_and_write;
+    bench.server.on_read = hang_up;
+    bench.client.on_closed = bench.server.on_closed = both_over;
+    bench_connect(&bench, NULL);
+    bench_run(&bench);
+    assert_int_equal(bench.client.err, ERR_CLOSED);
+    assert_int_equal(bench.client.got.n, 0);
+    bench_fini(&bench);
+    mem_free(large);
 }
 
 static void test_a_peer_that_hangs_up_while_we_write_is_one_closed_event(void **state)
@@ -596,6 +714,10 @@ int main(void)
         cmocka_unit_test(test_what_is_left_is_offered_again_after_resume),
         cmocka_unit_test(test_a_packet_above_the_limit_ends_the_stream),
         cmocka_unit_test(test_no_memory_for_a_leftover_ends_the_stream_with_a_reason),
+        cmocka_unit_test(test_thousands_of_pieces_wait_for_a_slow_reader_in_order),
+        cmocka_unit_test(test_what_is_written_before_open_goes_out_after_it),
+        cmocka_unit_test(test_the_last_words_of_a_peer_are_read_although_writing_fails),
+        cmocka_unit_test(test_a_paused_stream_learns_from_writing_that_the_peer_is_gone),
         cmocka_unit_test(test_a_peer_that_hangs_up_while_we_write_is_one_closed_event),
         cmocka_unit_test(test_a_connection_that_is_not_accepted_is_closed),
         cmocka_unit_test(test_a_listener_without_descriptors_takes_connections_later),

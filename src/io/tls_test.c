@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/stream_bench.h"
+#include "io/tls.h"
 
 #include <pthread.h>
 
@@ -61,6 +62,8 @@ static void test_an_expired_certificate_is_refused_with_its_date(void **state)
 
     (void)state;
     fail_tls(&listener, &tls, "expired on 2021-02-03 04:05 UTC");
+    listener.cert_file = early_cert;
+    fail_tls(&listener, &tls, "valid only from 2090-01-01 00:00 UTC on");
 }
 
 static void test_a_server_may_ask_for_a_client_certificate(void **state)
@@ -190,9 +193,131 @@ static void test_loops_on_several_threads_share_the_module(void **state)
         pthread_join(threads[i], NULL);
 }
 
+/* --- the module itself ---- */
+static void test_a_module_of_another_build_is_refused_and_the_search_goes_on(void **state)
+{
+    const char *found = getenv("IOTGW_MODULE_DIR");
+    char right[512];
+    struct why why = {0};
+
+    (void)state;
+    assert_non_null(found); /* the build sets it */
+    snprintf(right, sizeof right, "%s", found);
+    unsetenv("IOTGW_MODULE_DIR");
+    assert_null(tls_load(&why));
+    assert_int_equal(why.err, ERR_TLS);
+    assert_non_null(strstr(why.text, "belongs to another build"));
+    assert_non_null(strstr(why.text, "another build, this is"));
+    assert_null(tls_load(NULL));
+    setenv("IOTGW_MODULE_DIR", dir, 1); /* what stands there is no module */
+    assert_int_equal(shell("echo nonsense > iotgw-tls.so"), 0);
+    assert_null(tls_load(NULL));
+    setenv("IOTGW_MODULE_DIR", right, 1);
+}
+
+/* Two sessions without a network between them. */
+struct ends {
+    const struct tls_api *api;
+    struct tls_ctx *client_ctx, *server_ctx;
+    struct tls_session *client, *server;
+};
+
+static void ends_init(struct ends *ends)
+{
+    struct tls_conf client = tls_with_ca();
+    struct listener_conf server = tls_listener();
+
+    *ends = (struct ends){.api = tls_load(NULL)};
+    assert_non_null(ends->api);
+    assert_int_equal(ends->api->client_ctx(&ends->client_ctx, &client, NULL), ERR_OK);
+    assert_int_equal(ends->api->server_ctx(&ends->server_ctx, &server, NULL), ERR_OK);
+    assert_int_equal(ends->api->session_new(&ends->client, ends->client_ctx, "localhost", NULL), ERR_OK);
+    assert_int_equal(ends->api->session_new(&ends->server, ends->server_ctx, NULL, NULL), ERR_OK);
+}
+
+static void ends_fini(struct ends *ends)
+{
+    ends->api->session_free(ends->client);
+    ends->api->session_free(ends->server);
+    ends->api->session_free(NULL);
+    ends->api->ctx_free(ends->client_ctx);
+    ends->api->ctx_free(ends->server_ctx);
+    ends->api->ctx_free(NULL);
+}
+
+/* One flight each way; *at counts the bytes that crossed, and the one at flip_at is changed on its way. */
+static enum err cross(struct ends *ends, size_t *at, size_t flip_at, bool *client_open, bool *server_open)
+{
+    bool is_eof;
+
+    for (int i = 0; i < 2; i++) {
+        struct buf flight = {0};
+        enum err err;
+
+        ends->api->drain(i ? ends->server : ends->client, &flight);
+        if (flip_at >= *at && flip_at < *at + flight.n)
+            flight.p[flip_at - *at] ^= 0x10;
+        *at += flight.n;
+        err = ends->api->feed(i ? ends->client : ends->server, flight.p, flight.n, i ? client_open : server_open,
+                              &is_eof, NULL);
+        buf_fini(&flight);
+        if (err)
+            return err;
+    }
+    return ERR_OK;
+}
+
+/* Handshake, then a word from the client; true when the server has it. */
+static bool says_word(struct ends *ends, size_t *at, size_t flip_at)
+{
+    const struct iovec word[] = {{"hel", 3}, {"lo", 2}};
+    bool client_open = false, server_open = false, is_written = false, is_eof;
+    uint8_t got[16];
+
+    for (int i = 0; i < 6; i++) {
+        size_t n;
+
+        if (client_open && !is_written) {
+            is_written = true;
+            if (ends->api->write(ends->client, word, 2, NULL))
+                return false;
+        }
+        if (cross(ends, at, flip_at, &client_open, &server_open))
+            return false;
+        n = ends->api->read(ends->server, got, sizeof got);
+        ends->api->read(ends->client, got + n, sizeof got - n);
+        if (ends->api->feed(ends->server, NULL, 0, &server_open, &is_eof, NULL))
+            return false;
+        if (n)
+            return n == 5 && memcmp(got, "hello", 5) == 0;
+    }
+    return false;
+}
+
+static void test_a_changed_byte_anywhere_is_a_failure_and_no_crash(void **state)
+{
+    struct ends ends;
+    size_t n_all = 0, n_passed = 0;
+
+    (void)state;
+    ends_init(&ends);
+    assert_true(says_word(&ends, &n_all, SIZE_MAX));
+    ends_fini(&ends);
+    assert_true(n_all > 1000);
+    for (size_t at = 0; at < n_all; at += n_all / 300) {
+        size_t n = 0;
+
+        ends_init(&ends);
+        n_passed += says_word(&ends, &n, at);
+        ends_fini(&ends);
+    }
+    assert_true(n_passed <= 6); /* version bytes of records that nobody looks at */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_module_of_another_build_is_refused_and_the_search_goes_on),
         cmocka_unit_test(test_loops_on_several_threads_share_the_module), /* first: they load it together */
         cmocka_unit_test(test_nonsense_instead_of_tls_ends_a_server_stream_with_a_reason),
         cmocka_unit_test(test_a_server_without_tls_is_told_from_a_bad_certificate),
@@ -202,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_an_expired_certificate_is_refused_with_its_date),
         cmocka_unit_test(test_a_server_may_ask_for_a_client_certificate),
         cmocka_unit_test(test_files_of_tls_that_cannot_be_used_are_named),
+        cmocka_unit_test(test_a_changed_byte_anywhere_is_a_failure_and_no_crash),
     };
 
     return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
