@@ -93,17 +93,17 @@ static void test_values_keep_their_order_and_every_bad_one_stays_alone(void **st
         {file, "d", "payload", "{\"a\":5,\"b\":1,\"fw\":null}",
          "{\"messages\":[{\"device\":\"cv "
          "1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":5}}]}],\"left_out\":"
-         "[\"\\\"d\\\": a datapoint has no usable key: what its key names is not in the payload\"]}"},
+         "[\"d: a datapoint has no usable key: what its key names is not in the payload\"]}"},
         {file, "d", "payload", "{\"a\":7,\"b\":1,\"k\":\"<b>\"}",
          "{\"messages\":[{\"device\":\"cv "
          "1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":7}}]}],\"left_out\":"
-         "[\"\\\"d\\\": a datapoint has no usable key: the key \\\"<b>\\\" looks like HTML (\\\"<\\\" before a "
+         "[\"d: a datapoint has no usable key: the key \\\"<b>\\\" looks like HTML (\\\"<\\\" before a "
          "letter), which "
          "the platform drops\"]}"},
         {file, "d", "payload", "{\"a\":1,\"a\":2}",
          "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"a\":2}}]}]}"},
         {file, "d", "payload", "{\"x\":1}",
-         "{\"messages\":[],\"left_out\":[\"\\\"d\\\": there is no value for any datapoint\"]}"},
+         "{\"messages\":[],\"left_out\":[\"d: there is no value for any datapoint\"]}"},
     };
 
     (void)state;
@@ -115,7 +115,7 @@ static void test_payloads_that_are_not_objects(void **state)
     static const char file[] =
         MAPPING("d", JSON CONSTANT("cv 1") ",\"timeseries\":[{\"key\":\"all\",\"value\":\"${$}\"},"
                                            "{\"key\":\"c\",\"value\":\"const\"}]");
-    static const char not_json[] = "{\"messages\":[],\"left_out\":[\"\\\"d\\\": the payload is not JSON\"]}";
+    static const char not_json[] = "{\"messages\":[],\"left_out\":[\"d: the payload is not JSON\"]}";
     static const struct row rows[] = {
         {file, "d", "payload_text", "23.5",
          "{\"messages\":[{\"device\":\"cv 1\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"all\":23.5,\"c\":"
@@ -149,8 +149,8 @@ static void test_items_of_an_array_are_merged_by_device_in_the_order_of_first_ap
          "{\"messages\":[{\"device\":\"cv B\",\"profile\":\"default\",\"telemetry\":[{\"ts\":5,\"values\":{\"t\":3}},"
          "{\"ts\":6,\"values\":{\"t\":4}}]},{\"device\":\"cv "
          "A\",\"profile\":\"x\",\"telemetry\":[{\"values\":{\"t\":2}}]}],"
-         "\"left_out\":[\"\\\"d\\\": there is no device name\",\"\\\"d\\\": there is no value for any datapoint\","
-         "\"\\\"d\\\": there is no device name\"]}"},
+         "\"left_out\":[\"d: there is no device name\",\"d: there is no value for any datapoint\","
+         "\"d: there is no device name\"]}"},
     };
 
     (void)state;
@@ -208,14 +208,14 @@ static void test_all_entries_that_match_run_in_the_order_of_the_file(void **stat
          "{\"device\":\"b\",\"profile\":\"default\",\"attributes\":{\"b\":1}}],\"connects\":[{\"device\":\"cv "
          "5\",\"profile\":"
          "\"pump\"},{\"device\":\"cv 6\",\"profile\":\"default\"}],\"disconnects\":[\"cv "
-         "7\"],\"left_out\":[\"\\\"a/b/c\\\": "
+         "7\"],\"left_out\":[\"a/b/c: "
          "there is no device name\"]}"},
         {file, "other", "payload_text", "x",
-         "{\"messages\":[],\"left_out\":[\"\\\"other\\\": the payload is not JSON\"]}"},
+         "{\"messages\":[],\"left_out\":[\"other: the payload is not JSON\"]}"},
         {file, "a/b/x", "payload_text", "",
-         "{\"messages\":[],\"connects\":[{\"device\":\"cv 6\",\"profile\":\"default\"}],\"left_out\":[\"\\\"a/#\\\": "
+         "{\"messages\":[],\"connects\":[{\"device\":\"cv 6\",\"profile\":\"default\"}],\"left_out\":[\"a/#: "
          "the "
-         "payload is not JSON\",\"\\\"a/b/+\\\": there is no device name\"]}"},
+         "payload is not JSON\",\"a/b/+: there is no device name\"]}"},
         {file, "nothing", "payload", "{}", "{\"messages\":[]}"},
     };
 
@@ -233,7 +233,7 @@ static void test_bytes_give_text_and_a_bad_slice_stays_alone(void **state)
         {file, "d", "payload_hex", "6376203141ff",
          "{\"messages\":[{\"device\":\"cv "
          "\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"k1\":\"41ff\"}}]}]}"},
-        {file, "d", "payload_hex", "fffefd", "{\"messages\":[],\"left_out\":[\"\\\"d\\\": there is no device name\"]}"},
+        {file, "d", "payload_hex", "fffefd", "{\"messages\":[],\"left_out\":[\"d: there is no device name\"]}"},
     };
 
     (void)state;
