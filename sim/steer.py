@@ -33,8 +33,9 @@ class Simulator:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        if not self.close() and kind is None:
+            raise SimError(f"{self.name} ended with exit code {self.process.returncode}")
 
     def read(self, until):
         """Takes lines in until there is one, or the time has come; False then."""
