@@ -341,9 +341,8 @@ static void status_write(struct ctx *ctx, const struct ctx_status *status)
 
     memcpy(words, status, sizeof words);
     atomic_store_explicit(&ctx->status_version, version + 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-    for (unsigned i = 0; i < STATUS_WORDS; i++)
-        atomic_store_explicit(&ctx->status[i], words[i], memory_order_relaxed);
+    for (unsigned i = 0; i < STATUS_WORDS; i++) /* release: whoever sees a new word sees the odd version too */
+        atomic_store_explicit(&ctx->status[i], words[i], memory_order_release);
     atomic_store_explicit(&ctx->status_version, version + 2, memory_order_release);
 }
 
@@ -356,8 +355,7 @@ struct ctx_status ctx_status(struct ctx *ctx)
     do {
         before = atomic_load_explicit(&ctx->status_version, memory_order_acquire);
         for (unsigned i = 0; i < STATUS_WORDS; i++)
-            words[i] = atomic_load_explicit(&ctx->status[i], memory_order_relaxed);
-        atomic_thread_fence(memory_order_acquire);
+            words[i] = atomic_load_explicit(&ctx->status[i], memory_order_acquire);
         after = atomic_load_explicit(&ctx->status_version, memory_order_relaxed);
     } while (before != after || before % 2);
     memcpy(&status, words, sizeof status);

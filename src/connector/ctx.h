@@ -5,7 +5,7 @@
  * The host's side of one connector instance: its mailbox, its event under construction, the batch being filled, its
  * credit, counters and state. Counted (ctx_ref): answers may come back when the instance is long gone; then they vanish here.
  *
- * Owner thread: the instance's loop, except ctx_answer and ctx_reply (any thread) and counters (relaxed reads).
+ * Owner thread: the instance's loop, except ctx_answer, ctx_status, ctx_ref and ctx_unref (any thread) and counters (relaxed reads).
  * Credit: 4 MiB of unanswered bytes a store, shared fairly by its connectors (each at least 256 KiB). ctx_mark answers
  * false beyond it; exceeded by at most one turn's input. A source then stops reading until .room, which comes when half of
  * it is free again.

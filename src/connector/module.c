@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -60,18 +61,33 @@ static enum err check_type(const struct connector_type *found, const char *type,
 }
 
 /*
- * A module of an older header has a shorter struct: what it does not know is NULL. The copy lives as long as the process,
- * as the module does; there are as many as types were loaded.
+ * A module of an older header has a shorter struct: what it does not know is NULL in a copy, which lives as long as the
+ * process, as the module does. Two threads that load it at the same moment may each make one; both stay right.
  */
+struct whole {
+    struct whole *next;
+    const struct connector_type *found;
+    struct connector_type type;
+};
+static _Atomic(struct whole *) wholes;
+
 static const struct connector_type *whole_type(const struct connector_type *found)
 {
-    struct connector_type *whole;
+    struct whole *first = atomic_load(&wholes), *whole;
 
     if (found->size >= sizeof *found)
         return found;
+    for (whole = first; whole; whole = whole->next) {
+        if (whole->found == found)
+            return &whole->type;
+    }
     whole = mem_zero(sizeof *whole);
-    memcpy(whole, found, found->size);
-    return whole;
+    memcpy(&whole->type, found, found->size);
+    whole->found = found;
+    do
+        whole->next = first;
+    while (!atomic_compare_exchange_weak(&wholes, &first, whole));
+    return &whole->type;
 }
 
 static const struct connector_type *load(const char *path, const char *type, struct why *why)

@@ -38,6 +38,7 @@ static void test_a_module_of_an_older_header_has_null_where_it_knows_nothing(voi
     assert_non_null(type->start);
     assert_null(type->room);
     assert_null(type->convert);
+    assert_ptr_equal(module_load("sample_old", &why), type);
 }
 
 static void test_what_does_not_fit_is_refused_with_a_reason(void **state)
