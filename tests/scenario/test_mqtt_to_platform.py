@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: what devices publish on the plant's broker arrives at the platform, whatever happens on the way."""
+import json
+import signal
+
+import pytest
+from plant import Broker, Certificates, Gateway, Platform, mqtt_connector, mqtt_mapping, wait_until
+
+
+def lines(first, count, **more):
+    return [{"ts": 1700000000000 + i, "seq": i, "temperature": 20 + i / 10, **more} for i in range(first, first + count)]
+
+
+def assert_complete(platform, count):
+    """Every value once, in order: the sink marks seq per device."""
+    wait_until(lambda: platform.stats()["uniq"] >= count, f"{count} unique values; have {platform.stats()}")
+    stats = platform.stats()
+    assert stats["uniq"] == count and stats["dup"] == 0 and stats["ooo"] == 0, stats
+
+
+def ready(broker, gateway):
+    gateway.wait_log("link is up")
+    return gateway
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_values_arrive_whatever_the_brokers_version(made, version):
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, version=version)}))
+    broker.publish_lines("sensors/boiler/data", lines(0, 50))
+    assert_complete(platform, 50)
+    assert platform.latest("boiler")["temperature"] == 24.9
+    assert gateway.stop() == 0
+
+
+def test_connect_precedes_data_and_carries_the_profile(made):
+    platform, broker = made(Platform), made(Broker)
+    ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    broker.publish("sensors/pump/data", {"seq": 1, "temperature": 5})
+    platform.wait_for("pump", seq=1)
+    assert platform.values("pump")["profile"] == "sensor"
+    assert platform.stats()["data_before_connect"] == 0
+
+
+@pytest.mark.parametrize("want_client", [False, True])
+def test_tls_to_the_broker(made, want_client):
+    certificates = made(Certificates, want_client=want_client)
+    platform, broker = made(Platform), made(Broker, tls=certificates)
+    security = {"type": "certificates", "pathToCACert": certificates.ca}
+    if want_client:
+        security |= {"pathToClientCert": certificates.client_cert, "pathToPrivateKey": certificates.client_key}
+    ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, security=security)}))
+    tls = ["--cafile", certificates.ca, "--cert", certificates.client_cert, "--key", certificates.client_key]
+    broker.publish_lines("sensors/boiler/data", lines(0, 20), args=tls)
+    assert_complete(platform, 20)
+
+
+def test_broker_whose_certificate_does_not_verify_is_refused_with_the_reason(made):
+    theirs, other = made(Certificates), made(Certificates)
+    platform, broker = made(Platform), made(Broker, tls=theirs)
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, security={"type": "certificates", "pathToCACert": other.ca})})
+    gateway.wait_log("127.0.0.1")
+    wait_until(lambda: "certificate" in gateway.log_text().lower() or "unknown ca" in gateway.log_text().lower(), "the reason is named")
+    assert "link is up" not in gateway.log_text()
+
+
+def test_user_and_password(made):
+    platform, broker = made(Platform), made(Broker, users={"plant": "s3cret-word"})
+    security = {"type": "basic", "username": "plant", "password": "s3cret-word"}
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, security=security)}))
+    broker.publish_lines("sensors/boiler/data", lines(0, 5), args=["-u", "plant", "-P", "s3cret-word"])
+    assert_complete(platform, 5)
+    assert "s3cret-word" not in gateway.log_text()
+
+
+def test_wrong_password_is_named_and_never_logged(made):
+    platform, broker = made(Platform), made(Broker, users={"plant": "right"})
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, security={"type": "basic", "username": "plant", "password": "wr0ng-word"})})
+    wait_until(lambda: "authori" in gateway.log_text().lower(), "the refusal is named")
+    assert "wr0ng-word" not in gateway.log_text()
+
+
+def test_platform_outage_loses_nothing_and_keeps_order(made):
+    platform, broker = made(Platform), made(Broker)
+    ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    broker.publish_lines("sensors/a/data", lines(0, 100))
+    assert_complete(platform, 100)
+    platform.ask("down")
+    broker.publish_lines("sensors/a/data", lines(100, 2000))
+    broker.publish_lines("sensors/b/data", lines(0, 500))
+    platform.ask("up")
+    wait_until(lambda: platform.stats()["uniq"] == 2600, "all 2600")
+    assert platform.stats()["ooo"] == 0
+
+
+def test_frozen_platform_then_cut_loses_nothing(made):
+    platform, broker = made(Platform), made(Broker)
+    ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    platform.ask("stop-acking")
+    broker.publish_lines("sensors/a/data", lines(0, 1000))
+    wait_until(lambda: platform.stats()["messages"] > 0, "something came")
+    platform.ask("down")
+    platform.ask("ack")
+    platform.ask("up")
+    wait_until(lambda: platform.stats()["uniq"] == 1000, "all 1000")
+    assert platform.stats()["ooo"] == 0  # resent ones are counted as duplicates, never as out of order
+
+
+def test_broker_restart_is_survived(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    broker.publish_lines("sensors/a/data", lines(0, 10))
+    assert_complete(platform, 10)
+    broker.stop(signal.SIGKILL)
+    broker.start()
+    wait_until(lambda: gateway.log_text().count("link is up") >= 2, "the link is up again")
+    broker.publish_lines("sensors/a/data", lines(10, 10))
+    assert_complete(platform, 20)
+
+
+def test_persistent_session_delivers_what_came_while_the_gateway_was_away(made):
+    platform, broker = made(Platform), made(Broker)
+    conf = mqtt_connector(broker.port, clientId="gw-1", cleanStart=False, cleanSession=False, sessionExpiryInterval=3600)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": conf}))
+    broker.publish_lines("sensors/a/data", lines(0, 10))
+    assert_complete(platform, 10)
+    assert gateway.stop() == 0
+    broker.publish_lines("sensors/a/data", lines(10, 10))
+    gateway.start()
+    assert_complete(platform, 20)
+
+
+def test_malformed_payloads_are_counted_once_a_cause_and_stop_nothing(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    for _ in range(20):
+        broker.publish("sensors/a/data", b"{not json \xff\xfe")
+    broker.publish("sensors/a/data", b"")
+    broker.publish("sensors/a/data", b"[1,2,[]]")
+    broker.publish_lines("sensors/a/data", lines(0, 10))
+    assert_complete(platform, 10)
+    assert 1 <= gateway.log_text().count("sensors/a/data") <= 6
+
+
+def test_message_without_a_device_name_is_dropped_with_a_reason(made):
+    platform, broker = made(Platform), made(Broker)
+    mapping = mqtt_mapping(topic="plain/data")
+    mapping["converter"]["deviceInfo"] = {"deviceNameExpressionSource": "message", "deviceNameExpression": "${sn}",
+                                          "deviceProfileExpressionSource": "constant", "deviceProfileExpression": "p"}
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, [mapping])}))
+    broker.publish("plain/data", {"seq": 1})
+    broker.publish("plain/data", {"sn": "S1", "seq": 2})
+    platform.wait_for("S1", seq=2)
+    assert "device name" in gateway.log_text()
+    assert platform.devices() == ["S1"]
+
+
+def test_value_above_the_platforms_limit_goes_to_the_rejected_file_and_the_rest_flows(made):
+    platform, broker = made(Platform), made(Broker)
+    mapping = mqtt_mapping(keys=("seq", "state"))
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, [mapping])}))
+    broker.publish("sensors/a/data", {"seq": 0, "state": "small"})
+    broker.publish("sensors/a/data", {"ts": 1700000000001, "seq": 1, "state": "x" * 200_000})
+    broker.publish("sensors/a/data", {"ts": 1700000000002, "seq": 2, "state": "after"})
+    platform.wait_for("a", seq=2, state="after")
+    rejected = gateway.directory / "rejected.jsonl"
+    wait_until(rejected.exists, "the rejected file is there")
+    entry = json.loads(rejected.read_text().splitlines()[0])
+    assert "x" * 1000 in json.dumps(entry)
+    assert platform.stats()["connections"] == 1, "the platform never had to close the connection"
+
+
+def test_refused_packs_are_bisected_and_the_rest_is_delivered(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, [mqtt_mapping(keys=("seq", "state"))])}))
+    broker.publish("sensors/a/data", {"seq": 0, "state": "ok"})
+    platform.wait_for("a", seq=0)
+    platform.ask("puback 153 POISON")
+    broker.publish_lines("sensors/a/data", [{"ts": 1700000000000 + i, "seq": i, "state": "POISON" if i == 57 else "ok"} for i in range(1, 200)])
+    wait_until(lambda: platform.stats()["uniq"] == 199, "all but the poisoned one")
+    text = (gateway.directory / "rejected.jsonl").read_text()
+    assert text.count("POISON") == 1 and len(text.splitlines()) == 1
+
+
+def test_stop_delivers_what_memory_still_holds(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    platform.ask("delay 200")
+    broker.publish_lines("sensors/a/data", lines(0, 3000))
+    assert gateway.stop() == 0
+    assert platform.stats()["uniq"] == 3000
+
+
+def test_platform_with_tls(made):
+    certificates = made(Certificates)
+    platform = made(Platform, "--cert", certificates.server_cert, "--key", certificates.server_key)
+    broker = made(Broker)
+    ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}, thingsboard={
+        "security": {"type": "tlsAccessToken", "accessToken": "token", "caCert": certificates.ca}}))
+    broker.publish_lines("sensors/a/data", lines(0, 20))
+    assert_complete(platform, 20)
+
+
+def test_wrong_token_is_an_error_that_names_what_to_do(made):
+    platform, broker = made(Platform, "--token", "another"), made(Broker)
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)})
+    wait_until(lambda: "ERROR" in gateway.log_text() and "token" in gateway.log_text().lower() or "authori" in gateway.log_text().lower(), "the refusal is named")
+
+
+def test_device_that_is_no_gateway_is_named(made):
+    platform, broker = made(Platform), made(Broker)
+    platform.ask("is-gateway off")
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)})
+    gateway.wait_log("not a gateway")
+
+
+def test_memory_stays_flat_when_the_platform_takes_nothing(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}, storage={"max_records_count": 2000}))
+    platform.ask("stop-acking")
+    broker.publish_lines("sensors/a/data", lines(0, 20000))
+    wait_until(lambda: platform.stats()["messages"] > 0, "something came")
+    platform.ask("ack")
+    wait_until(lambda: platform.stats()["uniq"] == 20000, "all 20000")
+    assert platform.stats()["ooo"] == 0
+
+
+def test_source_faster_than_the_store_is_held_back_not_dropped(made):
+    """Invariant 7: the store takes 500 events, the rest stays at the broker until there is room."""
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}, storage={"max_records_count": 500}))
+    platform.ask("down")
+    broker.publish_lines("sensors/a/data", lines(0, 30000))
+    before = gateway.rss_kib()
+    assert before < 64 * 1024 or "build-asan" in str(gateway.process.args[0])
+    platform.ask("up")
+    wait_until(lambda: platform.stats()["uniq"] == 30000, "all 30000", limit_s=60)
+    assert platform.stats()["ooo"] == 0
+
+
+def test_two_connectors_to_two_brokers_do_not_disturb_each_other(made):
+    platform, good, bad = made(Platform), made(Broker), made(Broker)
+    bad.stop()
+    ready(good, made(Gateway, platform.port, {"Dead": mqtt_connector(bad.port), "Alive": mqtt_connector(good.port)}))
+    good.publish_lines("sensors/a/data", lines(0, 100))
+    assert_complete(platform, 100)
+    bad.start()
+    wait_until(lambda: platform.stats()["uniq"] == 100, "still 100")
+    bad_lines = lines(0, 10)
+
+    def arrived():
+        bad.publish_lines("sensors/late/data", bad_lines)
+        return "late" in platform.devices()
+    wait_until(arrived, "the second broker is used once it is there")
