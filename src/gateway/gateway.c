@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/gateway.h"
+
+#include "base/mem.h"
+#include "base/slab.h"
+#include "gateway/instance.h"
+#include "gateway/notify.h"
+#include "gateway/uplink_conf.h"
+#include "uplink/uplink.h"
+
+#include <assert.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+
+enum { MAX_LOOPS = 4, HOUSEKEEPING_MS = 5000, MEMORY_DRAIN_MS = 5000 };
+
+/*
+ *   starting ──► running ──signal──► quiescing ──► stopping ──► draining ──► closing ──► gone
+ *
+ * All steps run on the main loop; what belongs to a data loop is done there by calls.
+ */
+enum phase { PHASE_STARTING, PHASE_RUNNING, PHASE_QUIESCING, PHASE_STOPPING, PHASE_DRAINING, PHASE_CLOSING };
+
+struct data_loop {
+    struct runner runner;
+    struct ctx_host host;      /* read by the connectors of this loop only */
+    struct call set_limits;
+    struct event_limits limits; /* what set_limits brings */
+    struct call end;
+};
+
+struct gateway {
+    const struct gateway_conf *conf;
+    struct log *log, storage_log, connection_log;
+    struct runner main;
+    struct data_loop loops[MAX_LOOPS];
+    size_t n_loops;
+    struct instance **instances;
+    size_t n_instances, n_waiting; /* waiting: instances that have not answered the present step */
+    struct store *store;
+    struct uplink *uplink;
+    struct uplink_conf uplink_conf;
+    enum phase phase;
+    enum err start_err;
+    struct call to_loop0, to_main, watchdog_there, watchdog_back;
+    struct timer housekeeping, watchdog;
+    bool watchdog_is_out;      /* a round through loop 0 has not come back */
+    uv_signal_t signals[2];
+};
+
+/* --- loop 0: store and uplink ---------------------------------------------------------------------------------------- */
+
+static void set_limits(void *arg)
+{
+    struct data_loop *loop = arg;
+
+    loop->host.limits = loop->limits;
+}
+
+/* Loop 0. The other loops learn by a call; until it has run their records are split by the former limits, and the uplink
+ * splits such a record once more. */
+static void limits_changed(void *arg, size_t max_bytes, unsigned max_values)
+{
+    struct gateway *gateway = arg;
+
+    gateway->loops[0].host.limits = (struct event_limits){.max_bytes = max_bytes, .max_values = max_values};
+    for (size_t i = 1; i < gateway->n_loops; i++) {
+        struct data_loop *loop = &gateway->loops[i];
+
+        loop->limits = gateway->loops[0].host.limits;
+        runner_call(&loop->runner, &loop->set_limits);
+    }
+}
+
+static void uplink_state_changed(void *arg, enum uplink_state state)
+{
+    (void)arg;
+    if (state == UPLINK_READY)
+        notify_send(STR("STATUS=platform session is up"));
+    else if (state == UPLINK_DOWN || state == UPLINK_REFUSED)
+        notify_send(STR("STATUS=no platform session, data are kept"));
+}
+
+static void readable(void *arg)
+{
+    uplink_readable(((struct gateway *)arg)->uplink);
+}
+
+static void dropped(void *arg, struct device *dev)
+{
+    (void)arg;
+    (void)dev; /* its counters are kept by the store; report filters that remember values are not in this version */
+}
+
+static void start_loop0(void *arg)
+{
+    static const struct uplink_events uplink_events = {.state = uplink_state_changed, .limits = limits_changed};
+    static const struct store_events store_events = {.readable = readable, .dropped = dropped};
+    struct gateway *gateway = arg;
+    struct loop *loop = gateway->loops[0].runner.loop;
+    struct memory_conf memory = {.max_events = gateway->conf->storage.max_events, .overflow = gateway->conf->storage.overflow};
+
+    gateway->store = store_memory_new(loop, &memory, &store_events, gateway);
+    gateway->uplink = uplink_new(loop, &gateway->connection_log, &gateway->uplink_conf, &uplink_events, gateway);
+    uplink_attach(gateway->uplink, gateway->store);
+    for (size_t i = 0; i < gateway->n_loops; i++)
+        gateway->loops[i].host.store = gateway->store;
+    uplink_start(gateway->uplink);
+    runner_call(&gateway->main, &gateway->to_main);
+}
+
+static void back_to_main(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    runner_call(&gateway->main, &gateway->to_main);
+}
+
+static void stop_store(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    gateway->store->ops->stop(gateway->store, back_to_main, gateway);
+}
+
+static void stop_loop0(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    uplink_stop(gateway->uplink, MEMORY_DRAIN_MS, stop_store, gateway);
+}
+
+static void end_loop(void *arg)
+{
+    struct data_loop *loop = arg;
+
+    loop_stop(loop->runner.loop);
+}
+
+static void end_loop0(void *arg)
+{
+    struct gateway *gateway = CONTAINER_OF(arg, struct gateway, loops[0]);
+
+    uplink_free(gateway->uplink);
+    store_free(gateway->store);
+    end_loop(arg);
+}
+
+/* --- the way down --------------------------------------------------------------------------------------------------- */
+
+static void loops_may_end(struct gateway *gateway)
+{
+    for (size_t i = 0; i < gateway->n_loops; i++) {
+        struct data_loop *loop = &gateway->loops[i];
+
+        loop->end = (struct call){.fn = i == 0 ? end_loop0 : end_loop, .arg = loop};
+        runner_call(&loop->runner, &loop->end);
+    }
+    timer_stop(&gateway->housekeeping);
+    timer_stop(&gateway->watchdog);
+    for (size_t i = 0; i < COUNT_OF(gateway->signals); i++)
+        uv_close((uv_handle_t *)&gateway->signals[i], NULL);
+    loop_stop(gateway->main.loop);
+}
+
+static void instance_closed(void *arg, struct instance *instance, enum err err)
+{
+    struct gateway *gateway = arg;
+
+    (void)instance;
+    (void)err;
+    if (--gateway->n_waiting == 0)
+        loops_may_end(gateway);
+}
+
+static void loop0_is_stopped(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    gateway->phase = PHASE_CLOSING;
+    gateway->n_waiting = gateway->n_instances;
+    if (gateway->n_waiting == 0)
+        loops_may_end(gateway);
+    else
+        for (size_t i = 0, n = gateway->n_instances; i < n; i++)
+            instance_free(gateway->instances[i], instance_closed, gateway);
+}
+
+static void drain(struct gateway *gateway)
+{
+    gateway->phase = PHASE_DRAINING;
+    gateway->to_loop0 = (struct call){.fn = stop_loop0, .arg = gateway};
+    gateway->to_main = (struct call){.fn = loop0_is_stopped, .arg = gateway};
+    runner_call(&gateway->loops[0].runner, &gateway->to_loop0);
+}
+
+static void instance_stopped(void *arg, struct instance *instance, enum err err)
+{
+    struct gateway *gateway = arg;
+
+    (void)instance;
+    (void)err;
+    if (--gateway->n_waiting == 0)
+        drain(gateway);
+}
+
+static void instance_quiet(void *arg, struct instance *instance, enum err err)
+{
+    struct gateway *gateway = arg;
+
+    (void)instance;
+    (void)err;
+    if (--gateway->n_waiting > 0)
+        return;
+    gateway->phase = PHASE_STOPPING;
+    gateway->n_waiting = gateway->n_instances;
+    for (size_t i = 0, n = gateway->n_instances; i < n; i++)
+        instance_stop(gateway->instances[i], instance_stopped, gateway);
+}
+
+static void begin_stop(struct gateway *gateway, const char *why)
+{
+    if (gateway->phase >= PHASE_QUIESCING)
+        return;
+    gateway->phase = PHASE_QUIESCING;
+    notify_send(STR("STOPPING=1"));
+    LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
+    gateway->n_waiting = gateway->n_instances;
+    if (gateway->n_waiting == 0)
+        drain(gateway);
+    else
+        for (size_t i = 0, n = gateway->n_instances; i < n; i++)
+            instance_quiesce(gateway->instances[i], instance_quiet, gateway);
+}
+
+/* --- the way up ------------------------------------------------------------------------------------------------------ */
+
+static void instance_started(void *arg, struct instance *instance, enum err err)
+{
+    struct gateway *gateway = arg;
+    size_t n_failed = 0;
+
+    (void)instance;
+    (void)err;
+    if (--gateway->n_waiting > 0 || gateway->phase != PHASE_STARTING)
+        return;
+    gateway->phase = PHASE_RUNNING;
+    for (size_t i = 0; i < gateway->n_instances; i++)
+        n_failed += instance_state(gateway->instances[i]) == INSTANCE_FAILED;
+    LOG_INFO(gateway->log, "gateway is running", KV_UINT("connectors", gateway->n_instances - n_failed),
+             KV_UINT("failed", n_failed + gateway->conf->n_failed_connectors));
+    notify_send(STR("READY=1"));
+    if (gateway->n_instances > 0 && n_failed == gateway->n_instances) {
+        gateway->start_err = ERR_CONFIG;
+        begin_stop(gateway, "no connector could be started");
+    }
+}
+
+static void loop0_is_there(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    gateway->n_waiting = gateway->n_instances + 1;
+    for (size_t i = 0; i < gateway->n_instances; i++)
+        instance_start(gateway->instances[i], instance_started, gateway);
+    instance_started(gateway, NULL, ERR_OK); /* the one more: also when there is no connector at all */
+}
+
+static void signalled(uv_signal_t *handle, int number)
+{
+    begin_stop(handle->data, number == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+static void keep_house(void *arg)
+{
+    (void)arg;
+    log_flush(false);
+    slab_trim();
+}
+
+/* The watchdog is fed only after a round through loop 0: a loop that hangs lets the service manager restart the program. */
+static void watchdog_came_back(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    gateway->watchdog_is_out = false;
+    notify_send(STR("WATCHDOG=1"));
+}
+
+static void watchdog_at_loop0(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    runner_call(&gateway->main, &gateway->watchdog_back);
+}
+
+static void feed_watchdog(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    if (gateway->watchdog_is_out)
+        return;
+    gateway->watchdog_is_out = true;
+    runner_call(&gateway->loops[0].runner, &gateway->watchdog_there);
+}
+
+static NODISCARD enum err make_loops(struct gateway *gateway)
+{
+    size_t n_connectors = gateway->conf->n_connectors, cores = (size_t)uv_available_parallelism(), n = gateway->conf->loops;
+    enum err err = runner_init(&gateway->main, "main");
+
+    if (n == 0)
+        n = n_connectors < cores ? n_connectors : cores;
+    n = n < 1 ? 1 : n > MAX_LOOPS ? MAX_LOOPS : n;
+    for (; !err && gateway->n_loops < n; gateway->n_loops++) {
+        static const char *const names[MAX_LOOPS] = {"loop0", "loop1", "loop2", "loop3"};
+        struct data_loop *loop = &gateway->loops[gateway->n_loops];
+
+        err = runner_init(&loop->runner, names[gateway->n_loops]);
+        loop->set_limits = (struct call){.fn = set_limits, .arg = loop};
+        loop->host.limits = uplink_conf_first_limits(&gateway->uplink_conf);
+    }
+    return err;
+}
+
+static void make_instances(struct gateway *gateway)
+{
+    const struct gateway_conf *conf = gateway->conf;
+
+    gateway->instances = mem_zero((conf->n_connectors + 1) * sizeof(struct instance *));
+    for (size_t i = 0; i < conf->n_connectors; i++) {
+        const struct connector_entry *entry = conf->connectors[i];
+        struct data_loop *loop = &gateway->loops[gateway->n_instances % gateway->n_loops];
+        struct instance_conf instance = {.name = entry->name_z, .type = entry->type, .conf = entry->conf, .main = &gateway->main,
+                                         .runner = &loop->runner, .host = &loop->host, .log_level = entry->log_level};
+
+        gateway->instances[gateway->n_instances++] = instance_new(&instance);
+    }
+}
+
+static NODISCARD enum err start(struct gateway *gateway)
+{
+    static const int numbers[] = {SIGINT, SIGTERM};
+    enum err err = ERR_OK;
+    uint64_t watchdog_ms = notify_watchdog_ms();
+
+    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+        uv_signal_init(loop_uv(gateway->main.loop), &gateway->signals[i]);
+        gateway->signals[i].data = gateway;
+        uv_signal_start(&gateway->signals[i], signalled, numbers[i]);
+    }
+    timer_init(&gateway->housekeeping, gateway->main.loop, keep_house, gateway);
+    timer_start_periodic(&gateway->housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
+    timer_init(&gateway->watchdog, gateway->main.loop, feed_watchdog, gateway);
+    gateway->watchdog_there = (struct call){.fn = watchdog_at_loop0, .arg = gateway};
+    gateway->watchdog_back = (struct call){.fn = watchdog_came_back, .arg = gateway};
+    if (watchdog_ms)
+        timer_start_periodic(&gateway->watchdog, watchdog_ms, watchdog_ms);
+    for (size_t i = 0; i < gateway->n_loops && !err; i++)
+        err = runner_start(&gateway->loops[i].runner);
+    if (err)
+        return err;
+    gateway->to_loop0 = (struct call){.fn = start_loop0, .arg = gateway};
+    gateway->to_main = (struct call){.fn = loop0_is_there, .arg = gateway};
+    runner_call(&gateway->loops[0].runner, &gateway->to_loop0);
+    return ERR_OK;
+}
+
+int gateway_run(const struct gateway_conf *conf, struct log *log)
+{
+    struct gateway gateway = {.conf = conf, .log = log};
+    enum err err;
+
+    /* Few arenas and small stacks: a thread costs some 20 KiB resident. */
+    mallopt(M_ARENA_MAX, 2);
+    signal(SIGPIPE, SIG_IGN);
+    log_init(&gateway.storage_log, "storage", conf->storage_log_level);
+    log_init(&gateway.connection_log, "tb_connection", conf->connection_log_level);
+    uplink_conf_from(&gateway.uplink_conf, conf);
+    err = make_loops(&gateway);
+    if (!err) {
+        make_instances(&gateway);
+        err = start(&gateway);
+    }
+    if (err) {
+        LOG_ERROR(log, "cannot start", KV_ERR(err));
+        return 1;
+    }
+    loop_run(gateway.main.loop);
+    for (size_t i = 0; i < gateway.n_loops; i++)
+        runner_join(&gateway.loops[i].runner);
+    runner_join(&gateway.main);
+    mem_free(gateway.instances);
+    log_flush(true);
+    log_fini(&gateway.storage_log);
+    log_fini(&gateway.connection_log);
+    return gateway.start_err ? 78 : 0;
+}
