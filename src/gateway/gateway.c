@@ -3,15 +3,14 @@
 
 #include "base/mem.h"
 #include "base/slab.h"
+#include "connector/module.h"
 #include "gateway/instance.h"
 #include "gateway/notify.h"
 #include "gateway/uplink_conf.h"
 #include "uplink/uplink.h"
 
-#include <assert.h>
 #include <malloc.h>
 #include <signal.h>
-#include <stdio.h>
 
 enum { MAX_LOOPS = 4, HOUSEKEEPING_MS = 5000, MEMORY_DRAIN_MS = 5000 };
 
@@ -32,7 +31,8 @@ struct data_loop {
 
 struct gateway {
     const struct gateway_conf *conf;
-    struct log *log, storage_log, connection_log;
+    struct log *log, connection_log;
+    struct arena arena;
     struct runner main;
     struct data_loop loops[MAX_LOOPS];
     size_t n_loops;
@@ -93,13 +93,21 @@ static void dropped(void *arg, struct device *dev)
     (void)dev; /* its counters are kept by the store; report filters that remember values are not in this version */
 }
 
+static enum overflow overflow_of(int configured)
+{
+    return configured == STORAGE_DROP_NEWEST   ? OVERFLOW_DROP_NEWEST
+           : configured == STORAGE_DROP_OLDEST ? OVERFLOW_DROP_OLDEST
+                                               : OVERFLOW_BLOCK;
+}
+
 static void start_loop0(void *arg)
 {
     static const struct uplink_events uplink_events = {.state = uplink_state_changed, .limits = limits_changed};
     static const struct store_events store_events = {.readable = readable, .dropped = dropped};
     struct gateway *gateway = arg;
     struct loop *loop = gateway->loops[0].runner.loop;
-    struct memory_conf memory = {.max_events = gateway->conf->storage.max_events, .overflow = gateway->conf->storage.overflow};
+    const struct storage_conf *storage = gateway->conf->main->storage;
+    const struct memory_conf memory = {.max_events = storage->memory_capacity, .overflow = overflow_of(storage->overflow)};
 
     gateway->store = store_memory_new(loop, &memory, &store_events, gateway);
     gateway->uplink = uplink_new(loop, &gateway->connection_log, &gateway->uplink_conf, &uplink_events, gateway);
@@ -239,7 +247,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
 static void instance_started(void *arg, struct instance *instance, enum err err)
 {
     struct gateway *gateway = arg;
-    size_t n_failed = 0;
+    size_t n_failed = gateway->conf->n_connectors - gateway->n_instances; /* those whose file cannot be used */
 
     (void)instance;
     (void)err;
@@ -248,10 +256,10 @@ static void instance_started(void *arg, struct instance *instance, enum err err)
     gateway->phase = PHASE_RUNNING;
     for (size_t i = 0; i < gateway->n_instances; i++)
         n_failed += instance_state(gateway->instances[i]) == INSTANCE_FAILED;
-    LOG_INFO(gateway->log, "gateway is running", KV_UINT("connectors", gateway->n_instances - n_failed),
-             KV_UINT("failed", n_failed + gateway->conf->n_failed_connectors));
+    LOG_INFO(gateway->log, "gateway is running", KV_UINT("connectors", gateway->conf->n_connectors - n_failed),
+             KV_UINT("failed", n_failed));
     notify_send(STR("READY=1"));
-    if (gateway->n_instances > 0 && n_failed == gateway->n_instances) {
+    if (n_failed > 0 && n_failed == gateway->conf->n_connectors) {
         gateway->start_err = ERR_CONFIG;
         begin_stop(gateway, "no connector could be started");
     }
@@ -307,7 +315,8 @@ static void feed_watchdog(void *arg)
 
 static NODISCARD enum err make_loops(struct gateway *gateway)
 {
-    size_t n_connectors = gateway->conf->n_connectors, cores = (size_t)uv_available_parallelism(), n = gateway->conf->loops;
+    size_t n_connectors = gateway->conf->n_connectors, cores = uv_available_parallelism();
+    size_t n = gateway->conf->main->platform->loops;
     enum err err = runner_init(&gateway->main, "main");
 
     if (n == 0)
@@ -319,22 +328,36 @@ static NODISCARD enum err make_loops(struct gateway *gateway)
 
         err = runner_init(&loop->runner, names[gateway->n_loops]);
         loop->set_limits = (struct call){.fn = set_limits, .arg = loop};
-        loop->host.limits = uplink_conf_first_limits(&gateway->uplink_conf);
+        loop->host.config_dir = gateway->conf->dir;
     }
     return err;
 }
 
+/* Connectors in turn on all loops; one that wants a loop of its own gets the next. */
 static void make_instances(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
 
     gateway->instances = mem_zero((conf->n_connectors + 1) * sizeof(struct instance *));
     for (size_t i = 0; i < conf->n_connectors; i++) {
-        const struct connector_entry *entry = conf->connectors[i];
+        const struct gateway_connector *connector = &conf->connectors[i];
         struct data_loop *loop = &gateway->loops[gateway->n_instances % gateway->n_loops];
-        struct instance_conf instance = {.name = entry->name_z, .type = entry->type, .conf = entry->conf, .main = &gateway->main,
-                                         .runner = &loop->runner, .host = &loop->host, .log_level = entry->log_level};
+        struct instance_conf instance = {.name = connector->name,
+                                         .conf = connector->conf,
+                                         .main = &gateway->main,
+                                         .runner = &loop->runner,
+                                         .host = &loop->host};
+        struct why why = {0};
 
+        if (connector->conf)
+            instance.type = module_load(connector->type, &why);
+        if (!instance.type) {
+            LOG_ERROR(gateway->log, "connector failed", KV_Z("connector", connector->name),
+                      KV_Z("error", connector->conf ? why_text(&why) : connector->reason));
+            continue;
+        }
+        instance.log_level =
+            (enum log_level)((const struct connector_common *)conf_root(connector->conf))->log_level;
         gateway->instances[gateway->n_instances++] = instance_new(&instance);
     }
 }
@@ -375,9 +398,10 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     /* Few arenas and small stacks: a thread costs some 20 KiB resident. */
     mallopt(M_ARENA_MAX, 2);
     signal(SIGPIPE, SIG_IGN);
-    log_init(&gateway.storage_log, "storage", conf->storage_log_level);
-    log_init(&gateway.connection_log, "tb_connection", conf->connection_log_level);
-    uplink_conf_from(&gateway.uplink_conf, conf);
+    arena_init(&gateway.arena, 1024);
+    log_init(&gateway.connection_log, "tb_connection", logger_level(conf, STR("tb_connection")));
+    uplink_conf_from(&gateway.uplink_conf, conf, &gateway.arena);
+    ctx_setup();
     err = make_loops(&gateway);
     if (!err) {
         make_instances(&gateway);
@@ -393,7 +417,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     runner_join(&gateway.main);
     mem_free(gateway.instances);
     log_flush(true);
-    log_fini(&gateway.storage_log);
     log_fini(&gateway.connection_log);
+    arena_fini(&gateway.arena);
     return gateway.start_err ? 78 : 0;
 }

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/cmd.h"
+#include "conf/conf.h"
+#include "connector/module.h"
+#include "gateway/gateway.h"
+#include "gateway/uplink_conf.h"
+
+#include "build_id.h"
+
+static const struct conf_type *type_conf(const char *type, struct why *why)
+{
+    const struct connector_type *found = module_load(type, why);
+
+    return found ? found->conf : NULL;
+}
+
+const struct gateway_types module_types = {.conf = type_conf, .each = module_each};
+
+static void log_problems(struct log *log, const struct problems *problems)
+{
+    autobuf struct buf text = {0};
+
+    for (const struct problem *problem = problems->first; problem; problem = problem->next) {
+        text.n = 0;
+        problem_add_text(&text, problem);
+        switch (problem->severity) {
+        case CONF_ERROR:
+            LOG_ERROR(log, "configuration", KV_STR("problem", buf_str(&text)));
+            break;
+        case CONF_WARNING:
+            LOG_WARN(log, "configuration", KV_STR("problem", buf_str(&text)));
+            break;
+        case CONF_NOTE:
+            LOG_DEBUG(log, "configuration", KV_STR("note", buf_str(&text)));
+            break;
+        }
+    }
+}
+
+static int run(const struct command_line *line)
+{
+    struct problems problems;
+    struct gateway_conf *conf;
+    struct log log;
+    int code = EXIT_CONFIG;
+
+    log_init(&log, "service", LOG_LEVEL_INFO);
+    problems_init(&problems);
+    conf = gateway_conf_load(line->config, &module_types, &problems);
+    if (conf)
+        atomic_store(&log.level, (int)logger_level(conf, STR("service")));
+    log_problems(&log, &problems);
+    if (conf) {
+        LOG_INFO(&log, "starting", KV_Z("version", IOTGW_VERSION), KV_Z("configuration", conf->path));
+        code = gateway_run(conf, &log);
+        LOG_INFO(&log, "stopped");
+    } else {
+        LOG_ERROR(&log, "nothing can be started: the main configuration file cannot be used");
+    }
+    log_flush(true);
+    log_fini(&log);
+    gateway_conf_free(conf);
+    problems_fini(&problems);
+    return code;
+}
+
+const struct command_spec cmd_run = {
+    .name = "run",
+    .summary = "run the gateway",
+    .text = "Reads the configuration, starts everything that is right and says what is not. Logs go to standard error, or to "
+            "the journal when standard error is connected to it. SIGTERM and SIGINT stop it within ten seconds: sources are "
+            "acknowledged, what waits in memory is delivered if the platform takes it, devices are disconnected.",
+    .run = run};

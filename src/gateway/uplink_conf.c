@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/uplink_conf.h"
+
+enum {
+    ACK_TIMEOUT_MS = 10000, /* platform-api.md 1: oldest unanswered packet, then PINGREQ */
+    PING_TIMEOUT_MS = 5000,
+    USER_TIMEOUT_MS = 20000,
+    PROXY_PORT = 8080
+};
+
+static const char *text_or_null(struct arena *arena, struct str s)
+{
+    return s.n ? arena_text(arena, s) : NULL;
+}
+
+static void set_credentials(struct mqtt_conf *mqtt, const struct security_conf *security)
+{
+    switch (security->type) {
+    case SECURITY_ACCESS_TOKEN:
+    case SECURITY_TLS_ACCESS_TOKEN:
+        mqtt->username = security->access_token.value;
+        break;
+    case SECURITY_USERNAME_PASSWORD:
+        mqtt->username = security->username;
+        mqtt->password = security->password.value;
+        mqtt->client_id = security->client_id;
+        break;
+    case SECURITY_ANONYMOUS:
+    case SECURITY_CERTIFICATE:
+        break;
+    }
+}
+
+void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, struct arena *arena)
+{
+    const struct platform_conf *platform = conf->main->platform;
+    const struct security_conf *security = platform->security;
+    struct stream_conf *stream = &out->mqtt.stream;
+
+    *out = (struct uplink_conf){
+        .mqtt = {.version = MQTT_5,
+                 .keep_alive_s = (uint16_t)platform->keep_alive_s,
+                 .clean_start = true,
+                 .ack_timeout_ms = ACK_TIMEOUT_MS,
+                 .ping_timeout_ms = PING_TIMEOUT_MS},
+        .qos = (uint8_t)platform->qos,
+        .max_payload_bytes = platform->max_payload_bytes,
+        .has_max_payload = platform->has_max_payload,
+        .min_pack_delay_ms = platform->min_pack_delay_ms,
+        .min_pack_values = platform->min_pack_values,
+        .max_pack_events = conf->main->storage->memory_batch,
+        .batch_devices = platform->batch_devices,
+        .handle_renaming = platform->handle_renaming,
+        .rate_percent = conf->rate_percent,
+        .rejected_path = "rejected.jsonl",
+    };
+    for (size_t i = 0; i < RATE_LIMIT_KEYS; i++)
+        out->rate[i] = arena_text(arena, platform->rate[i]);
+    *stream = (struct stream_conf){.host = arena_text(arena, platform->host),
+                                   .port = (uint16_t)platform->port,
+                                   .user_timeout_ms = USER_TIMEOUT_MS,
+                                   .proxy_host = text_or_null(arena, platform->proxy_host),
+                                   .proxy_port = platform->has_proxy_port ? (uint16_t)platform->proxy_port : PROXY_PORT};
+    stream->tls = (struct tls_conf){.is_on = platform->use_tls,
+                                    .insecure = security->insecure,
+                                    .ca_file = security->ca_cert_path};
+    /* A platform that sees a certificate looks at nothing else (platform-behaviour.md 1): only when it is the credential. */
+    if (security->type == SECURITY_CERTIFICATE) {
+        stream->tls.cert_file = security->cert_path;
+        stream->tls.key_file = security->private_key_path;
+    }
+    set_credentials(&out->mqtt, security);
+}
+
+enum log_level logger_level(const struct gateway_conf *conf, struct str name)
+{
+    const struct conf_map *loggers = conf->logs ? &conf->logs->loggers : NULL;
+
+    for (size_t i = 0; loggers && i < loggers->n; i++) {
+        const struct logger_conf *logger = loggers->items[i].value;
+
+        if (str_eq(loggers->items[i].key, name) && logger && logger->has_level)
+            return (enum log_level)logger->level;
+    }
+    return LOG_LEVEL_INFO;
+}
