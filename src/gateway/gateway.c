@@ -11,6 +11,7 @@
 
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 
 enum { MAX_LOOPS = 4, HOUSEKEEPING_MS = 5000, MEMORY_DRAIN_MS = 5000 };
 
@@ -21,7 +22,10 @@ enum { MAX_LOOPS = 4, HOUSEKEEPING_MS = 5000, MEMORY_DRAIN_MS = 5000 };
  */
 enum phase { PHASE_STARTING, PHASE_RUNNING, PHASE_QUIESCING, PHASE_STOPPING, PHASE_DRAINING, PHASE_CLOSING };
 
+struct gateway;
 struct data_loop {
+    struct gateway *gateway;
+    char name[16];
     struct runner runner;
     struct ctx_host host;      /* read by the connectors of this loop only */
     struct call set_limits;
@@ -34,8 +38,8 @@ struct gateway {
     struct log *log, connection_log;
     struct arena arena;
     struct runner main;
-    struct data_loop loops[MAX_LOOPS];
-    size_t n_loops;
+    struct data_loop *loops; /* shared ones first, then one for each connector that has its own */
+    size_t n_loops, n_shared;
     struct instance **instances;
     size_t n_instances, n_waiting; /* waiting: instances that have not answered the present step */
     struct store *store;
@@ -148,7 +152,8 @@ static void end_loop(void *arg)
 
 static void end_loop0(void *arg)
 {
-    struct gateway *gateway = CONTAINER_OF(arg, struct gateway, loops[0]);
+    struct data_loop *loop = arg;
+    struct gateway *gateway = loop->gateway;
 
     uplink_free(gateway->uplink);
     store_free(gateway->store);
@@ -313,51 +318,71 @@ static void feed_watchdog(void *arg)
     runner_call(&gateway->loops[0].runner, &gateway->watchdog_there);
 }
 
+static bool has_own_loop(const struct gateway_connector *connector)
+{
+    const struct connector_common *common = connector->conf ? conf_root(connector->conf) : NULL;
+    const struct connector_type *type = common ? module_load(connector->type, NULL) : NULL;
+
+    if (!type)
+        return false;
+    return common->has_own_loop ? common->own_loop : (type->flags & CONNECTOR_LONG_TURNS) != 0;
+}
+
 static NODISCARD enum err make_loops(struct gateway *gateway)
 {
-    size_t n_connectors = gateway->conf->n_connectors, cores = uv_available_parallelism();
-    size_t n = gateway->conf->main->platform->loops;
+    const struct gateway_conf *conf = gateway->conf;
+    size_t n_own = 0, cores = uv_available_parallelism(), n = conf->main->platform->loops, n_sharing;
     enum err err = runner_init(&gateway->main, "main");
 
-    if (n == 0)
-        n = n_connectors < cores ? n_connectors : cores;
-    n = n < 1 ? 1 : n > MAX_LOOPS ? MAX_LOOPS : n;
-    for (; !err && gateway->n_loops < n; gateway->n_loops++) {
-        static const char *const names[MAX_LOOPS] = {"loop0", "loop1", "loop2", "loop3"};
+    for (size_t i = 0; i < conf->n_connectors; i++)
+        n_own += has_own_loop(&conf->connectors[i]);
+    n_sharing = conf->n_connectors - n_own;
+    if (n == 0) {
+        n = n_sharing < cores ? n_sharing : cores;
+        n = n < MAX_LOOPS ? n : MAX_LOOPS;
+    }
+    gateway->n_shared = n ? n : 1;
+    gateway->loops = mem_zero((gateway->n_shared + n_own) * sizeof *gateway->loops);
+    for (; !err && gateway->n_loops < gateway->n_shared + n_own; gateway->n_loops++) {
         struct data_loop *loop = &gateway->loops[gateway->n_loops];
 
-        err = runner_init(&loop->runner, names[gateway->n_loops]);
+        loop->gateway = gateway;
+        snprintf(loop->name, sizeof loop->name, "loop%zu", gateway->n_loops);
+        err = runner_init(&loop->runner, loop->name);
         loop->set_limits = (struct call){.fn = set_limits, .arg = loop};
-        loop->host.config_dir = gateway->conf->dir;
+        loop->host.config_dir = conf->dir;
     }
     return err;
 }
 
-/* Connectors in turn on all loops; one that wants a loop of its own gets the next. */
+/* Connectors in turn on the shared loops; one that has its own gets the next of those. */
 static void make_instances(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
+    size_t next_shared = 0, next_own = gateway->n_shared;
 
     gateway->instances = mem_zero((conf->n_connectors + 1) * sizeof(struct instance *));
     for (size_t i = 0; i < conf->n_connectors; i++) {
         const struct gateway_connector *connector = &conf->connectors[i];
-        struct data_loop *loop = &gateway->loops[gateway->n_instances % gateway->n_loops];
-        struct instance_conf instance = {.name = connector->name,
-                                         .conf = connector->conf,
-                                         .main = &gateway->main,
-                                         .runner = &loop->runner,
-                                         .host = &loop->host};
         struct why why = {0};
+        const struct connector_type *type = connector->conf ? module_load(connector->type, &why) : NULL;
+        struct data_loop *loop;
+        struct instance_conf instance;
 
-        if (connector->conf)
-            instance.type = module_load(connector->type, &why);
-        if (!instance.type) {
+        if (!type) {
             LOG_ERROR(gateway->log, "connector failed", KV_Z("connector", connector->name),
                       KV_Z("error", connector->conf ? why_text(&why) : connector->reason));
             continue;
         }
-        instance.log_level =
-            (enum log_level)((const struct connector_common *)conf_root(connector->conf))->log_level;
+        loop = &gateway->loops[has_own_loop(connector) ? next_own++ : next_shared++ % gateway->n_shared];
+        instance = (struct instance_conf){
+            .name = connector->name,
+            .type = type,
+            .conf = connector->conf,
+            .main = &gateway->main,
+            .runner = &loop->runner,
+            .host = &loop->host,
+            .log_level = (enum log_level)((const struct connector_common *)conf_root(connector->conf))->log_level};
         gateway->instances[gateway->n_instances++] = instance_new(&instance);
     }
 }
@@ -416,6 +441,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
         runner_join(&gateway.loops[i].runner);
     runner_join(&gateway.main);
     mem_free(gateway.instances);
+    mem_free(gateway.loops);
     log_flush(true);
     log_fini(&gateway.connection_log);
     arena_fini(&gateway.arena);
