@@ -196,6 +196,8 @@ static int parse(struct parser *parser, int argc, char **argv)
                 code = parse_option(parser, argc, argv, &i);
         } else if (!parser->line.command) {
             code = find_command(parser, arg);
+            /* Another program parses what follows. */
+            is_options = is_options && !(parser->line.command && parser->line.command->is_foreign);
         } else if (parser->line.n_args == COUNT_OF(parser->args)) {
             code = command_usage(&parser->line, "too many arguments");
         } else {

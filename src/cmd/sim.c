@@ -34,4 +34,5 @@ const struct command_spec cmd_sim = {
     .text = "Runs the program iotgw-sim that stands beside this one. `iotgw sim help` lists the types, `iotgw sim TYPE --help` "
             "what each takes.",
     .max_args = COMMAND_ANY,
+    .is_foreign = true,
     .run = run};

@@ -25,7 +25,7 @@ enum phase { PHASE_STARTING, PHASE_RUNNING, PHASE_QUIESCING, PHASE_STOPPING, PHA
 struct gateway;
 struct data_loop {
     struct gateway *gateway;
-    char name[16];
+    char name[32];
     struct runner runner;
     struct ctx_host host;      /* read by the connectors of this loop only */
     struct call set_limits;
