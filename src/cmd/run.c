@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "cmd/kinds.h"
 #include "conf/conf.h"
-#include "connector/module.h"
 #include "gateway/gateway.h"
 #include "gateway/uplink_conf.h"
 
 #include "build_id.h"
-
-static const struct conf_type *type_conf(const char *type, struct why *why)
-{
-    const struct connector_type *found = module_load(type, why);
-
-    return found ? found->conf : NULL;
-}
-
-const struct gateway_types module_types = {.conf = type_conf, .each = module_each};
 
 static void log_problems(struct log *log, const struct problems *problems)
 {
