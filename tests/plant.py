@@ -85,15 +85,15 @@ class Platform(Sim):
         return self.ask("stats")
 
     def values(self, device):
-        """Latest telemetry and attributes of a device."""
+        """Latest telemetry ({key: {ts, value}}) and attributes of a device."""
         return self.ask(f"values {device}")
 
     def latest(self, device):
         answer = self.values(device)
-        return {**answer.get("telemetry", {}), **answer.get("attributes", {})}
+        return {**{k: v["value"] for k, v in answer.get("telemetry", {}).items()}, **answer.get("attributes", {})}
 
     def devices(self):
-        return self.ask("devices")["devices"]
+        return [d["device"] for d in self.ask("devices")["devices"]]
 
     def wait_for(self, device, **expected):
         def there():
@@ -146,7 +146,7 @@ class Broker:
     def publish(self, topic, payload, *, qos=1, args=()):
         if not isinstance(payload, (str, bytes)):
             payload = json.dumps(payload)
-        subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.port), "-t", topic, "-q", str(qos), "-s", *args],
+        subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.port), "-t", topic, "-q", str(qos), *(["-s"] if payload else ["-n"]), *args],
                        input=payload if isinstance(payload, bytes) else payload.encode(), check=True, timeout=LIMIT_S)
 
     def publish_lines(self, topic, lines, *, qos=1, args=()):
@@ -191,7 +191,10 @@ class Gateway:
         return self.log_path.read_text(errors="replace")
 
     def wait_log(self, text):
-        wait_until(lambda: self.process.poll() is None and text in self.log_text() or text in self.log_text(), f"log says {text!r}; it says:\n" + self.log_text()[-2000:])
+        try:
+            wait_until(lambda: text in self.log_text(), f"log says {text!r}")
+        except AssertionError as e:
+            raise AssertionError(f"{e}; it says:\n{self.log_text()[-3000:]}") from None
 
     def rss_kib(self):
         for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program as a person uses it: run and check on right and wrong configurations."""
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 
 import pytest
-from plant import BUILD, LIMIT_S, Broker, Gateway, Platform, mqtt_connector, wait_until
+from plant import BUILD, LIMIT_S, Broker, Gateway, Platform, mqtt_connector
 
 PEER = pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer"
 
@@ -21,7 +20,7 @@ def test_wrong_connector_is_marked_failed_and_the_right_one_works(made):
     wrong = mqtt_connector(broker.port)
     del wrong["broker"]["host"]
     gateway = made(Gateway, platform.port, {"Wrong": wrong, "Right": mqtt_connector(broker.port)})
-    gateway.wait_log("link is up")
+    gateway.wait_log("Right: connected")
     broker.publish("sensors/a/data", {"seq": 1})
     platform.wait_for("a", seq=1)
     assert "wrong.json:" in gateway.log_text() and "host" in gateway.log_text()
@@ -78,7 +77,7 @@ def test_convert_is_a_dry_run_for_people(made):
 
 def test_schema_is_json_and_knows_the_keys():
     schema = json.loads(iotgw("schema", "mqtt").stdout)
-    assert "mapping" in schema["properties"]
+    assert "mapping" in schema["$defs"]["mqtt"]["properties"]
 
 
 def test_usage_errors_exit_64_and_name_the_nearest():
@@ -96,7 +95,8 @@ def test_service_manager_is_told(made, tmp_path):
         notify.settimeout(LIMIT_S)
         platform, broker = made(Platform), made(Broker)
         gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        assert b"READY=1" in notify.recv(4096)
+        while b"READY=1" not in notify.recv(4096):
+            pass
         gateway.process.terminate()
         while b"STOPPING=1" not in notify.recv(4096):
             pass
@@ -106,5 +106,5 @@ def test_service_manager_is_told(made, tmp_path):
 def test_no_colour_and_no_escape_sequences_when_not_on_a_terminal(made):
     platform, broker = made(Platform), made(Broker)
     gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)})
-    gateway.wait_log("link is up")
+    gateway.wait_log("Plant: connected")
     assert "\033" not in gateway.log_text()
