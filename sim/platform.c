@@ -165,9 +165,10 @@ static enum outcome forced_outcome(const struct platform *platform, const struct
     }
 }
 
-static bool is_forced(const struct platform *platform, struct str topic)
+static bool is_forced(const struct platform *platform, const struct mqtt_message *message)
 {
-    return platform->forced && str_find(topic, platform->forced_topic, 0) != SIZE_MAX;
+    return platform->forced && (str_find(message->topic, platform->forced_part, 0) != SIZE_MAX ||
+                                str_find(str_of(message->payload, message->payload_n), platform->forced_part, 0) != SIZE_MAX);
 }
 
 /* --- the server's callbacks ------------------------------------------------------------------------------------- */
@@ -262,7 +263,7 @@ static void on_publish(void *arg, struct server_client *client, const struct mqt
     platform->n_bytes += message->payload_n;
     platform->n_dup_flags += message->dup;
     settle(session, message,
-           is_forced(platform, message->topic) ? forced_outcome(platform, message)
+           is_forced(platform, message) ? forced_outcome(platform, message)
                                                : platform_take(platform, session, message));
     if (platform->awaited && platform->tally.n_unique >= platform->awaited) {
         autobuf struct buf line = {0};
@@ -397,7 +398,7 @@ void platform_fini(struct platform *platform)
     tally_fini(&platform->tally);
     tally_values_fini(&platform->own_telemetry);
     tally_values_fini(&platform->own_attributes);
-    mem_free((void *)platform->forced_topic.p);
+    mem_free((void *)platform->forced_part.p);
     mem_free(platform->limits);
     mem_free(platform->pool);
 }

@@ -183,7 +183,7 @@ def test_refused_packs_are_bisected_and_the_rest_is_delivered(made):
     gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, [mqtt_mapping(keys=("seq", "state"))])}))
     broker.publish("sensors/a/data", {"seq": 0, "state": "ok"})
     platform.wait_for("a", seq=0)
-    platform.ask("poison POISON")
+    platform.ask("puback 0x99 POISON")
     broker.publish_lines("sensors/a/data", [{"ts": 1700000000000 + i, "seq": i, "state": "POISON" if i == 57 else "ok"} for i in range(1, 200)])
     wait_until(lambda: platform.stats()["uniq"] == 199, "all but the poisoned one")
     text = (gateway.directory / "rejected.jsonl").read_text()
