@@ -191,14 +191,26 @@ def test_refused_packs_are_bisected_and_the_rest_is_delivered(made):
 
 
 def test_device_that_the_platform_refuses_takes_nobody_with_it(made):
-    platform, broker = made(Platform, "--refused-ms", 50), made(Broker)
+    """A tenant at its limit of devices: connect and data of new devices are answered by 0x97 or 0x80."""
+    platform, broker = made(Platform), made(Broker)
     gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    platform.ask("puback 0x80 refused")
     for i in range(20):
-        broker.publish(f"sensors/{'<b>x' if i % 5 == 0 else f'good{i}'}/data", {"ts": 1700000000000 + i, "seq": i, "temperature": i})
+        broker.publish(f"sensors/{'refused' if i % 5 == 0 else f'good{i}'}/data", {"ts": 1700000000000 + i, "seq": i, "temperature": i})
     wait_until(lambda: len([d for d in platform.devices() if d.startswith("good")]) == 16, "the good ones")
     wait_until(lambda: (gateway.directory / "rejected.jsonl").exists(), "the refused one is written down")
     broker.publish("sensors/good1/data", {"ts": 1700000001000, "seq": 1000})
     platform.wait_for("good1", seq=1000)
+
+
+def test_device_name_that_the_platform_would_lose_is_dropped_with_a_reason(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
+    broker.publish("sensors/<b>x/data", {"seq": 1})
+    broker.publish("sensors/good/data", {"seq": 2})
+    platform.wait_for("good", seq=2)
+    assert platform.devices() == ["good"]
+    assert "<b>x" in gateway.log_text()
 
 
 def test_stop_delivers_what_memory_still_holds(made):
