@@ -192,7 +192,7 @@ def test_refused_packs_are_bisected_and_the_rest_is_delivered(made):
 
 def test_device_that_the_platform_refuses_takes_nobody_with_it(made):
     """A tenant at its limit of devices: connect and data of new devices are answered by 0x97 or 0x80."""
-    platform, broker = made(Platform), made(Broker)
+    platform, broker = made(Platform, "--refused-ms", 50), made(Broker)
     gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
     platform.ask("puback 0x80 refused")
     for i in range(20):
