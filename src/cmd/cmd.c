@@ -196,8 +196,9 @@ static int parse(struct parser *parser, int argc, char **argv)
                 code = parse_option(parser, argc, argv, &i);
         } else if (!parser->line.command) {
             code = find_command(parser, arg);
-            /* Another program parses what follows. */
-            is_options = is_options && !(parser->line.command && parser->line.command->is_foreign);
+            /* Another program parses what follows, but for a first --help. */
+            if (parser->line.command && parser->line.command->is_foreign)
+                is_options = is_options && i + 1 < argc && strcmp(argv[i + 1], "--help") == 0;
         } else if (parser->line.n_args == COUNT_OF(parser->args)) {
             code = command_usage(&parser->line, "too many arguments");
         } else {
