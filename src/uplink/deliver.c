@@ -150,6 +150,13 @@ static void watch_unacknowledged(struct deliver *d)
         d->link->provoke(d->arg);
 }
 
+/* The one timer may have run for something that was due earlier. */
+static void wait_until(struct deliver *d, uint64_t due_ms)
+{
+    if (now_ms(d) < due_ms)
+        deliver_wait_for(d, due_ms - now_ms(d));
+}
+
 static void pass(void *arg)
 {
     struct deliver *d = arg;
@@ -169,6 +176,8 @@ static void pass(void *arg)
         if (!d->is_finishing)
             storm(d);
     }
+    wait_until(d, d->pause_until_ms);
+    wait_until(d, d->gather_after_ms);
     deliver_note_built(d);
     deliver_advance(d);
 }
@@ -332,6 +341,7 @@ void deliver_open(struct deliver *d, bool is_v5)
     d->opened_ms = d->acked_ms = now_ms(d);
     d->storm_at = 0;
     d->n_leaving = 0;
+    d->gather_after_ms = 0;
     deliver_wake(d);
 }
 
@@ -425,6 +435,7 @@ void deliver_finish(struct deliver *d, bool is_reading)
 {
     d->is_finishing = true;
     d->is_reading = is_reading;
+    d->gather_after_ms = 0;
     deliver_wake(d);
 }
 

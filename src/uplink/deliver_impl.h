@@ -33,6 +33,7 @@ enum {
     SETTLE_MS = 500,       /* platform-behaviour.md 13, rule 5 */
     CLOSES_MAX = 3,
     CLOSES_CAREFUL = 2, /* from then on one at a time, so that the guilty one is found */
+    TOKENS_MS = 500,    /* longest time for which tokens are saved up */
     PAUSE_MIN_MS = 1000,
     PAUSE_MAX_MS = 120 * 1000,
     FREE_PACKS = 16, /* kept with their buffers */
@@ -112,6 +113,7 @@ struct deliver {
     struct pack *blamed;           /* first in flight at the last close */
     bool is_careful, is_explained; /* explained: a PUBACK said why the close that follows */
     uint64_t pause_until_ms, pause_ms;
+    uint64_t gather_after_ms; /* tokens are awaited */
     uint32_t storm_at,
         goodbye_at;          /* device numbers: from there on the known are announced, the announced disconnected */
     struct device **leaving; /* down, and their last record is delivered */

@@ -627,6 +627,7 @@ static void test_tokens_are_taken_for_each_device_in_a_message(void **state)
     }
     check_stored(0, 1000, 1);
     assert_in_range(loop_mono_ms(loop) - start, 8900, 9500);
+    assert_true(pf.n_data < 30); /* not one for each token that drips in */
     check_ledger();
     close_all();
 }
@@ -653,6 +654,31 @@ static void test_a_limit_that_shrank_splits_records_once_more_and_rejects_what_i
     assert_int_equal(atomic_load(&devices[0]->n_rejected), 1);
     assert_int_equal(atomic_load(&devices[0]->n_delivered), 2);
     assert_int_equal(store_stats(store).n_events, 0);
+    check_ledger();
+    close_all();
+}
+
+static void test_quota_and_rate_limits_together_stall_nothing(void **state)
+{
+    struct why why = {0};
+
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    assert_int_equal(limiter_parse(&limiters[LIMIT_DEVICE], STR("20:1"), STR("h"), 100, &why), ERR_OK);
+    assert_int_equal(limiter_parse(&limiters[LIMIT_DEVICE_MESSAGES], STR("5:1"), STR("h"), 100, &why), ERR_OK);
+    for (unsigned i = 0; i < 40; i++) {
+        push(i, 3, "");
+        loop_advance(loop, 30);
+        if (i % 10 == 0 && oldest_data())
+            answer(oldest_data(), 0x97);
+    }
+    for (unsigned i = 0; i < 600 && !deliver_is_idle(deliver); i++) { /* only time and answers, nobody wakes it */
+        answer_all();
+        loop_advance(loop, 100);
+    }
+    assert_true(deliver_is_idle(deliver));
+    for (unsigned i = 0; i < 40; i++)
+        check_stored(i, 3, 1);
     check_ledger();
     close_all();
 }
@@ -729,6 +755,7 @@ int main(void)
         cmocka_unit_test(test_a_device_that_is_down_is_not_left_open_by_its_backlog),
         cmocka_unit_test(test_tokens_are_taken_for_each_device_in_a_message),
         cmocka_unit_test(test_a_limit_that_shrank_splits_records_once_more_and_rejects_what_is_too_large_alone),
+        cmocka_unit_test(test_quota_and_rate_limits_together_stall_nothing),
         cmocka_unit_test(test_events_per_message_are_bounded),
         cmocka_unit_test(test_the_gateways_own_messages_pass_and_are_not_kept),
         cmocka_unit_test(test_goodbye_disconnects_what_was_announced),

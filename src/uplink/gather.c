@@ -139,6 +139,19 @@ static uint64_t token_wait(struct deliver *d, const struct packer *packer, const
     return a > b ? a : b;
 }
 
+/* A bucket that has run dry is let fill half, so that not every token that drips in makes a message of its own. */
+static void wait_for_tokens(struct deliver *d, uint64_t at_least_ms)
+{
+    struct limiter *messages = &d->limiters[LIMIT_DEVICE], *values = &d->limiters[LIMIT_DEVICE_VALUES];
+    uint64_t a = limiter_wait(messages, limiter_capacity(messages) / 2, now_ms(d));
+    uint64_t b = limiter_wait(values, limiter_capacity(values) / 2, now_ms(d)), ms = a > b ? a : b;
+
+    ms = ms > TOKENS_MS ? TOKENS_MS : ms;
+    ms = ms < at_least_ms ? at_least_ms : ms;
+    d->gather_after_ms = now_ms(d) + ms;
+    deliver_wait_for(d, ms);
+}
+
 enum gathered { GATHERED, FULL, WAIT, DONE };
 
 static enum gathered gather_data(struct deliver *d, struct device *dev, const struct record *record)
@@ -157,7 +170,7 @@ static enum gathered gather_data(struct deliver *d, struct device *dev, const st
     uint64_t wait = token_wait(d, packer, dev, record);
 
     if (wait) {
-        deliver_wait_for(d, wait);
+        wait_for_tokens(d, wait);
         return WAIT;
     }
     bool is_new = !packer_has(packer, dev), was_empty = !deliver_is_gathered(d);
@@ -208,7 +221,7 @@ void deliver_gather(struct deliver *d)
 {
     const struct record *record;
 
-    if (deliver_is_blocked(d) || d->is_careful)
+    if (deliver_is_blocked(d) || d->is_careful || now_ms(d) < d->gather_after_ms)
         return;
     while ((record = peek(d))) {
         struct device *dev = device_of(record);
