@@ -8,7 +8,6 @@
 #include "conf/conf.h"
 #include "mqtt_convert.h"
 
-
 #define CONSTANT "\"deviceInfo\":{\"deviceNameExpressionSource\":\"constant\",\"deviceNameExpression\":\"D\"}"
 static const char file_text[] =
     "{\"broker\":{\"host\":\"h\"},\"mapping\":["

@@ -167,8 +167,9 @@ static enum outcome forced_outcome(const struct platform *platform, const struct
 
 static bool is_forced(const struct platform *platform, const struct mqtt_message *message)
 {
-    return platform->forced && (str_find(message->topic, platform->forced_part, 0) != SIZE_MAX ||
-                                str_find(str_of(message->payload, message->payload_n), platform->forced_part, 0) != SIZE_MAX);
+    return platform->forced &&
+           (str_find(message->topic, platform->forced_part, 0) != SIZE_MAX ||
+            str_find(str_of(message->payload, message->payload_n), platform->forced_part, 0) != SIZE_MAX);
 }
 
 /* --- the server's callbacks ------------------------------------------------------------------------------------- */
@@ -264,7 +265,7 @@ static void on_publish(void *arg, struct server_client *client, const struct mqt
     platform->n_dup_flags += message->dup;
     settle(session, message,
            is_forced(platform, message) ? forced_outcome(platform, message)
-                                               : platform_take(platform, session, message));
+                                        : platform_take(platform, session, message));
     if (platform->awaited && platform->tally.n_unique >= platform->awaited) {
         autobuf struct buf line = {0};
 

@@ -63,9 +63,9 @@ struct platform {
     bool is_gateway; /* the flag of the device that sessions are opened for */
     bool is_acking;
     uint64_t delay_ms;
-    uint8_t refusal;         /* CONNACK code, as of version 5; 0: none */
-    uint8_t forced;          /* PUBACK code; 0: none */
-    struct str forced_part;  /* owned; of topic or payload; empty: any */
+    uint8_t refusal;        /* CONNACK code, as of version 5; 0: none */
+    uint8_t forced;         /* PUBACK code; 0: none */
+    struct str forced_part; /* owned; of topic or payload; empty: any */
 
     uint64_t n_packets, n_bytes, n_telemetry, n_connects, n_disconnects, n_own_values, n_refused, n_early, n_dup_flags;
     uint64_t n_pubacks, n_downlinks;

@@ -237,8 +237,7 @@ static enum err cmd_puback(struct platform *platform, struct str rest, struct bu
     (void)!str_split(&rest, ' ', &code);
     rest = str_trim(rest);
     if (read_code(code, &platform->forced))
-        return why_set(why, ERR_USAGE,
-                       "puback CODE [PART]: 0x80 0x83 0x8b 0x90 0x97 0x99, 0xff: none; 0 ends it");
+        return why_set(why, ERR_USAGE, "puback CODE [PART]: 0x80 0x83 0x8b 0x90 0x97 0x99, 0xff: none; 0 ends it");
     mem_free((void *)platform->forced_part.p);
     platform->forced_part = (struct str){memcpy(mem_zero(rest.n + 1), rest.n ? rest.p : "", rest.n), rest.n};
     return ERR_OK;
@@ -333,8 +332,7 @@ static const struct {
     {"ack", "send what was withheld, and go on", cmd_ack},
     {"drop", "close every connection without a word", cmd_drop},
     {"refuse", "CODE: refuse logins with this CONNACK code (of MQTT 5); 0 ends it", cmd_refuse},
-    {"puback", "CODE [PART]: answer publications with this part in topic or payload so; 0 ends it",
-     cmd_puback},
+    {"puback", "CODE [PART]: answer publications with this part in topic or payload so; 0 ends it", cmd_puback},
     {"down", "stop listening and close every connection", cmd_down},
     {"up", "listen again", cmd_up},
     {"stall", "stop reading", cmd_stall},

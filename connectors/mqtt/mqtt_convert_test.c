@@ -200,7 +200,9 @@ static void test_all_entries_that_match_run_in_the_order_of_the_file(void **stat
                                                                                               "cv 7") "},{"
                                                                                                       "\"topicFilter\":"
                                                                                                       "\"a/b/"
-                                                                                                      "c\"," CONSTANT("cv 8") "}]}");
+                                                                                                      "c\"," CONSTANT(
+                                                                                                          "cv 8") "}]"
+                                                                                                                  "}");
     static const struct row rows[] = {
         {file, "a/b/c", "payload", "{\"v\":1,\"n\":\"cv 5\"}",
          "{\"messages\":[{\"device\":\"cv 3\",\"profile\":\"default\",\"telemetry\":[{\"values\":{\"v\":1,\"n\":\"cv "
@@ -210,8 +212,7 @@ static void test_all_entries_that_match_run_in_the_order_of_the_file(void **stat
          "\"pump\"},{\"device\":\"cv 6\",\"profile\":\"default\"}],\"disconnects\":[\"cv "
          "7\"],\"left_out\":[\"a/b/c: "
          "there is no device name\"]}"},
-        {file, "other", "payload_text", "x",
-         "{\"messages\":[],\"left_out\":[\"other: the payload is not JSON\"]}"},
+        {file, "other", "payload_text", "x", "{\"messages\":[],\"left_out\":[\"other: the payload is not JSON\"]}"},
         {file, "a/b/x", "payload_text", "",
          "{\"messages\":[],\"connects\":[{\"device\":\"cv 6\",\"profile\":\"default\"}],\"left_out\":[\"a/#: "
          "the "
@@ -242,22 +243,21 @@ static void test_bytes_give_text_and_a_bad_slice_stays_alone(void **state)
 
 static void test_former_keys_give_the_same_entry_by_entry(void **state)
 {
-    static const char file[] =
-        FILE_OF("\"dataMapping\":[" ENTRY(
-            "a", JSON
-            "\"deviceNameJsonExpression\":\"${n}\",\"deviceTypeTopicExpression\":\"(.*)\","
-            "\"timeseries\":[\"*\"]") "," ENTRY("b",
-                                                JSON CONSTANT(
-                                                    "cv 9") ",\"deviceNameJsonExpression\":\"${n}\",\"timeseries\":[\"*"
-                                                            "\"]") "," ENTRY("c", BYTES
-                                                                             "\"deviceNameExpression\":\"[0:4]\","
-                                                                             "\"deviceTypeExpression\":\"t\","
-                                                                             "\"timeseries\":[{\"key\":\"k\",\"value\":"
-                                                                             "\"[:]\"}]") "],"
-                                                                                          "\"disconnectRequests\":[{"
-                                                                                          "\"topicFilter\":\"off\","
-                                                                                          "\"deviceNameTopicExpression"
-                                                                                          "\":\"off\"}]");
+    static const char file[] = FILE_OF("\"dataMapping\":[" ENTRY(
+        "a", JSON
+        "\"deviceNameJsonExpression\":\"${n}\",\"deviceTypeTopicExpression\":\"(.*)\","
+        "\"timeseries\":[\"*\"]") "," ENTRY("b",
+                                            JSON CONSTANT(
+                                                "cv 9") ",\"deviceNameJsonExpression\":\"${n}\",\"timeseries\":[\"*"
+                                                        "\"]") "," ENTRY("c", BYTES
+                                                                         "\"deviceNameExpression\":\"[0:4]\","
+                                                                         "\"deviceTypeExpression\":\"t\","
+                                                                         "\"timeseries\":[{\"key\":\"k\",\"value\":"
+                                                                         "\"[:]\"}]") "],"
+                                                                                      "\"disconnectRequests\":[{"
+                                                                                      "\"topicFilter\":\"off\","
+                                                                                      "\"deviceNameTopicExpression"
+                                                                                      "\":\"off\"}]");
     static const struct row rows[] = {
         {file, "a", "payload", "{\"n\":\"cv 8\"}",
          "{\"messages\":[{\"device\":\"cv 8\",\"profile\":\"a\",\"telemetry\":[{\"values\":{\"n\":\"cv 8\"}}]}]}"},

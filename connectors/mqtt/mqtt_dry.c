@@ -137,8 +137,8 @@ static void dry_dropped(struct convert_out *out, const struct entry *entry, enum
                         struct str detail, uint64_t count)
 {
     struct dry *dry = dry_of(out);
-    struct str text = arena_printf(dry->arena, STR_FMT ": %s%s" STR_FMT, STR_ARG(entry->filter),
-                                   drop_cause_text(cause), detail.n ? ": " : "", STR_ARG(detail));
+    struct str text = arena_printf(dry->arena, STR_FMT ": %s%s" STR_FMT, STR_ARG(entry->filter), drop_cause_text(cause),
+                                   detail.n ? ": " : "", STR_ARG(detail));
 
     (void)topic;
     (void)count;

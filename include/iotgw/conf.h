@@ -58,7 +58,7 @@ struct conf_map {
         struct str key;
         void *value;
         struct conf_at at;
-    } *items;
+    } * items;
     size_t n;
 };
 
@@ -71,31 +71,31 @@ struct field {
     const char *key;
     enum field_type type;
     size_t offset;
-    const struct conf_type *object;   /* OBJECT, LIST, MAP */
-    const struct choice *of;          /* ENUM; ends with name NULL. Several names may share a value: the first is shown */
-    const char *doc;                  /* one or two sentences, for the reference and the schema */
-    const char *unit;                 /* "ms", "s", "bytes" … */
-    int64_t def;                      /* BOOL, INT, UINT, ENUM */
+    const struct conf_type *object; /* OBJECT, LIST, MAP */
+    const struct choice *of;        /* ENUM; ends with name NULL. Several names may share a value: the first is shown */
+    const char *doc;                /* one or two sentences, for the reference and the schema */
+    const char *unit;               /* "ms", "s", "bytes" … */
+    int64_t def;                    /* BOOL, INT, UINT, ENUM */
     double def_double;
-    const char *def_str;              /* STR, SECRET, ENUM by name in the docs */
-    int64_t min, max;                 /* INT, UINT; both 0: the type's own range. STR: length */
-    double min_double, max_double;    /* both 0: none */
-    bool need;                        /* must be there */
-    bool strict;                      /* a wrong value disables the object that holds it instead of falling back */
-    bool live;                        /* a change can be applied without restarting the connector */
-    bool always;                      /* OBJECT: when absent, an object of defaults */
-    bool exact_case;                  /* ENUM */
-    bool no_duplicates;               /* LIST: .unique names the member text that must differ */
+    const char *def_str;           /* STR, SECRET, ENUM by name in the docs */
+    int64_t min, max;              /* INT, UINT; both 0: the type's own range. STR: length */
+    double min_double, max_double; /* both 0: none */
+    bool need;                     /* must be there */
+    bool strict;                   /* a wrong value disables the object that holds it instead of falling back */
+    bool live;                     /* a change can be applied without restarting the connector */
+    bool always;                   /* OBJECT: when absent, an object of defaults */
+    bool exact_case;               /* ENUM */
+    bool no_duplicates;            /* LIST: .unique names the member text that must differ */
     const char *unique;
-    const char *now;                  /* deprecated name: the present key; check says so. Same offset: plain alias */
-    const char *note;                 /* IGNORED and deprecated: what to tell */
-    size_t has_offset;                /* of a bool that is set when the key is there; 0: none (so never the first member) */
-    bool equal_name;                  /* with .now: another name for the same, as good: nothing is said */
-    bool skip;                        /* OBJECT: a wrong one counts as absent, instead of disabling what holds it */
+    const char *now;   /* deprecated name: the present key; check says so. Same offset: plain alias */
+    const char *note;  /* IGNORED and deprecated: what to tell */
+    size_t has_offset; /* of a bool that is set when the key is there; 0: none (so never the first member) */
+    bool equal_name;   /* with .now: another name for the same, as good: nothing is said */
+    bool skip;         /* OBJECT: a wrong one counts as absent, instead of disabling what holds it */
 };
 
 struct conf_type {
-    const char *name;           /* "mqtt.mapping": section of the reference */
+    const char *name; /* "mqtt.mapping": section of the reference */
     size_t size;
     const struct field *fields; /* ends with FIELD_END */
     const char *doc;
@@ -105,12 +105,17 @@ struct conf_type {
     enum err (*check)(struct conf_load *load, void *object, const struct conf_at *at);
     /* For an item that may be something else than an object (the text "*"): fills object, which holds the defaults;
      * ERR_TYPE: not that either. */
-    enum err (*from_other)(struct conf_load *load, void *object, const struct yyjson_val *val, const struct conf_at *at);
-    bool any_keys;              /* unknown members are not warned about */
-    const struct conf_type *base; /* further fields at the same offsets (keys common to every connector file), and its check */
+    enum err (*from_other)(struct conf_load *load, void *object, const struct yyjson_val *val,
+                           const struct conf_at *at);
+    bool any_keys; /* unknown members are not warned about */
+    const struct conf_type
+        *base; /* further fields at the same offsets (keys common to every connector file), and its check */
 };
 
-#define FIELD_(T, m, k, t, ...) {.key = (k), .type = (t), .offset = offsetof(T, m), ##__VA_ARGS__}
+#define FIELD_(T, m, k, t, ...)                                                                                        \
+    {                                                                                                                  \
+        .key = (k), .type = (t), .offset = offsetof(T, m), ##__VA_ARGS__                                               \
+    }
 #define F_BOOL(T, m, k, ...) FIELD_(T, m, k, FIELD_BOOL, ##__VA_ARGS__)
 #define F_INT(T, m, k, ...) FIELD_(T, m, k, FIELD_INT, ##__VA_ARGS__)
 #define F_UINT(T, m, k, ...) FIELD_(T, m, k, FIELD_UINT, ##__VA_ARGS__)
@@ -124,15 +129,27 @@ struct conf_type {
 #define F_STRS(T, m, k, ...) FIELD_(T, m, k, FIELD_STRS, ##__VA_ARGS__)
 #define F_MAP(T, m, k, t, ...) FIELD_(T, m, k, FIELD_MAP, .object = (t), ##__VA_ARGS__)
 #define F_JSON(T, m, k, ...) FIELD_(T, m, k, FIELD_JSON, ##__VA_ARGS__)
-#define F_AT(T, m) {.key = "", .type = FIELD_AT, .offset = offsetof(T, m)}
-#define F_IGNORED(k, why) {.key = (k), .type = FIELD_IGNORED, .note = (why)}
-#define F_END {.type = FIELD_END}
+#define F_AT(T, m)                                                                                                     \
+    {                                                                                                                  \
+        .key = "", .type = FIELD_AT, .offset = offsetof(T, m)                                                          \
+    }
+#define F_IGNORED(k, why)                                                                                              \
+    {                                                                                                                  \
+        .key = (k), .type = FIELD_IGNORED, .note = (why)                                                               \
+    }
+#define F_END                                                                                                          \
+    {                                                                                                                  \
+        .type = FIELD_END                                                                                              \
+    }
 
 /* For check and from_other. key: the member the report points at (NULL: the object). Formats as printf. */
-void conf_error(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);
-void conf_warning(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void conf_error(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
+void conf_warning(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
 /* Something worth knowing that is nothing wrong: an old form, a key without effect. */
-void conf_note(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void conf_note(struct conf_load *load, const struct conf_at *at, const char *key, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
 /* For old forms: loads val, which stands in the same file, by another descriptor. Gives NULL if it is disabled (and reported)
  * or, as nothing is to be reported then, absent. at: of val, as member_at gives it. */
 void *conf_load_val(struct conf_load *load, const struct conf_type *type, const struct yyjson_val *val,

@@ -15,9 +15,10 @@
 enum { IOTGW_CONNECTOR_ABI = 1 };
 
 enum connector_flags {
-    CONNECTOR_LONG_TURNS = 1,  /* gets a loop of its own */
-    CONNECTOR_CANNOT_WAIT = 2, /* its sources cannot be slowed (datagrams, advertisements): newest data is dropped when full */
-    CONNECTOR_NO_LINKS = 4     /* message-driven: connect says that a device exists, nobody knows whether it is there now */
+    CONNECTOR_LONG_TURNS = 1, /* gets a loop of its own */
+    CONNECTOR_CANNOT_WAIT =
+        2, /* its sources cannot be slowed (datagrams, advertisements): newest data is dropped when full */
+    CONNECTOR_NO_LINKS = 4 /* message-driven: connect says that a device exists, nobody knows whether it is there now */
 };
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_DEGRADED, LINK_FAILED };
@@ -27,12 +28,12 @@ enum command_kind { COMMAND_RPC, COMMAND_ATTRIBUTES };
 struct command {
     size_t size;
     enum command_kind kind;
-    struct device *dev;       /* NULL: a connector RPC */
-    struct str method;        /* RPC */
-    struct str id;            /* JSON text */
-    struct str params;        /* JSON text: params, or the object of attributes */
-    uint64_t deadline_ms;     /* monotonic; the router owns it: a later reply is counted and dropped */
-    void *user;               /* the connector's own, from .command to its reply */
+    struct device *dev;   /* NULL: a connector RPC */
+    struct str method;    /* RPC */
+    struct str id;        /* JSON text */
+    struct str params;    /* JSON text: params, or the object of attributes */
+    uint64_t deadline_ms; /* monotonic; the router owns it: a later reply is counted and dropped */
+    void *user;           /* the connector's own, from .command to its reply */
 };
 
 struct report_strategy; /* how often a value is reported, as the descriptor "reportStrategy" gives it (core.md 7) */
@@ -41,9 +42,9 @@ struct yyjson_val;
 /* Input and output of a dry run (README.md 6 of the specification): both are JSON objects of the connector's own form. */
 struct convert_io {
     size_t size;
-    struct str direction;            /* "uplink" or "downlink" */
-    const struct yyjson_val *input;  /* raw numbers */
-    struct str *output;              /* members of the answer as JSON object text, in the arena */
+    struct str direction;           /* "uplink" or "downlink" */
+    const struct yyjson_val *input; /* raw numbers */
+    struct str *output;             /* members of the answer as JSON object text, in the arena */
     struct arena *arena;
 };
 
@@ -51,19 +52,19 @@ typedef void connector_done_fn(void *arg);
 
 struct connector_type {
     uint32_t size, abi;
-    const char *name, *title;       /* "mqtt", "MQTT broker" */
-    const char *build_id;           /* in-tree modules: the program's; third parties: NULL */
-    const struct conf_type *conf;   /* its configuration file; base: the common keys */
-    size_t state_size;              /* zeroed memory for one instance */
+    const char *name, *title;     /* "mqtt", "MQTT broker" */
+    const char *build_id;         /* in-tree modules: the program's; third parties: NULL */
+    const struct conf_type *conf; /* its configuration file; base: the common keys */
+    size_t state_size;            /* zeroed memory for one instance */
     unsigned flags;
     /* Builds state from a parsed configuration, no I/O. conf stays valid until close. */
     enum err (*open)(void *self, struct ctx *ctx, const void *conf, struct why *why);
-    void (*close)(void *self);      /* after stop has called back; accepts half-built */
-    void (*start)(void *self);      /* returns at once; links report through host->state */
+    void (*close)(void *self); /* after stop has called back; accepts half-built */
+    void (*start)(void *self); /* returns at once; links report through host->state */
     /* Take nothing more from sources; what was emitted completes, its sources are still acknowledged (≤ 2 s). */
     void (*quiesce)(void *self, connector_done_fn *done, void *arg);
     void (*stop)(void *self, connector_done_fn *done, void *arg); /* links closed; done within 3 s */
-    void (*room)(void *self);       /* there is credit again: go on reading, polling, accepting */
+    void (*room)(void *self); /* there is credit again: go on reading, polling, accepting */
     /* All up to cookie are durable, or (result) were refused: then do not acknowledge their sources. Once a burst. */
     void (*done)(void *self, uint64_t cookie, enum err result);
     /* New configuration of the same file. True: taken over live. False: restart me. NULL: always restart. */
@@ -81,8 +82,18 @@ struct connector_type {
 
 enum iotgw_kind { IOTGW_TELEMETRY = 1, IOTGW_ATTRIBUTES };
 enum iotgw_counter {
-    IOTGW_MESSAGES_IN, IOTGW_BYTES_IN, IOTGW_MESSAGES_OUT, IOTGW_BYTES_OUT, IOTGW_CONVERTED, IOTGW_DROPPED,
-    IOTGW_CONVERSION_ERRORS, IOTGW_FALLBACKS, IOTGW_TS_VALUES, IOTGW_ATTR_VALUES, IOTGW_RECONNECTS, IOTGW_SKIPPED,
+    IOTGW_MESSAGES_IN,
+    IOTGW_BYTES_IN,
+    IOTGW_MESSAGES_OUT,
+    IOTGW_BYTES_OUT,
+    IOTGW_CONVERTED,
+    IOTGW_DROPPED,
+    IOTGW_CONVERSION_ERRORS,
+    IOTGW_FALLBACKS,
+    IOTGW_TS_VALUES,
+    IOTGW_ATTR_VALUES,
+    IOTGW_RECONNECTS,
+    IOTGW_SKIPPED,
     IOTGW_COUNTER_COUNT
 };
 #define IOTGW_NO_TS INT64_MIN
@@ -94,7 +105,7 @@ enum iotgw_counter {
 struct host {
     uint32_t size, abi;
     const char *build_id;
-    struct device *(*device)(struct ctx *, struct str name);        /* any thread; NULL: not a valid name */
+    struct device *(*device)(struct ctx *, struct str name); /* any thread; NULL: not a valid name */
     /* Begins an item. report: the device's own strategy, NULL: the connector's; it must live as long as the configuration. */
     void (*event)(struct ctx *, struct device *, struct str profile, const struct report_strategy *report);
     /* json: strict JSON text. report: the point's own strategy, NULL: the device's. */
@@ -108,7 +119,8 @@ struct host {
     void (*connect)(struct ctx *, struct device *, struct str profile); /* in band: never overtakes data */
     void (*disconnect)(struct ctx *, struct device *);
     void (*state)(struct ctx *, struct str link, enum link_state, struct str reason); /* link: "" the only one */
-    void (*reply)(struct ctx *, struct command *, enum err, struct str json); /* any thread; exactly once; gives it back */
+    void (*reply)(struct ctx *, struct command *, enum err,
+                  struct str json); /* any thread; exactly once; gives it back */
     void (*log)(struct ctx *, int level, const char *phrase, struct str text);
     int64_t (*wall_ms)(struct ctx *);
     uint64_t (*mono_ms)(struct ctx *);

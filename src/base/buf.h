@@ -15,7 +15,7 @@ struct buf {
 };
 
 void buf_fini(struct buf *buf);
-void buf_grow(struct buf *buf, size_t more); /* makes room for more bytes behind n */
+void buf_grow(struct buf *buf, size_t more);                                 /* makes room for more bytes behind n */
 NODISCARD enum err buf_try_grow(struct buf *buf, size_t more, size_t limit); /* ERR_LIMIT if n + more > limit */
 void buf_printf(struct buf *buf, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Removes the first n bytes; what follows moves to the front. */

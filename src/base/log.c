@@ -100,7 +100,8 @@ static void to_stderr(enum log_level level, struct str line)
 
         is_journal = stream && sscanf(stream, "%lu:%lu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
                      st.st_dev == dev && st.st_ino == ino;
-        is_colour = !is_journal && isatty(STDERR_FILENO) && !(no_color && *no_color) && !(term && !strcmp(term, "dumb"));
+        is_colour =
+            !is_journal && isatty(STDERR_FILENO) && !(no_color && *no_color) && !(term && !strcmp(term, "dumb"));
     }
     if (is_journal) {
         buf_printf(&out, "<%c>", priority[level]);
@@ -193,8 +194,8 @@ bool log_level_parse(struct str name, enum log_level *out)
     static const struct {
         const char *name;
         enum log_level level;
-    } known[] = {{"TRACE", LOG_LEVEL_TRACE},   {"DEBUG", LOG_LEVEL_DEBUG}, {"INFO", LOG_LEVEL_INFO},
-                 {"WARNING", LOG_LEVEL_WARN},  {"WARN", LOG_LEVEL_WARN},   {"ERROR", LOG_LEVEL_ERROR},
+    } known[] = {{"TRACE", LOG_LEVEL_TRACE},    {"DEBUG", LOG_LEVEL_DEBUG}, {"INFO", LOG_LEVEL_INFO},
+                 {"WARNING", LOG_LEVEL_WARN},   {"WARN", LOG_LEVEL_WARN},   {"ERROR", LOG_LEVEL_ERROR},
                  {"CRITICAL", LOG_LEVEL_ERROR}, {"NONE", LOG_LEVEL_OFF},    {"NOTSET", LOG_LEVEL_OFF}};
 
     for (size_t i = 0; i < COUNT_OF(known); i++)

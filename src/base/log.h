@@ -18,9 +18,9 @@
 enum log_level { LOG_LEVEL_TRACE, LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR, LOG_LEVEL_OFF };
 
 struct log {
-    const char *name;              /* "service", "storage", a connector's name; lives as long as the log */
-    _Atomic(int) level;            /* enum log_level */
-    _Atomic(unsigned) n_errors;    /* lines of level error since start; statistics */
+    const char *name;           /* "service", "storage", a connector's name; lives as long as the log */
+    _Atomic(int) level;         /* enum log_level */
+    _Atomic(unsigned) n_errors; /* lines of level error since start; statistics */
 };
 
 struct kv {

@@ -9,7 +9,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct free_slab {
     struct free_slab *next;
-} *free_list;
+} * free_list;
 static size_t n_free, n_used, low_free; /* low_free: fewest free slabs since the last trim */
 
 void *slab_get(void)

@@ -42,7 +42,7 @@ struct command_spec {
     unsigned min_args, max_args;
     const char *choices; /* of the first argument, for completion only; "": files */
     bool is_hidden;
-    bool is_foreign; /* what follows the name is all arguments, options too */
+    bool is_foreign;                             /* what follows the name is all arguments, options too */
     int (*run)(const struct command_line *line); /* gives the exit code */
 };
 
@@ -72,7 +72,8 @@ int command_main(int argc, char **argv);
 
 /* In the order of the help; ends with NULL. */
 extern const struct command_spec *const commands[];
-extern const struct command_spec cmd_run, cmd_check, cmd_convert, cmd_schema, cmd_sim, cmd_version, cmd_completion, cmd_help;
+extern const struct command_spec cmd_run, cmd_check, cmd_convert, cmd_schema, cmd_sim, cmd_version, cmd_completion,
+    cmd_help;
 
 /* For help.c and completion.c. */
 extern const struct option_spec common_options[];

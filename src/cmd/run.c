@@ -58,7 +58,9 @@ static int run(const struct command_line *line)
 const struct command_spec cmd_run = {
     .name = "run",
     .summary = "run the gateway",
-    .text = "Reads the configuration, starts everything that is right and says what is not. Logs go to standard error, or to "
-            "the journal when standard error is connected to it. SIGTERM and SIGINT stop it within ten seconds: sources are "
+    .text = "Reads the configuration, starts everything that is right and says what is not. Logs go to standard error, "
+            "or to "
+            "the journal when standard error is connected to it. SIGTERM and SIGINT stop it within ten seconds: "
+            "sources are "
             "acknowledged, what waits in memory is delivered if the platform takes it, devices are disconnected.",
     .run = run};

@@ -22,8 +22,8 @@ struct ackring {
 void ackring_init(struct ackring *ring);
 void ackring_fini(struct ackring *ring);
 uint64_t ackring_add(struct ackring *ring, uint16_t packet_id, uint8_t qos);
-void ackring_finish(struct ackring *ring, uint64_t seq);       /* this one: nothing to store */
-void ackring_finish_to(struct ackring *ring, uint64_t seq);    /* all up to this one */
+void ackring_finish(struct ackring *ring, uint64_t seq);    /* this one: nothing to store */
+void ackring_finish_to(struct ackring *ring, uint64_t seq); /* all up to this one */
 /* Takes the finished prefix off, oldest first; false when there is none left. */
 bool ackring_take(struct ackring *ring, struct ack_entry *out);
 /* The connection is gone: forget all; sequence numbers go on, so late completions fall into the past. */

@@ -77,12 +77,12 @@ void ctx_disconnect(struct ctx *ctx, struct device *dev);
 void ctx_state(struct ctx *ctx, struct str link, enum link_state state, struct str reason);
 struct ctx_status {
     enum link_state state;
-    int64_t since_ms;  /* wall */
+    int64_t since_ms; /* wall */
     char reason[200];
     unsigned n_attempts;
 };
 struct ctx_status ctx_status(struct ctx *ctx); /* any thread */
-void ctx_answer(struct batch *batch); /* any thread; from the store */
+void ctx_answer(struct batch *batch);          /* any thread; from the store */
 size_t ctx_in_flight_bytes(const struct ctx *ctx);
 extern const struct host ctx_host_functions; /* for third-party modules */
 

@@ -14,16 +14,21 @@ enum convert_mode { CONVERT_STRICT, CONVERT_LOSSLESS };
 enum value_class value_class_of(struct str type);
 
 /* What became of one value, for counting. */
-enum convert_result { CONVERT_OK, CONVERT_SKIPPED /* unresolved */, CONVERT_FALLBACK /* text that does not parse: sent as text */, CONVERT_FAILED /* formula; infinite number */ };
+enum convert_result {
+    CONVERT_OK,
+    CONVERT_SKIPPED /* unresolved */,
+    CONVERT_FALLBACK /* text that does not parse: sent as text */,
+    CONVERT_FAILED /* formula; infinite number */
+};
 
 struct datapoint_value {
     struct template *template;
-    struct formula *formula;  /* useEval: compiled with tags as variables; NULL: none, or only at run time possible */
+    struct formula *formula; /* useEval: compiled with tags as variables; NULL: none, or only at run time possible */
     enum value_class class;
     enum convert_mode mode;
-    bool use_eval;            /* obeyed unless the class is text by a type containing "str" (decided by datapoint_compile) */
-    bool has_power;           /* the formula has a "**": a negative number does not stand for its text */
-    const struct str *names;  /* the formula's names for the tags */
+    bool use_eval;  /* obeyed unless the class is text by a type containing "str" (decided by datapoint_compile) */
+    bool has_power; /* the formula has a "**": a negative number does not stand for its text */
+    const struct str *names;             /* the formula's names for the tags */
     enum convert_result constant_result; /* a template without tags is converted once */
     struct str constant;
 };

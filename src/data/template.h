@@ -15,7 +15,7 @@ NODISCARD enum err template_compile(struct template **out, struct arena *arena, 
 enum template_kind template_kind(const struct template *template);
 struct str template_source(const struct template *template);
 size_t template_n_tags(const struct template *template);
-struct str template_tag(const struct template *template, size_t i); /* its body, trimmed */
+struct str template_tag(const struct template *template, size_t i);     /* its body, trimmed */
 struct str template_literal(const struct template *template, size_t i); /* before tag i; i = n_tags: behind the last */
 const struct path *template_path(const struct template *template, size_t i); /* NULL: an empty tag */
 
@@ -32,13 +32,20 @@ bool template_text(const struct template *template, yyjson_val *data, enum templ
                    struct arena *arena, struct str *out);
 
 /* --- downlink (section 9) ----------------------------------------------------------------------------------------- */
-enum template_target { TARGET_MQTT_TOPIC, TARGET_MQTT_RPC, TARGET_MQTT_ATTRIBUTE, TARGET_MQTT_RESPONSE, TARGET_URL, TARGET_BODY };
-struct template_names {            /* p NULL: not in scope */
+enum template_target {
+    TARGET_MQTT_TOPIC,
+    TARGET_MQTT_RPC,
+    TARGET_MQTT_ATTRIBUTE,
+    TARGET_MQTT_RESPONSE,
+    TARGET_URL,
+    TARGET_BODY
+};
+struct template_names {                                        /* p NULL: not in scope */
     struct str device_name, attribute_key, method, request_id; /* request_id: JSON text of the id */
-    yyjson_val *attribute_value;   /* NULL: none */
-    yyjson_val *request;           /* the object {"id","method","params"} for ${params.path} */
-    bool body_is_json;             /* TARGET_BODY: the Content-Type is application/json */
-    bool body_wraps_text;          /* TARGET_BODY rule 4: REST with JSON content type */
+    yyjson_val *attribute_value;                               /* NULL: none */
+    yyjson_val *request;  /* the object {"id","method","params"} for ${params.path} */
+    bool body_is_json;    /* TARGET_BODY: the Content-Type is application/json */
+    bool body_wraps_text; /* TARGET_BODY rule 4: REST with JSON content type */
 };
 /* false: a tag is unresolved (topic, URL): the request must not be sent; why says which. */
 bool template_downlink(const struct template *template, enum template_target target, const struct template_names *names,

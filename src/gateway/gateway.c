@@ -27,7 +27,7 @@ struct data_loop {
     struct gateway *gateway;
     char name[32];
     struct runner runner;
-    struct ctx_host host;      /* read by the connectors of this loop only */
+    struct ctx_host host; /* read by the connectors of this loop only */
     struct call set_limits;
     struct event_limits limits; /* what set_limits brings */
     struct call end;
@@ -49,7 +49,7 @@ struct gateway {
     enum err start_err;
     struct call to_loop0, to_main, watchdog_there, watchdog_back;
     struct timer housekeeping, watchdog;
-    bool watchdog_is_out;      /* a round through loop 0 has not come back */
+    bool watchdog_is_out; /* a round through loop 0 has not come back */
     uv_signal_t signals[2];
 };
 
@@ -111,7 +111,8 @@ static void start_loop0(void *arg)
     struct gateway *gateway = arg;
     struct loop *loop = gateway->loops[0].runner.loop;
     const struct storage_conf *storage = gateway->conf->main->storage;
-    const struct memory_conf memory = {.max_events = storage->memory_capacity, .overflow = overflow_of(storage->overflow)};
+    const struct memory_conf memory = {.max_events = storage->memory_capacity,
+                                       .overflow = overflow_of(storage->overflow)};
 
     gateway->store = store_memory_new(loop, &memory, &store_events, gateway);
     gateway->uplink = uplink_new(loop, &gateway->connection_log, &gateway->uplink_conf, &uplink_events, gateway);

@@ -18,10 +18,10 @@ struct instance {
     struct ctx *ctx;
     void *self;
     enum instance_state state;
-    bool is_open;            /* connector's loop: open was called, close is due */
+    bool is_open; /* connector's loop: open was called, close is due */
     struct call there, back;
-    struct timer limit;      /* main loop */
-    instance_fn *answer;     /* of the step that runs; NULL: none runs */
+    struct timer limit;  /* main loop */
+    instance_fn *answer; /* of the step that runs; NULL: none runs */
     void *answer_arg;
     struct why why;
     enum err err;
@@ -46,8 +46,8 @@ static void too_late(void *arg)
     answer(instance, ERR_TIMEOUT);
 }
 
-static void step(struct instance *instance, void (*there)(void *), void (*back)(void *), uint64_t limit_ms, instance_fn *fn,
-                 void *arg)
+static void step(struct instance *instance, void (*there)(void *), void (*back)(void *), uint64_t limit_ms,
+                 instance_fn *fn, void *arg)
 {
     loop_assert(instance->conf.main->loop);
     assert(!instance->answer);

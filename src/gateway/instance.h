@@ -11,15 +11,22 @@
 #include "connector/ctx.h"
 #include "gateway/runner.h"
 
-enum instance_state { INSTANCE_NEW, INSTANCE_RUNNING, INSTANCE_FAILED, INSTANCE_QUIET, INSTANCE_STOPPED, INSTANCE_DETACHED };
+enum instance_state {
+    INSTANCE_NEW,
+    INSTANCE_RUNNING,
+    INSTANCE_FAILED,
+    INSTANCE_QUIET,
+    INSTANCE_STOPPED,
+    INSTANCE_DETACHED
+};
 
 struct instance;
 struct instance_conf {
     const char *name;
     const struct connector_type *type;
-    struct conf *conf;             /* a reference is taken */
-    struct runner *main, *runner;  /* main: where instance_* are called and their answers arrive */
-    const struct ctx_host *host;   /* of that runner */
+    struct conf *conf;            /* a reference is taken */
+    struct runner *main, *runner; /* main: where instance_* are called and their answers arrive */
+    const struct ctx_host *host;  /* of that runner */
     enum log_level log_level;
 };
 struct instance *instance_new(const struct instance_conf *conf);

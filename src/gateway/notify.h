@@ -7,6 +7,6 @@
  */
 #include "base/str.h"
 
-void notify_send(struct str state);     /* "READY=1", "STOPPING=1", "STATUS=…", "WATCHDOG=1"; lines */
-uint64_t notify_watchdog_ms(void);      /* half of WATCHDOG_USEC; 0: the manager asks for none */
+void notify_send(struct str state); /* "READY=1", "STOPPING=1", "STATUS=…", "WATCHDOG=1"; lines */
+uint64_t notify_watchdog_ms(void);  /* half of WATCHDOG_USEC; 0: the manager asks for none */
 #endif

@@ -56,14 +56,14 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
     };
     for (size_t i = 0; i < RATE_LIMIT_KEYS; i++)
         out->rate[i] = arena_text(arena, platform->rate[i]);
-    *stream = (struct stream_conf){.host = arena_text(arena, platform->host),
-                                   .port = (uint16_t)platform->port,
-                                   .user_timeout_ms = USER_TIMEOUT_MS,
-                                   .proxy_host = text_or_null(arena, platform->proxy_host),
-                                   .proxy_port = platform->has_proxy_port ? (uint16_t)platform->proxy_port : PROXY_PORT};
-    stream->tls = (struct tls_conf){.is_on = platform->use_tls,
-                                    .insecure = security->insecure,
-                                    .ca_file = security->ca_cert_path};
+    *stream =
+        (struct stream_conf){.host = arena_text(arena, platform->host),
+                             .port = (uint16_t)platform->port,
+                             .user_timeout_ms = USER_TIMEOUT_MS,
+                             .proxy_host = text_or_null(arena, platform->proxy_host),
+                             .proxy_port = platform->has_proxy_port ? (uint16_t)platform->proxy_port : PROXY_PORT};
+    stream->tls = (struct tls_conf){
+        .is_on = platform->use_tls, .insecure = security->insecure, .ca_file = security->ca_cert_path};
     /* A platform that sees a certificate looks at nothing else (platform-behaviour.md 1): only when it is the credential. */
     if (security->type == SECURITY_CERTIFICATE) {
         stream->tls.cert_file = security->cert_path;

@@ -11,13 +11,13 @@
 #include <stdint.h>
 
 struct backoff {
-    uint64_t fixed_ms;      /* a page's own key (reconnectPeriod …): this instead; 0: the rule above */
-    uint64_t floor_ms;      /* at least, doubling up to 120 s: quota, taken over; 0: none. Set before backoff_next, as
+    uint64_t fixed_ms; /* a page's own key (reconnectPeriod …): this instead; 0: the rule above */
+    uint64_t floor_ms; /* at least, doubling up to 120 s: quota, taken over; 0: none. Set before backoff_next, as
                              * often as it happens; backoff_up clears it, 30 s of stable link end the doubling */
     uint64_t down_since_ms, up_since_ms; /* monotonic; 0: not */
-    unsigned n_attempts;    /* failed since the link was last stable */
-    uint64_t slow_ms, floored_ms; /* private: what the two doublings have reached */
-    uint64_t random;              /* private: state of the jitter */
+    unsigned n_attempts;                 /* failed since the link was last stable */
+    uint64_t slow_ms, floored_ms;        /* private: what the two doublings have reached */
+    uint64_t random;                     /* private: state of the jitter */
 };
 
 void backoff_init(struct backoff *backoff, uint64_t seed);

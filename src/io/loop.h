@@ -36,7 +36,7 @@ const char *loop_name(const struct loop *loop);
 bool loop_is_owner(const struct loop *loop);
 #define loop_assert(loop) assert(loop_is_owner(loop))
 
-int64_t loop_wall_ms(const struct loop *loop);   /* as of this turn; never steps back by less than a second */
+int64_t loop_wall_ms(const struct loop *loop); /* as of this turn; never steps back by less than a second */
 uint64_t loop_mono_ms(const struct loop *loop);
 /* Fake loops: runs timers and mailboxes in order until ms later. Also runs what is ready when ms is 0. */
 void loop_advance(struct loop *loop, uint64_t ms);
@@ -97,8 +97,8 @@ struct timer {
     size_t index;       /* in the heap, from 1; 0: not running */
 };
 void timer_init(struct timer *timer, struct loop *loop, void (*fn)(void *arg), void *arg);
-void timer_start(struct timer *timer, uint64_t delay_ms);                       /* once; restarts a running one */
-void timer_start_at(struct timer *timer, uint64_t due_ms);                      /* absolute, monotonic */
+void timer_start(struct timer *timer, uint64_t delay_ms);  /* once; restarts a running one */
+void timer_start_at(struct timer *timer, uint64_t due_ms); /* absolute, monotonic */
 void timer_start_periodic(struct timer *timer, uint64_t delay_ms, uint64_t period_ms); /* due += period: no drift */
 /* As timer_start, rounded up to a whole second of the monotonic clock, so that slow timers fall together. */
 void timer_start_coarse(struct timer *timer, uint64_t delay_ms);

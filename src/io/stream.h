@@ -18,10 +18,10 @@
 
 struct tls_conf {
     bool is_on;
-    bool insecure;            /* core.md 3: with ca: no host name check; without: no verification at all */
-    const char *ca_file;      /* NULL: the system's trust store */
+    bool insecure;                    /* core.md 3: with ca: no host name check; without: no verification at all */
+    const char *ca_file;              /* NULL: the system's trust store */
     const char *cert_file, *key_file; /* both or none */
-    const char *server_name;  /* SNI and name check; NULL: the host */
+    const char *server_name;          /* SNI and name check; NULL: the host */
 };
 
 struct stream_conf {
@@ -36,12 +36,13 @@ struct stream_conf {
 
 struct stream;
 struct stream_events {
-    void (*open)(void *arg);  /* connected, TLS handshake done */
+    void (*open)(void *arg); /* connected, TLS handshake done */
     /* Bytes in the order received. Returns how many were used; the rest is offered again, at the front of what follows.
      * p may be changed in place and has 16 bytes of writable slack behind n. need: see stream_need. */
     size_t (*read)(void *arg, uint8_t *p, size_t n);
-    void (*sent)(void *arg);  /* all that stream_write has left at its return has been handed to the kernel since */
-    void (*closed)(void *arg, enum err err, const struct why *why); /* ERR_OK: by stream_close; ERR_CLOSED: by the peer */
+    void (*sent)(void *arg); /* all that stream_write has left at its return has been handed to the kernel since */
+    void (*closed)(void *arg, enum err err,
+                   const struct why *why); /* ERR_OK: by stream_close; ERR_CLOSED: by the peer */
 };
 
 NODISCARD enum err stream_new(struct stream **out, struct loop *loop, const struct stream_events *events, void *arg);
@@ -78,16 +79,18 @@ struct loop *stream_loop(const struct stream *stream);
 /* --- listener --------------------------------------------------------------------------------------------------------- */
 struct listener;
 struct listener_conf {
-    const char *host;  /* "127.0.0.1" */
-    uint16_t port;     /* 0: any; listener_port tells */
+    const char *host; /* "127.0.0.1" */
+    uint16_t port;    /* 0: any; listener_port tells */
     bool tls;
-    const char *cert_file, *key_file, *client_ca_file; /* client_ca_file: a client certificate is asked for and must verify */
+    const char *cert_file, *key_file,
+        *client_ca_file; /* client_ca_file: a client certificate is asked for and must verify */
 };
 /* For each connection: the callee must call stream_accept on it within the callback, or it is closed. */
 typedef void accepted_fn(void *arg, struct stream *stream);
 NODISCARD enum err listener_new(struct listener **out, struct loop *loop, const struct listener_conf *conf,
                                 accepted_fn *accepted, void *arg, struct why *why);
-void stream_accept(struct stream *stream, const struct stream_events *events, void *arg); /* then .open once TLS is done */
+void stream_accept(struct stream *stream, const struct stream_events *events,
+                   void *arg); /* then .open once TLS is done */
 uint16_t listener_port(const struct listener *listener);
 void listener_close(struct listener *listener, struct closer *closer); /* frees it; NULL allowed */
 #endif
