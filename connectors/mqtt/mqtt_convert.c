@@ -137,10 +137,10 @@ static yyjson_val *parse(struct mqtt_converter *converter, struct str text)
             converter->pool = mem_new(POOL_SIZE);
         yyjson_alc_pool_init(&alc, converter->pool, POOL_SIZE);
         doc = yyjson_read_opts((char *)(uintptr_t)text.p, text.n, flags, &alc, NULL); /* not changed without INSITU */
-        return doc ? yyjson_doc_get_root(doc) : NULL;
+    } else {
+        converter->big = doc = yyjson_read_opts((char *)(uintptr_t)text.p, text.n, flags, NULL, NULL);
     }
-    converter->big = doc = yyjson_read_opts((char *)(uintptr_t)text.p, text.n, flags, NULL, NULL);
-    return doc ? yyjson_doc_get_root(doc) : NULL;
+    return doc && !json_is_too_deep(doc) ? yyjson_doc_get_root(doc) : NULL;
 }
 
 /* The payload as JSON, for all entries that want it; invalid UTF-8 is dropped first where it is all that is wrong. */

@@ -58,7 +58,7 @@ int command_fail(const struct command_line *line, int code, const char *fmt, ...
 
 bool command_print(const struct buf *out)
 {
-    bool ok = fwrite(out->p, 1, out->n, stdout) == out->n;
+    bool ok = out->n == 0 || fwrite(out->p, 1, out->n, stdout) == out->n;
 
     return fflush(stdout) == 0 && ok;
 }

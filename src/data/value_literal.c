@@ -224,7 +224,7 @@ static enum err read_word(struct reader *r, struct value *out)
 
     while ((peek(r) | 32) >= 'a' && (peek(r) | 32) <= 'z')
         r->at++;
-    word = (struct str){r->text.p + start, r->at - start};
+    word = str_cut(str_skip(r->text, start), r->at - start);
     for (size_t i = 0; i < COUNT_OF(words); i++)
         if (str_eq(word, words[i].word)) {
             *out = words[i].value;

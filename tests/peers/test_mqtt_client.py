@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MQTT client against real brokers: mosquitto, and aMQTT where it is installed (pip install amqtt)."""
+"""The MQTT client against real brokers (mosquitto, and aMQTT where it is installed: pip install amqtt) and beside another
+client library, paho."""
 import os
 import queue
 import re
@@ -9,7 +10,10 @@ import sys
 import threading
 import time
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from conftest import BUILD, TIMEOUT_S, accepts, free_port
 
@@ -395,6 +399,67 @@ def test_amqtt_disconnects_and_comes_again(amqtt, client):
     for _ in range(3):
         c.connect(amqtt, version=4, id="again")
         c.disconnect()
+
+
+# --- another client library ------------------------------------------------------------------------------------------------
+
+class Paho:
+    """A client of the library paho, connected and subscribed; what it receives stands in got."""
+
+    def __init__(self, port, version, *filters):
+        first = () if not hasattr(paho, "CallbackAPIVersion") else (paho.CallbackAPIVersion.VERSION2,)
+        self.client = paho.Client(*first, client_id="paho", protocol=version)
+        self.got, ready = queue.Queue(), threading.Event()
+        self.client.on_message = lambda client, data, message: self.got.put(message)
+        self.client.on_subscribe = lambda *args: ready.set()
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        if filters:
+            self.client.subscribe([(f, 2) for f in filters])
+            assert ready.wait(TIMEOUT_S)
+
+    def publish(self, topic, payload, qos, properties=None):
+        self.client.publish(topic, payload, qos, properties=properties).wait_for_publish(TIMEOUT_S)
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.mark.parametrize("qos", (0, 1, 2))
+@pytest.mark.parametrize("version", VERSIONS)
+def test_paho_and_our_client_understand_each_other(mosquitto, client, version, qos):
+    ours, theirs = client(), Paho(mosquitto.port, version, "from/us/#")
+    try:
+        ours.connect(mosquitto.port, version=version, id="ours")
+        assert ours.subscribe(str(qos), "from/paho/#") == str(qos)
+        for i in range(50):
+            theirs.publish(f"from/paho/{i}", f"value {i}", qos)
+            ours.say(f"pub {qos} from/us/{i} {i}")
+        for i in range(50):
+            ours.wait(rf"msg qos={qos} .* from/paho/{i} value {i}")
+            message = theirs.got.get(timeout=TIMEOUT_S)
+            assert (message.topic, message.payload, message.qos) == (f"from/us/{i}", str(i).encode(), qos)
+    finally:
+        theirs.close()
+
+
+def test_properties_that_paho_sends_disturb_nothing(mosquitto, client):
+    ours, theirs = client(), Paho(mosquitto.port, 5)
+    try:
+        ours.connect(mosquitto.port, version=5, id="ours")
+        ours.subscribe("1", "p/#")
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.UserProperty = [("unit", "°C"), ("unit", "K")]
+        properties.ContentType = "application/json"
+        properties.ResponseTopic = "answers/here"
+        properties.CorrelationData = b"\x00\x01\xff"
+        properties.MessageExpiryInterval = 60
+        properties.PayloadFormatIndicator = 1
+        theirs.publish("p/a", "with properties", 1, properties)
+        ours.wait(r"msg qos=1 .* p/a with properties")
+    finally:
+        theirs.close()
 
 
 assert shutil.which("mosquitto_pub"), "mosquitto-clients is needed"
