@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "data/json.h"
+#include "base/file.h"
 #include "base/utf8.h"
 #include "data/number.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /*
  * yyjson keeps the values of a document one behind the other in the order of the text, member names included. So the n-th
@@ -26,7 +23,7 @@ enum { DEFAULT_LIMIT = 64 << 20 };
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-static struct json_pos pos_at(struct str text, size_t offset)
+struct json_pos json_pos_at(struct str text, size_t offset)
 {
     struct json_pos pos = {1, 1};
 
@@ -116,7 +113,7 @@ static yyjson_doc *read_doc(struct str text, const char *name, struct why *why)
         return NULL;
     }
     message = syntax_message(text, &err, &offset);
-    pos = pos_at(text, offset);
+    pos = json_pos_at(text, offset);
     why_set(why, ERR_SYNTAX, "%s%s%u:%u: %s", name, *name ? ":" : "", pos.line, pos.column, message);
     return NULL;
 }
@@ -169,11 +166,14 @@ static void find_positions(struct json_file *file)
     }
 }
 
-enum err json_file_parse(struct json_file **out, const char *name, struct str text, struct why *why)
+/* positions NULL: those in the text. */
+static NODISCARD enum err parse(struct json_file **out, const char *name, struct str text,
+                                const struct json_pos *positions, struct why *why)
 {
     struct json_file *file;
     struct why own = {0};
     yyjson_doc *doc;
+    size_t n;
 
     if (str_starts(text, STR("\xef\xbb\xbf")))
         text = str_skip(text, 3);
@@ -182,11 +182,12 @@ enum err json_file_parse(struct json_file **out, const char *name, struct str te
     doc = read_doc(text, name, why ? why : &own);
     if (!doc)
         return why ? why->err : own.err;
+    n = yyjson_doc_get_val_count(doc);
     file = mem_zero(sizeof *file);
     file->name = mem_dup(name);
     file->doc = doc;
     file->text = mem_try(text.n + 1);
-    file->positions = mem_try(yyjson_doc_get_val_count(doc) * sizeof *file->positions);
+    file->positions = mem_try(n * sizeof *file->positions);
     if (!file->text || !file->positions) {
         json_file_free(file);
         return why_set(why, ERR_NOMEM, "%s: no memory for %zu bytes", name, text.n);
@@ -194,50 +195,30 @@ enum err json_file_parse(struct json_file **out, const char *name, struct str te
     memcpy(file->text, text.p, text.n);
     file->text[text.n] = 0;
     file->text_n = text.n;
-    find_positions(file);
+    if (positions)
+        memcpy(file->positions, positions, n * sizeof *positions);
+    else
+        find_positions(file);
     *out = file;
     return ERR_OK;
 }
 
-static NODISCARD enum err read_all(int fd, struct buf *text, size_t limit)
+enum err json_file_parse(struct json_file **out, const char *name, struct str text, struct why *why)
 {
-    for (;;) {
-        enum err err = buf_try_grow(text, 65536, limit + 65536 + 1);
-        ssize_t n;
+    return parse(out, name, text, NULL, why);
+}
 
-        if (err)
-            return err;
-        n = read(fd, text->p + text->n, text->cap - text->n);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_from_errno(errno);
-        if (n == 0)
-            return ERR_OK;
-        text->n += (size_t)n;
-        if (text->n > limit)
-            return ERR_LIMIT;
-    }
+enum err json_file_parse_at(struct json_file **out, const char *name, struct str text, const struct json_pos *positions,
+                            struct why *why)
+{
+    return parse(out, name, text, positions, why);
 }
 
 enum err json_file_read(struct json_file **out, const char *path, size_t limit_bytes, struct why *why)
 {
-    size_t limit = limit_bytes ? limit_bytes : DEFAULT_LIMIT;
     autobuf struct buf text = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    enum err err;
+    enum err err = file_read(&text, path, limit_bytes ? limit_bytes : DEFAULT_LIMIT, why);
 
-    if (fd < 0) {
-        int number = errno;
-
-        return why_set(why, err_from_errno(number), "%s: cannot be opened: %s", path, strerror(number));
-    }
-    err = read_all(fd, &text, limit);
-    if (err == ERR_LIMIT)
-        why_set(why, err, "%s: larger than the limit of %zu bytes", path, limit);
-    else if (err)
-        why_set(why, err, "%s: cannot be read: %s", path, err_text(err));
-    close(fd);
     return err ? err : json_file_parse(out, path, buf_str(&text), why);
 }
 

@@ -19,6 +19,13 @@ struct json_file; /* a parsed file with its text and positions */
  * trailing commas and single quotes. name and text are copied. A byte order mark is skipped. limit_bytes 0: 64 MiB. */
 NODISCARD enum err json_file_read(struct json_file **out, const char *path, size_t limit_bytes, struct why *why);
 NODISCARD enum err json_file_parse(struct json_file **out, const char *name, struct str text, struct why *why);
+struct json_pos {
+    uint32_t line, column;
+};
+/* Of text that was made from another form: positions says for each value, member names included, in the order of the text,
+ * where it stands there. */
+NODISCARD enum err json_file_parse_at(struct json_file **out, const char *name, struct str text,
+                                      const struct json_pos *positions, struct why *why);
 void json_file_free(struct json_file *file);
 static inline void json_autofile(struct json_file **file)
 {
@@ -28,11 +35,9 @@ static inline void json_autofile(struct json_file **file)
 yyjson_val *json_file_root(const struct json_file *file);
 const char *json_file_name(const struct json_file *file);
 struct str json_file_text(const struct json_file *file);
-struct json_pos {
-    uint32_t line, column;
-};
 /* Of any value (or member name) of the document. */
 struct json_pos json_file_pos(const struct json_file *file, const yyjson_val *val);
+struct json_pos json_pos_at(struct str text, size_t offset);
 
 /*
  * Documents from outside: hostile ones nest as deep as their size allows. What walks values here goes at most this deep
