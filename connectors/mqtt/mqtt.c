@@ -17,6 +17,7 @@
 #include "connector/ackring.h"
 #include "connector/ctx.h"
 #include "io/backoff.h"
+#include "io/retry.h"
 #include "mqtt/mqtt.h"
 #include "mqtt_convert.h"
 #include "mqtt_dry.h"
@@ -51,7 +52,7 @@ struct connector {
 
     enum link link;
     struct backoff backoff;
-    struct timer timer;  /* next attempt; when stopping: leaves the call stack */
+    struct retry retry;  /* next attempt; when stopping: leaves the call stack */
     bool has_subscribed; /* since the program started: a resumed session may hold another file's filters */
     struct mqtt_filter *filters;
     struct asked *asked;
@@ -259,7 +260,7 @@ static void end_stop(struct connector *self)
     self->stop_done(self->stop_arg);
 }
 
-static void timer_fired(void *arg)
+static void retry_due(void *arg)
 {
     struct connector *self = arg;
 
@@ -373,7 +374,7 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     self->is_full = false;
     set_pause(self);
     if (self->stop_done) {
-        timer_start(&self->timer, 0);
+        retry_start_deaf(&self->retry, 0);
         return;
     }
     if (self->link != CONNECTING)
@@ -381,7 +382,10 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     self->link = WAITING;
     tell(self, is_hopeless ? LINK_FAILED : LINK_DOWN, err == ERR_OK ? "closed to connect anew" : why_text(why));
     pause_ms = backoff_next(&self->backoff, loop_mono_ms(ctx_loop(self->ctx)));
-    timer_start(&self->timer, is_hopeless && pause_ms < REFUSED_PAUSE_MS ? REFUSED_PAUSE_MS : pause_ms);
+    if (is_hopeless)
+        retry_start_deaf(&self->retry, pause_ms < REFUSED_PAUSE_MS ? REFUSED_PAUSE_MS : pause_ms);
+    else
+        retry_start(&self->retry, pause_ms);
 }
 
 /* --- the contract ----------------------------------------------------------------------------------------------------------- */
@@ -450,7 +454,7 @@ static enum err connector_open(void *arg, struct ctx *ctx, const void *conf, str
                                      .dropped = log_dropped};
     self->converter = mqtt_converter_new(plan);
     ackring_init(&self->ring);
-    timer_init(&self->timer, ctx_loop(ctx), timer_fired, self);
+    retry_init(&self->retry, ctx_loop(ctx), retry_due, self);
     timer_init(&self->quiet_timer, ctx_loop(ctx), quiet_timer_fired, self);
     backoff_init(&self->backoff, (uint64_t)(uintptr_t)self ^ loop_mono_ms(ctx_loop(ctx)));
     self->mqtt = mqtt_new(ctx_loop(ctx), ctx_log(ctx), &events, self);
@@ -463,7 +467,7 @@ static void connector_close(void *arg)
 
     if (!self->ctx)
         return;
-    timer_stop(&self->timer);
+    retry_stop(&self->retry);
     timer_stop(&self->quiet_timer);
     mqtt_free(self->mqtt);
     mqtt_converter_free(self->converter);
@@ -505,7 +509,7 @@ static void connector_stop(void *arg, connector_done_fn *done, void *done_arg)
     if (before == CONNECTING || before == SUBSCRIBING || before == UP || before == CLOSING)
         mqtt_disconnect(self->mqtt, 0);
     else
-        timer_start(&self->timer, 0);
+        retry_start_deaf(&self->retry, 0);
 }
 
 const struct connector_type iotgw_module = {

@@ -292,6 +292,11 @@ uv_loop_t *loop_uv(struct loop *loop)
     return &loop->uv;
 }
 
+bool loop_is_fake(const struct loop *loop)
+{
+    return loop->is_fake;
+}
+
 const char *loop_name(const struct loop *loop)
 {
     return loop->name;

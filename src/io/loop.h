@@ -32,6 +32,7 @@ void loop_free(struct loop *loop); /* all handles must be closed and the loop no
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread */
 uv_loop_t *loop_uv(struct loop *loop);
+bool loop_is_fake(const struct loop *loop); /* then loop_uv must not be asked for */
 const char *loop_name(const struct loop *loop);
 bool loop_is_owner(const struct loop *loop);
 #define loop_assert(loop) assert(loop_is_owner(loop))

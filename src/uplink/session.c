@@ -454,7 +454,10 @@ static void on_closed(void *arg, enum err err, const struct why *why)
                   KV_MS("next attempt", pause));
     else
         LOG_WARN(u->log, "platform not reached", KV_Z("reason", u->reason), KV_MS("next attempt", pause));
-    timer_start(&u->retry, pause);
+    if (u->state == UPLINK_REFUSED)
+        retry_start_deaf(&u->retry, pause);
+    else
+        retry_start(&u->retry, pause);
 }
 
 static void attempt(void *arg)
@@ -590,7 +593,7 @@ void session_init(struct uplink *u)
     backoff_init(&u->backoff, seed);
     backoff_init(&u->refused, seed + 1);
     u->refused.fixed_ms = REFUSED_MS;
-    timer_init(&u->retry, u->loop, attempt, u);
+    retry_init(&u->retry, u->loop, attempt, u);
     timer_init(&u->ready, u->loop, ready_due, u);
     timer_init(&u->ask, u->loop, ask_due, u);
     timer_init(&u->resubscribe, u->loop, resubscribe, u);
@@ -602,7 +605,7 @@ void session_init(struct uplink *u)
 
 void session_fini(struct uplink *u)
 {
-    timer_stop(&u->retry);
+    retry_stop(&u->retry);
     timer_stop(&u->ready);
     timer_stop(&u->ask);
     timer_stop(&u->resubscribe);
@@ -611,13 +614,13 @@ void session_fini(struct uplink *u)
 
 void session_start(struct uplink *u)
 {
-    timer_start(&u->retry, 0);
+    retry_start_deaf(&u->retry, 0);
 }
 
 void session_stop(struct uplink *u)
 {
     u->is_stopping = true;
-    timer_stop(&u->retry);
+    retry_stop(&u->retry);
     if (u->is_busy)
         mqtt_disconnect(u->mqtt, 0);
     else

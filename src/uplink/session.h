@@ -6,6 +6,7 @@
  * (uplink.c). Private to the room; owner thread: the uplink's loop.
  */
 #include "io/backoff.h"
+#include "io/retry.h"
 #include "uplink/deliver.h"
 #include "uplink/limits.h"
 #include "uplink/reject.h"
@@ -27,7 +28,8 @@ struct uplink {
     struct mqtt_conf attempt; /* the one running */
     char client_id[32];       /* generated for 3.1.1 */
     struct backoff backoff, refused;
-    struct timer retry, ready, ask, resubscribe;
+    struct retry retry;
+    struct timer ready, ask, resubscribe;
     enum uplink_state state;
     int64_t since_ms;
     unsigned n_attempts;
