@@ -173,6 +173,7 @@ def main():
     if args.once and args.seconds is None:
         args.seconds = 30
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored, as by a shell's background job
     try:
         with tempfile.TemporaryDirectory(prefix="iotgw-demo-") as work, Demo(args, pathlib.Path(work)) as demo:
             demo.start()
