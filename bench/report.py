@@ -64,7 +64,8 @@ def machine():
     model = next((line.split(":", 1)[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.machine())
     n = sum(line.startswith("processor") for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines())
-    return f"{n} × {model}, Linux {".".join(platform.release().split(".")[:2])}; load generator, platform stand-in and gateway share the machine."
+    release = ".".join(platform.release().split(".")[:2])
+    return f"{n} × {model}, Linux {release}; load generator, platform stand-in and gateway share the machine."
 
 
 def write(source, readme, scenarios):

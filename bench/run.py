@@ -156,7 +156,8 @@ def devices(args, gateway, n, idle_s=20):
             stats = bench.arrived(n, 60)
             after = bench.source.ask("stats")
             cpu, fine = bench.gateway.cpu_s() - cpu, bench.gateway.cpu_fine_s() - fine
-            result = figures(n, (stats["last_us"] - after["start_us"]) / 1e6, cpu if cpu >= 1 else fine, bench.gateway.peak_rss_kib(), after["accepted"], stats)
+            seconds = (stats["last_us"] - after["start_us"]) / 1e6
+            result = figures(n, seconds, cpu if cpu >= 1 else fine, bench.gateway.peak_rss_kib(), after["accepted"], stats)
         time.sleep(2)
         fine, since = bench.gateway.cpu_fine_s(), time.monotonic()
         time.sleep(idle_s)
