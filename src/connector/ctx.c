@@ -137,6 +137,10 @@ enum err ctx_put(struct ctx *ctx)
         return ERR_DENIED;
     note_profile(dev, event->profile);
     claim(ctx, dev);
+    /* Where nobody knows of links, data show that a device which had left is back. */
+    if (UNLIKELY(atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN) &&
+        ctx->type->flags & CONNECTOR_NO_LINKS)
+        atomic_store_explicit(&dev->link, DEVICE_LINK_UNKNOWN, memory_order_relaxed);
     for (size_t i = 0; i < event->n; i++) {
         bool is_attribute = event->items[i].kind == RECORD_ATTRIBUTES;
 
@@ -192,8 +196,8 @@ void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
     note_profile(dev, profile);
     claim(ctx, dev);
     known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
-    if (!(ctx->type->flags & CONNECTOR_NO_LINKS))
-        atomic_store_explicit(&dev->link, DEVICE_LINK_UP, memory_order_relaxed);
+    atomic_store_explicit(&dev->link, ctx->type->flags & CONNECTOR_NO_LINKS ? DEVICE_LINK_UNKNOWN : DEVICE_LINK_UP,
+                          memory_order_relaxed);
     put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_CONNECT);
 }
 

@@ -294,6 +294,28 @@ static void test_connects_and_disconnects_stand_between_the_data(void **state)
     assert_ptr_equal(dev->owner, f->ctx);
 }
 
+static void test_without_links_a_device_that_had_left_is_back_with_its_next_connect_or_data(void **state)
+{
+    static const struct connector_type without_links = {
+        .size = sizeof type, .abi = IOTGW_CONNECTOR_ABI, .name = "test", .flags = CONNECTOR_NO_LINKS};
+    struct fixture *f = *state;
+    struct device *dev = device_get(STR("ctx 7"));
+
+    ctx_attach(f->ctx, NULL);
+    ctx_unref(f->ctx);
+    f->ctx = ctx_new(&without_links, "test", f->loop, &f->host, NULL);
+    ctx_attach(f->ctx, &f->instance);
+    ctx_disconnect(f->ctx, dev);
+    assert_int_equal(dev->link, DEVICE_LINK_DOWN);
+    ctx_connect(f->ctx, dev, STR_NONE);
+    assert_int_equal(dev->link, DEVICE_LINK_UNKNOWN);
+    ctx_disconnect(f->ctx, dev);
+    assert_int_equal(dev->link, DEVICE_LINK_DOWN);
+    assert_int_equal(put(f, "ctx 7", "\"a\":", STR("1")), ERR_OK);
+    assert_int_equal(dev->link, DEVICE_LINK_UNKNOWN);
+    (void)ctx_mark(f->ctx, 1);
+}
+
 static void test_answers_for_a_connector_that_is_gone_vanish(void **state)
 {
     struct fixture *f = *state;
@@ -502,6 +524,7 @@ int main(void)
         TEST(test_connectors_share_the_credit),
         TEST(test_records_of_one_source_message_are_never_spread_over_two_batches),
         TEST(test_connects_and_disconnects_stand_between_the_data),
+        TEST(test_without_links_a_device_that_had_left_is_back_with_its_next_connect_or_data),
         TEST(test_answers_for_a_connector_that_is_gone_vanish),
         TEST(test_answers_may_come_from_another_thread),
         TEST(test_a_denied_device_gives_nothing),
