@@ -62,7 +62,7 @@ struct connector {
     struct mqtt_converter *converter;
     struct ackring ring;
     uint64_t max_unacknowledged;
-    bool has_put, has_finished; /* since the last mark, since the last acknowledgements */
+    bool has_finished; /* since the last acknowledgements */
     bool is_without_room, is_full, is_quiet;
     bool is_paused;
     uint64_t n_messages, n_bytes; /* of the burst */

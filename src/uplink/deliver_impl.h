@@ -102,7 +102,6 @@ struct deliver {
     size_t ahead_bytes;
 
     struct list open, others, free;
-    struct list free_spans;
     unsigned n_free, n_queued, n_flying, n_known; /* flying: data; known: everything that awaits an answer */
     size_t flying_bytes, pass_bytes;
     struct pack *by_id[ID_BUCKETS];
