@@ -13,7 +13,13 @@
 #include <signal.h>
 #include <stdio.h>
 
-enum { MAX_LOOPS = 4, HOUSEKEEPING_MS = 5000, MEMORY_DRAIN_MS = 5000 };
+enum {
+    MAX_LOOPS = 4,
+    HOUSEKEEPING_MS = 5000,
+    MEMORY_DRAIN_MS = 5000,
+    STOP_MS = 10000,    /* all of stopping */
+    STOP_LAST_MS = 3000 /* of it, for the last PUBACKs and disconnects */
+};
 
 /*
  *   starting ──► running ──signal──► quiescing ──► stopping ──► draining ──► closing ──► gone
@@ -46,6 +52,8 @@ struct gateway {
     struct uplink *uplink;
     struct uplink_conf uplink_conf;
     enum phase phase;
+    uint64_t stop_since_ms;
+    uint32_t drain_ms; /* for what memory holds */
     enum err start_err;
     struct call to_loop0, to_main, watchdog_there, watchdog_back;
     struct timer housekeeping, watchdog;
@@ -104,6 +112,16 @@ static enum overflow overflow_of(int configured)
                                                : OVERFLOW_BLOCK;
 }
 
+/* Events have no size of their own: without this bound as many as the operator allows could be more than the machine has. */
+static uint64_t memory_bound(const struct storage_conf *storage)
+{
+    uint64_t total = uv_get_total_memory(), here = uv_get_constrained_memory();
+
+    if (storage->max_total_bytes > 0)
+        return (uint64_t)storage->max_total_bytes;
+    return (here && here < total ? here : total) / 4;
+}
+
 static void start_loop0(void *arg)
 {
     static const struct uplink_events uplink_events = {.state = uplink_state_changed, .limits = limits_changed};
@@ -112,6 +130,7 @@ static void start_loop0(void *arg)
     struct loop *loop = gateway->loops[0].runner.loop;
     const struct storage_conf *storage = gateway->conf->main->storage;
     const struct memory_conf memory = {.max_events = storage->memory_capacity,
+                                       .max_bytes = memory_bound(storage),
                                        .overflow = overflow_of(storage->overflow)};
 
     gateway->store = store_memory_new(loop, &memory, &store_events, gateway);
@@ -141,7 +160,7 @@ static void stop_loop0(void *arg)
 {
     struct gateway *gateway = arg;
 
-    uplink_stop(gateway->uplink, MEMORY_DRAIN_MS, stop_store, gateway);
+    uplink_stop(gateway->uplink, gateway->drain_ms, stop_store, gateway);
 }
 
 static void end_loop(void *arg)
@@ -203,6 +222,10 @@ static void loop0_is_stopped(void *arg)
 
 static void drain(struct gateway *gateway)
 {
+    uint64_t past_ms = loop_mono_ms(gateway->main.loop) - gateway->stop_since_ms, left_ms = STOP_MS - STOP_LAST_MS;
+
+    left_ms -= past_ms < left_ms ? past_ms : left_ms;
+    gateway->drain_ms = left_ms < MEMORY_DRAIN_MS ? (uint32_t)left_ms : MEMORY_DRAIN_MS;
     gateway->phase = PHASE_DRAINING;
     gateway->to_loop0 = (struct call){.fn = stop_loop0, .arg = gateway};
     gateway->to_main = (struct call){.fn = loop0_is_stopped, .arg = gateway};
@@ -238,6 +261,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
     if (gateway->phase >= PHASE_QUIESCING)
         return;
     gateway->phase = PHASE_QUIESCING;
+    gateway->stop_since_ms = loop_mono_ms(gateway->main.loop);
     notify_send(STR("STOPPING=1"));
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
     gateway->n_waiting = gateway->n_instances;

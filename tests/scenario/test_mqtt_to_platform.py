@@ -269,6 +269,21 @@ def test_source_faster_than_the_store_is_held_back_not_dropped(made):
     assert platform.stats()["ooo"] == 0
 
 
+def test_memory_is_bounded_in_bytes_too(made):
+    """Invariant 7: 24 MB come, the store takes 1 MB of them."""
+    platform, broker = made(Platform), made(Broker)
+    gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, [mqtt_mapping(keys=("seq", "state"))])},
+                                 storage={"max_total_bytes": 1000000}))
+    base = gateway.rss_kib()
+    platform.ask("down")
+    broker.publish_lines("sensors/a/data", lines(0, 4000, state="x" * 6000))
+    if "build-asan" not in str(gateway.process.args[0]):
+        assert gateway.rss_kib() < base + 13 * 1024
+    platform.ask("up")
+    wait_until(lambda: platform.stats()["uniq"] == 4000, "all 4000", limit_s=60)
+    assert platform.stats()["ooo"] == 0
+
+
 def test_two_connectors_to_two_brokers_do_not_disturb_each_other(made):
     platform, good, bad = made(Platform), made(Broker), made(Broker)
     bad.stop()
@@ -279,3 +294,30 @@ def test_two_connectors_to_two_brokers_do_not_disturb_each_other(made):
     bad.start()
     wait_until(lambda: platform.stats()["uniq"] == 100, "still 100")
     until_it_arrives(platform, bad, "sensors/late/data")
+
+
+def test_device_that_said_goodbye_is_back_with_its_next_data(made):
+    platform, broker = made(Platform), made(Broker)
+    conf = mqtt_connector(broker.port)
+    name = {"deviceNameExpressionSource": "topic", "deviceNameExpression": "(?<=sensors/)(.*?)(?=/)"}
+    conf["requestsMapping"] = {"connectRequests": [{"topicFilter": "sensors/+/hello", "deviceInfo": name}],
+                               "disconnectRequests": [{"topicFilter": "sensors/+/bye", "deviceInfo": name}]}
+    ready(broker, made(Gateway, platform.port, {"Plant": conf}))
+
+    def after(topic, payload, **expected):
+        broker.publish(topic, payload)
+        wait_until(lambda: {key: platform.stats()[key] for key in expected} == expected, f"{expected}; have {platform.stats()}")
+
+    after("sensors/pump/hello", {}, connects=1)
+    after("sensors/pump/data", {"seq": 0}, uniq=1)
+    after("sensors/pump/bye", {}, disconnects=1)
+    for seq in (1, 2, 3):
+        after("sensors/pump/data", {"seq": seq}, uniq=seq + 1)
+    stats = platform.stats()
+    assert stats["connects"] == 2 and stats["disconnects"] == 1, stats
+    after("sensors/pump/bye", {}, disconnects=2)
+    after("sensors/pump/hello", {}, connects=3)
+    after("sensors/pump/data", {"seq": 4}, uniq=5)
+    after("sensors/pump/data", {"seq": 5}, uniq=6)
+    stats = platform.stats()
+    assert stats["connects"] == 3 and stats["disconnects"] == 2, stats
