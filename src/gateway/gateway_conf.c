@@ -30,8 +30,10 @@ static const struct field security_fields[] = {
     F_BOOL(struct security_conf, insecure, "insecure",
            .doc = "With caCert: do not compare the host's name; without: verify nothing. Only for tests."),
     F_UINT(struct security_conf, check_cert_period_s, "checkCertPeriod", .def = 86400, .min = 1, .unit = "s",
+           .has_offset = offsetof(struct security_conf, has_check_cert_period),
            .doc = "How often the certificates' dates are looked at."),
     F_UINT(struct security_conf, certificate_days_left, "certificateDaysLeft", .def = 3, .unit = "days",
+           .has_offset = offsetof(struct security_conf, has_certificate_days_left),
            .doc = "Warn when a certificate is valid for no longer than this."),
     F_IGNORED("ts", NULL),
     F_END};
@@ -282,14 +284,17 @@ static const struct field platform_fields[] = {
     F_BOOL(struct platform_conf, batch_devices, "batchDevices", .def = true,
            .doc = "Telemetry of several devices in one message."),
     F_ENUM(struct platform_conf, device_keep_alive, "deviceKeepAlive", .of = keep_alive_modes,
-           .def = DEVICE_KEEP_ALIVE_AUTO, .doc = "Keep the platform from ending the sessions of quiet devices."),
+           .def = DEVICE_KEEP_ALIVE_AUTO, .has_offset = offsetof(struct platform_conf, has_device_keep_alive),
+           .doc = "Keep the platform from ending the sessions of quiet devices."),
     F_UINT(struct platform_conf, device_keep_alive_s, "deviceKeepAliveSeconds", .def = 300, .min = 1, .unit = "s",
+           .has_offset = offsetof(struct platform_conf, has_device_keep_alive_s),
            .doc = "After how much silence; half of the platform's own time-out."),
     F_UINT(struct platform_conf, loops, "loops", .max = 64,
            .doc = "Threads for data; 0 or absent: one a core, at most four, and no more than connectors."),
     F_REPORT_STRATEGY(struct platform_conf, report_strategy),
     F_UINT(struct platform_conf, report_cleanup_s, "reportStrategyDataCacheCleanupInterval", .def = 3600, .min = 1,
-           .unit = "s", .doc = "How often expired values of the report filter are forgotten."),
+           .has_offset = offsetof(struct platform_conf, has_report_cleanup), .unit = "s",
+           .doc = "How often expired values of the report filter are forgotten."),
     F_OBJECT(struct platform_conf, activity, "checkingDeviceActivity", &activity_type, .skip = true,
              .doc = "Absent: off."),
     F_BOOL(struct platform_conf, publish_secrets, "publishSecrets", .def = true,
@@ -409,7 +414,7 @@ static const struct field storage_fields[] = {
     F_UINT(struct storage_conf, oversize_check_min, "oversize_check_period", .def = 1, .unit = "min",
            .doc = "sqlite: how often sizes are looked at."),
     F_INT(struct storage_conf, max_total_bytes, "max_total_bytes", .max = INT64_MAX, .unit = "bytes",
-          .doc = "file, sqlite: bound of all files together; 0: none."),
+          .doc = "Bound of all that waits; 0: none, but for memory a quarter of the machine's."),
     F_UINT(struct storage_conf, backlog_rate, "backlogRate", .unit = "values/s",
            .doc = "Bound for sending what has waited during an outage; 0: none."),
     F_IGNORED("ts", NULL),
@@ -621,7 +626,7 @@ static void later(struct conf_load *load, const struct conf_at *at, const char *
 }
 
 /* What the program reads but does not do: the one place that says so (and report strategies, in conf/common.c). */
-static void warn_of_what_has_no_effect(struct conf_load *load, const struct main_conf *conf)
+static void warn_of_what_has_no_effect(struct conf_load *load, const struct main_conf *conf, const struct conf_at *at)
 {
     const struct platform_conf *platform = conf->platform;
 
@@ -637,6 +642,17 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
         later(load, &platform->filtering->at, "enable", platform->filtering->enable);
     if (platform->activity)
         later(load, &platform->activity->at, "checkDeviceInactivity", platform->activity->enable);
+    later(load, &platform->at, "handleDeviceRenaming", platform->has_handle_renaming && platform->handle_renaming);
+    later(load, at, "handleDeviceRenaming",
+          !platform->has_handle_renaming && conf->has_handle_renaming && conf->handle_renaming);
+    later(load, &platform->at, "deviceKeepAlive",
+          platform->has_device_keep_alive && platform->device_keep_alive != DEVICE_KEEP_ALIVE_OFF);
+    later(load, &platform->at, "deviceKeepAliveSeconds", platform->has_device_keep_alive_s);
+    later(load, &platform->at, "reportStrategyDataCacheCleanupInterval", platform->has_report_cleanup);
+    later(load, &platform->security->at, "checkCertPeriod", platform->security->has_check_cert_period);
+    later(load, &platform->security->at, "certificateDaysLeft", platform->security->has_certificate_days_left);
+    if (platform->statistics)
+        later(load, &platform->statistics->at, "enable", platform->statistics->enable);
     if (platform->statistics && platform->statistics->enable_custom) {
         later(load, &platform->statistics->at, "configuration", platform->statistics->file.n > 0);
         later(load, &platform->statistics->at, "commands", platform->statistics->commands.n > 0);
@@ -675,7 +691,7 @@ static enum err check_main(struct conf_load *load, void *object, const struct co
                      conf->storage->memory_capacity);
     if (!conf->platform->has_handle_renaming && conf->has_handle_renaming)
         conf->platform->handle_renaming = conf->handle_renaming;
-    warn_of_what_has_no_effect(load, conf);
+    warn_of_what_has_no_effect(load, conf, at);
     return ERR_OK;
 }
 

@@ -26,6 +26,7 @@ struct security_conf {
     const char *ca_cert_path, *private_key_path, *cert_path; /* resolved; NULL: none */
     bool tls, insecure;
     uint32_t check_cert_period_s, certificate_days_left;
+    bool has_check_cert_period, has_certificate_days_left;
 };
 
 enum provisioning_type { PROVISION_ACCESS_TOKEN = 1, PROVISION_MQTT_BASIC, PROVISION_X509 };
@@ -85,6 +86,7 @@ struct platform_conf { /* section "thingsboard" */
     bool batch_devices;
     int device_keep_alive; /* enum keep_alive_mode */
     uint32_t device_keep_alive_s;
+    bool has_device_keep_alive, has_device_keep_alive_s, has_report_cleanup;
     uint32_t loops;                          /* 0: as many as fit */
     struct report_strategy *report_strategy; /* NULL: ON_RECEIVED */
     uint32_t report_cleanup_s;

@@ -266,6 +266,18 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "\"process\" is used\n"
          "D/tb_gateway.json:2:14: extensions: warning: has no effect in this version\n",
          true},
+        {"{\"thingsboard\":{\"host\":\"h\",\n\"handleDeviceRenaming\":true,\"deviceKeepAlive\":\"auto\",\n"
+         "\"deviceKeepAliveSeconds\":60,\"reportStrategyDataCacheCleanupInterval\":9,\n\"security\":{\"accessToken\":"
+         "\"t\","
+         "\"checkCertPeriod\":5,\n\"certificateDaysLeft\":5}}," TAIL,
+         "D/tb_gateway.json:2:24: thingsboard.handleDeviceRenaming: warning: has no effect in this version\n"
+         "D/tb_gateway.json:2:47: thingsboard.deviceKeepAlive: warning: has no effect in this version\n"
+         "D/tb_gateway.json:3:26: thingsboard.deviceKeepAliveSeconds: warning: has no effect in this version\n"
+         "D/tb_gateway.json:3:70: thingsboard.reportStrategyDataCacheCleanupInterval: warning: has no effect in this "
+         "version\n"
+         "D/tb_gateway.json:4:49: thingsboard.security.checkCertPeriod: warning: has no effect in this version\n"
+         "D/tb_gateway.json:5:23: thingsboard.security.certificateDaysLeft: warning: has no effect in this version\n",
+         true},
         {HEAD "\"conectors\":[]," TAIL,
          "D/tb_gateway.json:2:1: conectors: warning: unknown key, which has no effect; did you mean \"connectors\"?\n",
          true},
@@ -543,6 +555,7 @@ static void test_filter_and_statistics_files_are_read_when_they_are_named(void *
     assert_string_equal(
         report,
         "D/tb_gateway.json:1:91: thingsboard.deviceFiltering.enable: warning: has no effect in this version\n"
+        "D/tb_gateway.json:1:145: thingsboard.statistics.enable: warning: has no effect in this version\n"
         "D/tb_gateway.json:1:166: thingsboard.statistics.configuration: warning: has no effect in this version\n"
         "D/list.json:1:23: deny[\"A B\"][1]: found \"(\", which is no regular expression: missing closing parenthesis "
         "at "
