@@ -75,16 +75,18 @@ static bool write_all(int fd, struct str content)
     return true;
 }
 
-/* The owner only where that is allowed: a file of the service's own account is as good. */
+/* Owner and group only where that is allowed. Another group gets no more than everybody. */
 static bool take_attributes(int fd, const char *like)
 {
     struct stat st;
+    mode_t mode;
 
     if (stat(like, &st))
         return false;
-    if (fchown(fd, st.st_uid, st.st_gid) && errno != EPERM)
-        return false;
-    return fchmod(fd, st.st_mode & 0777) == 0;
+    mode = st.st_mode & 0777;
+    if (fchown(fd, st.st_uid, st.st_gid) && fchown(fd, (uid_t)-1, st.st_gid))
+        mode &= 0707u | (mode & 07u) << 3;
+    return fchmod(fd, mode) == 0;
 }
 
 /* Without replacing: as one step where the file system knows it, else by a second name. */

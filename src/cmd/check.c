@@ -2,6 +2,7 @@
 /* Validates everything and says all that is wrong, at once. */
 #include "cmd/cmd.h"
 #include "cmd/kinds.h"
+#include "gateway/gateway_sketch.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -41,7 +42,9 @@ static struct str stem_of(const char *path)
     const char *slash = strrchr(path, '/');
     struct str name = str_from(slash ? slash + 1 : path);
 
-    return str_ends(name, STR(".json")) ? str_cut(name, name.n - 5) : name;
+    if (str_ends(name, STR(".json")) || str_ends(name, STR(".yaml")))
+        return str_cut(name, name.n - 5);
+    return str_ends(name, STR(".yml")) ? str_cut(name, name.n - 4) : name;
 }
 
 /* By the keys that only one kind of file has, then by the name. NULL: cannot say. */
@@ -85,11 +88,11 @@ static void check_file(const char *path, const char *type, struct problems *prob
 {
     const struct conf_type *conf_type = NULL;
     autofree char *dir = dir_of(path);
-    struct json_file *file;
+    struct json_file *file = conf_read_file(path, problems);
     struct why why = {0};
 
-    if (json_file_read(&file, path, 0, &why) != ERR_OK) {
-        problem_add_reason(problems, path, why_text(&why));
+    if (!file || gateway_report_sketch(file, problems)) {
+        json_file_free(file);
         return;
     }
     if (!type)
@@ -136,6 +139,8 @@ static void add_report(struct buf *out, const struct problems *problems, const c
     for (const struct problem *problem = problems->first; problem; problem = problem->next) {
         problem_add_text(out, problem);
         buf_add_z(out, "\n");
+        if (problem->example)
+            buf_printf(out, "%s\n", problem->example);
     }
     if (is_quiet)
         return;

@@ -37,7 +37,7 @@ static int run(const struct command_line *line)
 
     log_init(&log, "service", LOG_LEVEL_INFO);
     problems_init(&problems);
-    conf = gateway_conf_load(line->config, &module_types, &problems);
+    conf = gateway_conf_load_to_run(line->config, &module_types, &problems);
     if (conf)
         atomic_store(&log.level, (int)logger_level(conf, STR("service")));
     log_problems(&log, &problems);
@@ -58,9 +58,12 @@ static int run(const struct command_line *line)
 const struct command_spec cmd_run = {
     .name = "run",
     .summary = "run the gateway",
-    .text = "Reads the configuration, starts everything that is right and says what is not. Logs go to standard error, "
-            "or to "
-            "the journal when standard error is connected to it. SIGTERM and SIGINT stop it within ten seconds: "
-            "sources are "
-            "acknowledged, what waits in memory is delivered if the platform takes it, devices are disconnected.",
+    .text =
+        "Reads the configuration, starts everything that is right and says what is not. Logs go to standard error, "
+        "or to the journal when standard error is connected to it. SIGTERM and SIGINT stop it within ten seconds: "
+        "sources are acknowledged, what waits in memory is delivered if the platform takes it, devices are "
+        "disconnected.\n\n"
+        "Where a .json file of the configuration is not there and the same with .yaml is, that is read and written as "
+        "JSON, once. A connector's file without an \"id\" gets one. Where nothing can be written, the gateway runs "
+        "all the same.",
     .run = run};

@@ -654,7 +654,7 @@ const char *conf_path(struct conf_load *load, struct str path)
         struct str beside = arena_printf(&load->conf->arena, "%s%s" STR_FMT, load->dir,
                                          str_ends(str_from(load->dir), STR("/")) ? "" : "/", STR_ARG(path));
 
-        if (access(beside.p, F_OK) == 0)
+        if (conf_file_exists(beside.p))
             return beside.p;
     }
     return arena_text(&load->conf->arena, path);
@@ -718,14 +718,9 @@ struct conf *conf_load_json(const struct conf_type *type, const char *dir, struc
 struct conf *conf_load_file_with(const struct conf_type *type, const char *dir, const char *path,
                                  const struct conf_override *overrides, size_t n_overrides, struct problems *problems)
 {
-    struct json_file *file;
-    struct why why = {0};
+    struct json_file *file = conf_read_file(path, problems);
 
-    if (json_file_read(&file, path, 0, &why) != ERR_OK) {
-        problem_add_reason(problems, path, why_text(&why));
-        return NULL;
-    }
-    return conf_load_json(type, dir, file, overrides, n_overrides, problems);
+    return file ? conf_load_json(type, dir, file, overrides, n_overrides, problems) : NULL;
 }
 
 struct conf *conf_load_file(const struct conf_type *type, const char *dir, const char *path, struct problems *problems)

@@ -16,7 +16,8 @@ struct problem {
     enum severity severity;
     const char *file, *path;
     uint32_t line, column;
-    const char *text; /* what was found, what is allowed, did you mean … */
+    const char *text;    /* what was found, what is allowed, did you mean … */
+    const char *example; /* what would be right, several lines; NULL: none */
     struct problem *next;
 };
 struct problems { /* in the order found; memory in the arena */
@@ -29,12 +30,20 @@ void problems_fini(struct problems *problems);
 /* What is not found by loading a file but belongs to the same report. at NULL: nowhere in particular. */
 void problem_add(struct problems *problems, enum severity severity, const struct conf_at *at, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
+/* Gives the problem added last an example. */
+void problem_set_example(struct problems *problems, const char *example);
 /* A reason that begins with "FILE:LINE:COLUMN: ", as json_file_read gives it. */
 void problem_add_reason(struct problems *problems, const char *file, const char *reason);
-/* "FILE:LINE:COLUMN: PATH: text", as `check` prints it; a warning's or note's text begins with that word. */
+/* "FILE:LINE:COLUMN: PATH: text", as `check` prints it; a warning's or note's text begins with that word. Without
+ * the example. */
 void problem_add_text(struct buf *out, const struct problem *problem);
-/* The same as a JSON object: severity, file, line, column, path, message. */
+/* The same as a JSON object: severity, file, line, column, path, message, and example if there is one. */
 void problem_add_json(struct buf *out, const struct problem *problem);
+
+/* A configuration file: JSON, or YAML where the path ends with ".yaml" or ".yml". Where a path with ".json" at its end is not
+ * there, the same with ".yaml" is read; json_file_name says which it was. NULL with problems. */
+struct json_file *conf_read_file(const char *path, struct problems *problems);
+bool conf_file_exists(const char *path); /* either form */
 
 struct conf;
 /* The object of type, from a file (path) or from text (name stands in the reports). dir: the configuration's directory. NULL with

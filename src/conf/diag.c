@@ -5,6 +5,7 @@
  */
 #include "conf/load.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -78,6 +79,14 @@ void problem_add(struct problems *problems, enum severity severity, const struct
     add(problems, severity, at, buf_str(&text));
 }
 
+void problem_set_example(struct problems *problems, const char *example)
+{
+    struct problem *problem = CONTAINER_OF(problems->last, struct problem, next);
+
+    assert(problems->first);
+    problem->example = arena_text(&problems->arena, str_from(example));
+}
+
 /* Takes "NUMBER:" off *text. */
 static bool take_number(struct str *text, uint32_t *out)
 {
@@ -140,6 +149,10 @@ void problem_add_json(struct buf *out, const struct problem *problem)
     json_add_string(out, str_from(problem->path ? problem->path : ""));
     buf_add_z(out, ",\"message\":");
     json_add_string(out, str_from(problem->text));
+    if (problem->example) {
+        buf_add_z(out, ",\"example\":");
+        json_add_string(out, str_from(problem->example));
+    }
     buf_add_z(out, "}");
 }
 

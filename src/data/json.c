@@ -470,6 +470,43 @@ void json_add_final(struct buf *out, yyjson_val *val)
     add_value(out, val, true, 0);
 }
 
+static void add_line(struct buf *out, unsigned depth)
+{
+    buf_add_u8(out, '\n');
+    memset(buf_room(out, (size_t)depth * 2), ' ', (size_t)depth * 2);
+    out->n += (size_t)depth * 2;
+}
+
+static void add_indented(struct buf *out, yyjson_val *val, unsigned depth)
+{
+    bool is_obj = yyjson_is_obj(val);
+    size_t n = yyjson_is_ctn(val) ? unsafe_yyjson_get_len(val) : 0;
+    yyjson_val *item = n ? unsafe_yyjson_get_first(val) : NULL;
+
+    if (!n || depth == JSON_MAX_DEPTH) {
+        json_add_value(out, val);
+        return;
+    }
+    buf_add_u8(out, is_obj ? '{' : '[');
+    for (size_t i = 0; i < n; i++, item = unsafe_yyjson_get_next(item)) {
+        if (i)
+            buf_add_u8(out, ',');
+        add_line(out, depth + 1);
+        if (is_obj) {
+            json_add_string(out, json_str(item++));
+            buf_add_z(out, ": ");
+        }
+        add_indented(out, item, depth + 1);
+    }
+    add_line(out, depth);
+    buf_add_u8(out, is_obj ? '}' : ']');
+}
+
+void json_add_pretty(struct buf *out, yyjson_val *val)
+{
+    add_indented(out, val, 0);
+}
+
 /* --- writing to an arena: the room is known before, so that the text never moves --------------------------------- */
 
 static size_t string_bound(struct str s)

@@ -62,7 +62,9 @@ NODISCARD enum err json_to_i64(yyjson_val *val, int64_t *out); /* integral numbe
 NODISCARD enum err json_to_double(yyjson_val *val, double *out);
 /* Compact text; numbers as received when raw, else by the platform rule. */
 void json_add_value(struct buf *out, yyjson_val *val);
-/* As above but every number by the platform rule: what is sent upward. */
+/* As above with a line for each item, indented by 2: for files that people edit. */
+void json_add_pretty(struct buf *out, yyjson_val *val);
+/* As json_add_value but every number by the platform rule: what is sent upward. */
 void json_add_final(struct buf *out, yyjson_val *val);
 /* "text" with quotes and escapes; invalid UTF-8 becomes U+FFFD. */
 void json_add_string(struct buf *out, struct str s);

@@ -249,9 +249,36 @@ static void test_equality_is_by_value(void **state)
     }
 }
 
+static void test_pretty_text_has_a_line_for_each_item(void **state)
+{
+    yyjson_doc *doc = json_read(STR("{\"a\":[1.50,[],{}],\"b\":{\"c\":[true,[\"\u00fc\"]]},\"d\":null}"), NULL);
+    autobuf struct buf out = {0};
+
+    (void)state;
+    json_add_pretty(&out, yyjson_doc_get_root(doc));
+    assert_true(str_eq(buf_str(&out), STR("{\n"
+                                          "  \"a\": [\n"
+                                          "    1.50,\n"
+                                          "    [],\n"
+                                          "    {}\n"
+                                          "  ],\n"
+                                          "  \"b\": {\n"
+                                          "    \"c\": [\n"
+                                          "      true,\n"
+                                          "      [\n"
+                                          "        \"\u00fc\"\n"
+                                          "      ]\n"
+                                          "    ]\n"
+                                          "  },\n"
+                                          "  \"d\": null\n"
+                                          "}")));
+    yyjson_doc_free(doc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pretty_text_has_a_line_for_each_item),
         cmocka_unit_test(test_every_value_knows_its_line_and_column),
         cmocka_unit_test(test_syntax_errors_name_file_line_column_and_the_usual_mistake),
         cmocka_unit_test(test_files_are_read_within_their_limit),

@@ -578,21 +578,13 @@ static enum err check_entry(struct conf_load *load, void *object, const struct c
         conf_note(load, at, "useGRPCForce", "has no effect; the connector runs inside of the gateway");
     if (entry->content)
         conf_note(load, at, "configurationJson", "has no effect; the connector's file counts");
-    if (access(path, F_OK) == 0) {
+    if (conf_file_exists(path))
         entry->path = path;
-    } else {
-        bool is_yaml = str_ends(entry->configuration, STR(".json"));
-        struct str yaml =
-            arena_printf(conf_arena(load), STR_FMT ".yaml",
-                         STR_ARG(str_cut(entry->configuration, entry->configuration.n - (is_yaml ? 5 : 0))));
-
-        is_yaml = is_yaml && access(conf_path(load, yaml), F_OK) == 0;
+    else
         conf_error(load, at, "configuration",
                    "found \"" STR_FMT "\", which is not there; expected a file, relative to the "
-                   "configuration directory or with its full path%s; the connector is not started",
-                   STR_ARG(entry->configuration),
-                   is_yaml ? " (the .yaml file beside it must be rewritten as JSON)" : "");
-    }
+                   "configuration directory or with its full path; the connector is not started",
+                   STR_ARG(entry->configuration));
     return ERR_OK;
 }
 static const struct conf_type entry_type = {

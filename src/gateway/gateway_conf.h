@@ -244,10 +244,14 @@ struct gateway_conf {
  * file cannot be used at all. */
 struct gateway_conf *gateway_conf_load(const char *dir_or_file, const struct gateway_types *types,
                                        struct problems *problems);
+/* The same for the gateway itself, which writes what is missing: what was read from YAML as JSON, and an "id" into a
+ * connector's file that has none (gateway_write.h). So every connector has connector_common.id. */
+struct gateway_conf *gateway_conf_load_to_run(const char *dir_or_file, const struct gateway_types *types,
+                                              struct problems *problems);
 void gateway_conf_free(struct gateway_conf *conf); /* NULL allowed */
 /* The configuration directory that is meant, in out; the main file's name behind it when file is not NULL. */
 void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file);
-/* One connector's file by its type's descriptor, as gateway_conf_load does it; for check and reload. */
+/* One connector's file by its type's descriptor, as gateway_conf_load does it. */
 struct conf *gateway_conf_load_connector(const struct gateway_types *types, const char *type, const char *dir,
                                          const char *path, struct problems *problems);
 #endif

@@ -4,6 +4,8 @@
  * file's keys (2.4), and the files that it names.
  */
 #include "gateway/gateway_conf.h"
+#include "gateway/gateway_sketch.h"
+#include "gateway/gateway_write.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -306,29 +308,41 @@ static const struct conf_type *find_type(const struct gateway_types *types, cons
     return NULL;
 }
 
-/* Reads the file unless it says, by the peer's rule, that there is no configuration. */
-static struct conf *load_connector_file(const struct conf_type *type, const char *dir, const char *path,
-                                        struct problems *problems)
+/* By the peer's rule; reported. */
+static bool is_no_configuration(const struct json_file *file, struct problems *problems)
 {
-    struct json_file *file;
-    struct why why = {0};
-    yyjson_val *root;
+    yyjson_val *root = json_file_root(file);
+    struct json_pos pos = json_file_pos(file, root);
+    struct conf_at at = {.file = json_file_name(file), .path = "", .line = pos.line, .column = pos.column};
 
-    if (json_file_read(&file, path, 0, &why) != ERR_OK) {
-        problem_add_reason(problems, path, why_text(&why));
+    if (!yyjson_is_obj(root) || yyjson_obj_size(root) > 3 || !json_get(root, STR("logLevel")))
+        return false;
+    problem_add(problems, CONF_WARNING, &at,
+                "found \"logLevel\" and little else, which counts as no configuration; the "
+                "connector is not started");
+    return true;
+}
+
+/* name NULL: nothing is written. */
+static struct conf *load_connector_file(const struct conf_type *type, const char *name, const char *dir,
+                                        const char *path, struct problems *problems)
+{
+    struct json_file *file = conf_read_file(path, problems);
+    char id[UUID_SIZE] = "";
+    struct conf_override override = {.type = type, .key = "id", .origin = "made of the connector's name"};
+
+    if (!file)
         return NULL;
-    }
-    root = json_file_root(file);
-    if (yyjson_is_obj(root) && yyjson_obj_size(root) <= 3 && json_get(root, STR("logLevel"))) {
-        struct conf_at at = {.file = path, .path = "", .line = 1, .column = 1};
-
-        problem_add(problems, CONF_WARNING, &at,
-                    "found \"logLevel\" and little else, which counts as no configuration; the "
-                    "connector is not started");
+    if (is_no_configuration(file, problems) || gateway_report_sketch(file, problems)) {
         json_file_free(file);
         return NULL;
     }
-    return conf_load_json(type, dir, file, NULL, 0, problems);
+    if (name)
+        file = gateway_write_connector(file, path, name, id, problems);
+    else
+        gateway_report_yaml(file, path, problems);
+    override.text = str_from(id);
+    return conf_load_json(type, dir, file, &override, *id != 0, problems);
 }
 
 struct conf *gateway_conf_load_connector(const struct gateway_types *types, const char *type, const char *dir,
@@ -342,11 +356,11 @@ struct conf *gateway_conf_load_connector(const struct gateway_types *types, cons
                     why_text(&why));
         return NULL;
     }
-    return load_connector_file(conf_type, dir, path, problems);
+    return load_connector_file(conf_type, NULL, dir, path, problems);
 }
 
 static void load_connector(struct gateway_conf *conf, struct gateway_connector *connector,
-                           const struct connector_entry *entry, const struct gateway_types *types,
+                           const struct connector_entry *entry, const struct gateway_types *types, bool may_write,
                            struct problems *problems)
 {
     struct problem **last = problems->last;
@@ -358,7 +372,8 @@ static void load_connector(struct gateway_conf *conf, struct gateway_connector *
     connector->path = entry->path;
     type = find_type(types, connector, problems);
     if (type && entry->path)
-        connector->conf = load_connector_file(type, conf->dir, entry->path, problems);
+        connector->conf =
+            load_connector_file(type, may_write ? connector->name : NULL, conf->dir, entry->path, problems);
     if (connector->conf)
         return;
     connector->reason = !entry->path ? "its file is not there" : "its configuration cannot be used";
@@ -368,32 +383,39 @@ static void load_connector(struct gateway_conf *conf, struct gateway_connector *
 
 /* ---- all of it ---- */
 
+static struct json_file *read_file(const char *path, bool may_write, struct problems *problems)
+{
+    struct json_file *file = conf_read_file(path, problems);
+
+    if (file && may_write)
+        return gateway_write_json(file, path, problems);
+    if (file)
+        gateway_report_yaml(file, path, problems);
+    return file;
+}
+
 static struct conf *load_beside(struct gateway_conf *conf, const struct conf_type *type, struct str name,
-                                struct problems *problems)
+                                bool may_write, struct problems *problems)
 {
     bool is_absolute = name.n && name.p[0] == '/';
     struct str path = arena_printf(&conf->arena, "%s" STR_FMT, is_absolute ? "" : conf->dir, STR_ARG(name));
+    struct json_file *file = read_file(path.p, may_write, problems);
 
-    return conf_load_file(type, conf->dir, path.p, problems);
+    return file ? conf_load_json(type, conf->dir, file, NULL, 0, problems) : NULL;
 }
 
 static bool exists_beside(struct gateway_conf *conf, const char *name)
 {
-    return access(arena_printf(&conf->arena, "%s%s", conf->dir, name).p, F_OK) == 0;
+    return conf_file_exists(arena_printf(&conf->arena, "%s%s", conf->dir, name).p);
 }
 
-static bool load_main(struct gateway_conf *conf, struct problems *problems)
+static bool load_main(struct gateway_conf *conf, bool may_write, struct problems *problems)
 {
     struct environment env = {.arena = &conf->arena, .problems = problems};
-    struct json_file *file;
-    struct why why = {0};
+    struct json_file *file = read_file(conf->path, may_write, problems);
 
-    if (json_file_read(&file, conf->path, 0, &why) != ERR_OK) {
-        problem_add_reason(problems, conf->path, why_text(&why));
-        if (exists_beside(conf, "tb_gateway.yaml"))
-            problem_add(problems, CONF_NOTE, &(struct conf_at){.file = conf->path},
-                        "tb_gateway.yaml is there; rewrite it as "
-                        "JSON under this name");
+    if (!file || gateway_report_sketch(file, problems)) {
+        json_file_free(file);
         return false;
     }
     for (size_t i = 0; i < COUNT_OF(variables); i++)
@@ -420,8 +442,8 @@ static void check_credentials(struct gateway_conf *conf, struct problems *proble
                 "gateway can log in");
 }
 
-struct gateway_conf *gateway_conf_load(const char *dir_or_file, const struct gateway_types *types,
-                                       struct problems *problems)
+static struct gateway_conf *load_all(const char *dir_or_file, const struct gateway_types *types, bool may_write,
+                                     struct problems *problems)
 {
     struct gateway_conf *conf = mem_zero(sizeof *conf);
     const struct conf_list *entries;
@@ -433,26 +455,38 @@ struct gateway_conf *gateway_conf_load(const char *dir_or_file, const struct gat
     conf->dir = arena_text(&conf->arena, buf_str(&dir));
     conf->path = arena_text(&conf->arena, buf_str(&file));
     conf->rate_percent = rate_percent(problems);
-    if (!load_main(conf, problems)) {
+    if (!load_main(conf, may_write, problems)) {
         gateway_conf_free(conf);
         return NULL;
     }
     check_credentials(conf, problems);
     platform = conf->main->platform;
     if (exists_beside(conf, "logs.json"))
-        conf->logs_file = load_beside(conf, &logs_conf_type, STR("logs.json"), problems);
+        conf->logs_file = load_beside(conf, &logs_conf_type, STR("logs.json"), may_write, problems);
     if (platform->filtering && platform->filtering->enable)
-        conf->filter_file = load_beside(conf, &filter_conf_type, platform->filtering->file, problems);
+        conf->filter_file = load_beside(conf, &filter_conf_type, platform->filtering->file, may_write, problems);
     if (platform->statistics && platform->statistics->enable && platform->statistics->enable_custom &&
         platform->statistics->file.n)
-        conf->commands_file = load_beside(conf, &command_file_type, platform->statistics->file, problems);
+        conf->commands_file = load_beside(conf, &command_file_type, platform->statistics->file, may_write, problems);
     conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
     conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
     entries = &conf->main->connectors;
     conf->connectors = arena_zero(&conf->arena, (entries->n + 1) * sizeof *conf->connectors);
     for (size_t i = 0; i < entries->n; i++)
-        load_connector(conf, &conf->connectors[conf->n_connectors++], entries->items[i], types, problems);
+        load_connector(conf, &conf->connectors[conf->n_connectors++], entries->items[i], types, may_write, problems);
     return conf;
+}
+
+struct gateway_conf *gateway_conf_load(const char *dir_or_file, const struct gateway_types *types,
+                                       struct problems *problems)
+{
+    return load_all(dir_or_file, types, false, problems);
+}
+
+struct gateway_conf *gateway_conf_load_to_run(const char *dir_or_file, const struct gateway_types *types,
+                                              struct problems *problems)
+{
+    return load_all(dir_or_file, types, true, problems);
 }
 
 void gateway_conf_free(struct gateway_conf *conf)
