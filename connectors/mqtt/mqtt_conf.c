@@ -50,6 +50,10 @@ static enum err check_security(struct conf_load *load, void *object, const struc
     }
     if (!security->is_tls && (security->ca.n || security->cert.n || security->insecure))
         conf_warning(load, at, NULL, "the keys for TLS have no effect: set \"type\" to \"certificates\"");
+    if (security->is_tls && security->insecure)
+        conf_warning(load, at, "insecure", "%s",
+                     security->ca.n || security->ca_old.n ? "the broker's name is not verified"
+                                                          : "the broker is not verified at all");
     security->ca_file = path_of(load, security->ca.n ? security->ca : security->ca_old);
     security->cert_file = path_of(load, security->cert);
     security->key_file = path_of(load, security->key);
@@ -408,8 +412,10 @@ static enum err check_converter(struct conf_load *load, void *object, const stru
     if (!converter->attributes.n && !converter->timeseries.n)
         conf_warning(load, at, NULL, "has neither \"attributes\" nor \"timeseries\": its messages give nothing");
     if (converter->only_on_change) {
-        conf_warning(load, at, "sendDataOnlyOnChange",
-                     "is a former key: use \"reportStrategy\": {\"type\": \"ON_CHANGE\"}");
+        conf_warning(
+            load, at, "sendDataOnlyOnChange",
+            "is a former key of \"reportStrategy\": {\"type\": \"ON_CHANGE\"}, which has no effect in this version: "
+            "every value is sent");
         if (!converter->report)
             converter->report = on_change(load);
     }
@@ -690,8 +696,10 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
     if (!file->common.name.p)
         file->common.name = file->broker->name;
     if (file->broker->only_on_change) {
-        conf_warning(load, &file->broker->at, "sendDataOnlyOnChange",
-                     "is a former key: use \"reportStrategy\": {\"type\": \"ON_CHANGE\"}");
+        conf_warning(
+            load, &file->broker->at, "sendDataOnlyOnChange",
+            "is a former key of \"reportStrategy\": {\"type\": \"ON_CHANGE\"}, which has no effect in this version: "
+            "every value is sent");
         if (!file->common.report_strategy)
             file->common.report_strategy = on_change(load);
     }

@@ -50,6 +50,27 @@ static void only_problem(struct loaded *loaded, enum severity severity, const ch
 
 #define BROKER(members) "{\"broker\":{\"host\":\"h\"" members "}}"
 
+static void test_what_is_not_verified_or_not_done_is_said(void **state)
+{
+    static const struct {
+        const char *text, *path, *found;
+    } cases[] = {
+        {BROKER(",\"security\":{\"type\":\"certificates\",\"insecure\":true}"), "broker.security.insecure",
+         "the broker is not verified at all"},
+        {BROKER(",\"security\":{\"type\":\"certificates\",\"insecure\":true,\"pathToCACert\":\"ca.pem\"}"),
+         "broker.security.insecure", "the broker's name is not verified"},
+        {BROKER(",\"sendDataOnlyOnChange\":true"), "broker.sendDataOnlyOnChange", "has no effect in this version"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct loaded loaded = load(cases[i].text);
+
+        only_problem(&loaded, CONF_WARNING, cases[i].path, cases[i].found);
+        done(&loaded);
+    }
+}
+
 static void test_spellings_of_version_and_port_are_understood(void **state)
 {
     static const struct {
@@ -329,6 +350,7 @@ static void test_send_only_on_change_is_the_report_strategy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_not_verified_or_not_done_is_said),
         cmocka_unit_test(test_spellings_of_version_and_port_are_understood),
         cmocka_unit_test(test_defaults_are_the_peers),
         cmocka_unit_test(test_wrong_values_are_told_and_have_the_effect_the_page_names),

@@ -189,28 +189,6 @@ void log_write(struct log *log, enum log_level level, const char *phrase, const 
     pthread_mutex_unlock(&lock);
 }
 
-bool log_level_parse(struct str name, enum log_level *out)
-{
-    static const struct {
-        const char *name;
-        enum log_level level;
-    } known[] = {{"TRACE", LOG_LEVEL_TRACE},    {"DEBUG", LOG_LEVEL_DEBUG}, {"INFO", LOG_LEVEL_INFO},
-                 {"WARNING", LOG_LEVEL_WARN},   {"WARN", LOG_LEVEL_WARN},   {"ERROR", LOG_LEVEL_ERROR},
-                 {"CRITICAL", LOG_LEVEL_ERROR}, {"NONE", LOG_LEVEL_OFF},    {"NOTSET", LOG_LEVEL_OFF}};
-
-    for (size_t i = 0; i < COUNT_OF(known); i++)
-        if (str_eq_nocase(name, str_from(known[i].name))) {
-            *out = known[i].level;
-            return true;
-        }
-    return false;
-}
-
-const char *log_level_name(enum log_level level)
-{
-    return (unsigned)level < COUNT_OF(level_names) ? level_names[level] : "?";
-}
-
 void log_set_sink(log_sink_fn *fn, void *arg)
 {
     pthread_mutex_lock(&lock);

@@ -60,9 +60,6 @@ void log_init(struct log *log, const char *name, enum log_level level);
 /* Writes what is folded of this log; to be called before its memory goes. */
 void log_fini(struct log *log);
 void log_write(struct log *log, enum log_level level, const char *phrase, const struct kv *kvs, size_t n);
-/* Names of core.md §2.2 and §12.1, any case: NONE NOTSET CRITICAL ERROR WARNING INFO DEBUG TRACE. false: unknown. */
-bool log_level_parse(struct str name, enum log_level *out);
-const char *log_level_name(enum log_level level);
 
 /* Where lines go; NULL: standard error. line has no line feed. Called under the log's mutex. For tests and log files. */
 typedef void log_sink_fn(void *arg, enum log_level level, struct str line);

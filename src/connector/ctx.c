@@ -674,24 +674,9 @@ struct log *ctx_log(struct ctx *ctx)
     return &ctx->log;
 }
 
-const char *ctx_name(const struct ctx *ctx)
-{
-    return ctx->name;
-}
-
 struct loop *ctx_loop(const struct ctx *ctx)
 {
     return ctx->loop;
-}
-
-struct conf *ctx_conf(const struct ctx *ctx)
-{
-    return ctx->conf;
-}
-
-const struct connector_type *ctx_type(const struct ctx *ctx)
-{
-    return ctx->type;
 }
 
 struct ctx_counters *ctx_counters(struct ctx *ctx)

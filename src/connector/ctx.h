@@ -47,10 +47,7 @@ void ctx_unref(struct ctx *ctx); /* any thread; NULL allowed */
 void ctx_attach(struct ctx *ctx, void *instance);
 
 struct log *ctx_log(struct ctx *ctx);
-const char *ctx_name(const struct ctx *ctx);
 struct loop *ctx_loop(const struct ctx *ctx);
-struct conf *ctx_conf(const struct ctx *ctx);
-const struct connector_type *ctx_type(const struct ctx *ctx);
 struct ctx_counters *ctx_counters(struct ctx *ctx);
 static inline void ctx_count(struct ctx *ctx, enum iotgw_counter counter, uint64_t n)
 {

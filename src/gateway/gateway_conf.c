@@ -5,6 +5,8 @@
  */
 #include "gateway/gateway_conf.h"
 
+#include "uplink/uplink.h"
+
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -362,6 +364,9 @@ static enum err check_platform(struct conf_load *load, void *object, const struc
     const struct security_conf *security = platform->security;
 
     check_rate_limits(load, platform, at);
+    if (!platform->keep_alive_s || platform->keep_alive_s > UPLINK_KEEP_ALIVE_MAX_S)
+        conf_warning(load, at, "keep_alive", "found %" PRIu32 "; the platform ends silent connections: %d s is used",
+                     platform->keep_alive_s, UPLINK_KEEP_ALIVE_MAX_S);
     if (platform->proxy_host.n && !platform->has_proxy_port)
         conf_warning(load, at, "proxy_port", "missing; 8080 is used");
     platform->use_tls = platform->port == 8883 || security->tls || security->ca_cert.n ||

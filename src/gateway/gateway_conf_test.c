@@ -278,6 +278,11 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "D/tb_gateway.json:4:49: thingsboard.security.checkCertPeriod: warning: has no effect in this version\n"
          "D/tb_gateway.json:5:23: thingsboard.security.certificateDaysLeft: warning: has no effect in this version\n",
          true},
+        {"{\"thingsboard\":{\"host\":\"h\",\"keep_alive\":600," LOGIN "}," TAIL,
+         "D/tb_gateway.json:1:41: thingsboard.keep_alive: warning: found 600; the platform ends silent connections: "
+         "300 s "
+         "is used\n",
+         true},
         {HEAD "\"conectors\":[]," TAIL,
          "D/tb_gateway.json:2:1: conectors: warning: unknown key, which has no effect; did you mean \"connectors\"?\n",
          true},

@@ -106,7 +106,10 @@ static void quiesce_there(void *arg)
 {
     struct instance *instance = arg;
 
-    instance->conf.type->quiesce(instance->self, go_back, instance);
+    if (instance->conf.type->quiesce)
+        instance->conf.type->quiesce(instance->self, go_back, instance);
+    else
+        go_back(instance);
 }
 
 static void quiesce_back(void *arg)
@@ -131,7 +134,10 @@ static void stop_there(void *arg)
 {
     struct instance *instance = arg;
 
-    instance->conf.type->stop(instance->self, go_back, instance);
+    if (instance->conf.type->stop)
+        instance->conf.type->stop(instance->self, go_back, instance);
+    else
+        go_back(instance);
 }
 
 static void stop_back(void *arg)
@@ -199,17 +205,7 @@ void instance_free(struct instance *instance, instance_fn *closed, void *arg)
         step(instance, free_there, free_back, 0, closed, arg);
 }
 
-const char *instance_name(const struct instance *instance)
-{
-    return instance->conf.name;
-}
-
 enum instance_state instance_state(const struct instance *instance)
 {
     return instance->state;
-}
-
-struct ctx *instance_ctx(const struct instance *instance)
-{
-    return instance->ctx;
 }

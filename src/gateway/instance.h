@@ -37,7 +37,5 @@ void instance_quiesce(struct instance *instance, instance_fn *quiet, void *arg);
 void instance_stop(struct instance *instance, instance_fn *stopped, void *arg);
 /* Closes it on its loop and frees it; closed comes last. A detached one keeps its memory: its module may still use it. */
 void instance_free(struct instance *instance, instance_fn *closed, void *arg);
-const char *instance_name(const struct instance *instance);
 enum instance_state instance_state(const struct instance *instance);
-struct ctx *instance_ctx(const struct instance *instance);
 #endif

@@ -27,8 +27,7 @@ enum {
     PING_TIMEOUT_MS = 5000,
     USER_TIMEOUT_MS = 20 * 1000,
     ECHO_MS = 5000,
-    KEEP_ALIVE_MAX_S = 300, /* platform-behaviour.md 1 */
-    WINDOW_DEFAULT = 100,   /* the platform's own default */
+    WINDOW_DEFAULT = 100, /* the platform's own default */
     WINDOW_MAX = 4096,
     RECORD_MIN = 256,
 };
@@ -470,8 +469,8 @@ static void attempt(void *arg)
     u->attempt.version = is_v3 ? MQTT_311 : MQTT_5;
     u->attempt.clean_start = true;
     u->attempt.session_expiry_s = 0;
-    if (u->attempt.keep_alive_s > KEEP_ALIVE_MAX_S)
-        u->attempt.keep_alive_s = KEEP_ALIVE_MAX_S;
+    if (!u->attempt.keep_alive_s || u->attempt.keep_alive_s > UPLINK_KEEP_ALIVE_MAX_S)
+        u->attempt.keep_alive_s = UPLINK_KEEP_ALIVE_MAX_S;
     u->attempt.ack_timeout_ms = ACK_TIMEOUT_MS;
     u->attempt.ping_timeout_ms = PING_TIMEOUT_MS;
     if (!u->attempt.stream.user_timeout_ms)

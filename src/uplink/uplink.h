@@ -15,6 +15,9 @@
 #include "mqtt/mqtt.h"
 #include "store/store.h"
 
+/* The platform ends what is silent for longer than twice that (platform-behaviour.md 1). */
+enum { UPLINK_KEEP_ALIVE_MAX_S = 300 };
+
 struct uplink_conf {
     struct mqtt_conf mqtt; /* version 5 is tried first unless mqtt.version says 3.1.1 */
     uint8_t qos;
