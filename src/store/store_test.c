@@ -389,14 +389,27 @@ static void stop_loop(void *arg)
         timer_start(timer, 1);
 }
 
+struct appenders {
+    struct device *devs[2];
+    pthread_t threads[2];
+};
+
+/* On the loop: before it runs, every thread would count as its owner. */
+static void start_appenders(void *arg)
+{
+    struct appenders *appenders = arg;
+
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&appenders->threads[i], NULL, append_from_elsewhere, appenders->devs[i]), 0);
+}
+
 static void test_batches_of_other_threads_arrive_in_their_order(void **state)
 {
     static const struct store_events events = {.readable = on_readable};
     struct memory_conf conf = {.max_events = 100000};
-    struct device *devs[] = {device_named("t1"), device_named("t2")};
+    struct appenders appenders = {.devs = {device_named("t1"), device_named("t2")}};
     int64_t next[2] = {0};
-    pthread_t threads[2];
-    struct timer timer;
+    struct timer timer, start;
 
     (void)state;
     store_answer_fn = on_answer;
@@ -405,16 +418,16 @@ static void test_batches_of_other_threads_arrive_in_their_order(void **state)
     the_store = store_memory_new(the_loop, &conf, &events, NULL);
     timer_init(&timer, the_loop, stop_loop, &timer);
     timer_start(&timer, 1);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, append_from_elsewhere, devs[i]), 0);
+    timer_init(&start, the_loop, start_appenders, &appenders);
+    timer_start(&start, 0);
     loop_run(the_loop);
     for (int i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
+        pthread_join(appenders.threads[i], NULL);
     for (struct chunk *chunk; (chunk = store_read(the_store, 0, 1 << 20)); chunk_release(chunk))
         for (const uint8_t *p = chunk->bytes; p < chunk->bytes + chunk->n;) {
             const struct record *record = (const struct record *)(const void *)p;
 
-            assert_int_equal(record->ts, next[record->dev == devs[1]->number]++);
+            assert_int_equal(record->ts, next[record->dev == appenders.devs[1]->number]++);
             p += record->size;
         }
     assert_true(next[0] == 1000 && next[1] == 1000 && n_readable >= 1);

@@ -228,8 +228,9 @@ static void do_many(struct driver *d, struct str rest)
     autobuf struct buf payload = {0};
     size_t n;
 
-    (void)(str_split(&rest, ' ', &count) && str_split(&rest, ' ', &size) && str_split(&rest, ' ', &qos) &&
-           str_split(&rest, ' ', &topic));
+    if (!str_split(&rest, ' ', &count) || !str_split(&rest, ' ', &size) || !str_split(&rest, ' ', &qos) ||
+        !str_split(&rest, ' ', &topic))
+        return;
     n = number(size);
     memset(buf_room(&payload, n + 1), 'x', n);
     payload.n = n;
