@@ -234,10 +234,11 @@ static void take_seq(struct tally *tally, struct tally_device *device, const str
         tally->n_bad_seq++;
         return;
     }
-    if (bits_set(tally->is_shared ? &tally->seen : &device->seen, seq))
-        tally->n_unique++;
-    else
-        tally->n_duplicates++;
+    if (!bits_set(tally->is_shared ? &tally->seen : &device->seen, seq)) {
+        tally->n_duplicates++; /* resent: its order was judged when it came first */
+        return;
+    }
+    tally->n_unique++;
     if (device->has_seq && seq < device->last_seq)
         tally->n_disordered++;
     device->has_seq = true;

@@ -2,10 +2,11 @@
 #ifndef IOTGW_SIM_TALLY_H
 #define IOTGW_SIM_TALLY_H
 /*
- * What arrived at the platform, and whether it is what was sent. Keeps the latest value of each key of each device, and judges
- * two members of telemetry that the generators put in: "seq", a number counted by the sender, marks a bit (a second time is a
- * duplicate; smaller than the last of its device is out of order; what is missing can be listed), and "sent", CLOCK_MONOTONIC
- * in µs, gives the latency. seq is counted per device, or by one generator for all devices (is_shared). One thread.
+ * What arrived at the platform, and whether it is what was sent. Keeps the latest value of each key of each device, and
+ * judges two members of telemetry that the generators put in: "seq", a number counted by the sender, marks a bit (a second
+ * time is a duplicate; one that comes for the first time and is smaller than the last such of its device is out of order;
+ * what is missing can be listed), and "sent", CLOCK_MONOTONIC in µs, gives the latency. seq is counted per device, or by one
+ * generator for all devices (is_shared). One thread.
  *
  * Documents must be read with TALLY_READ: numbers stay text, so that what is shown is what was sent.
  */

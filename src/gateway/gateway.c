@@ -34,8 +34,6 @@ struct data_loop {
     char name[32];
     struct runner runner;
     struct ctx_host host; /* read by the connectors of this loop only */
-    struct call set_limits;
-    struct event_limits limits; /* what set_limits brings */
     struct call end;
 };
 
@@ -63,25 +61,34 @@ struct gateway {
 
 /* --- loop 0: store and uplink ---------------------------------------------------------------------------------------- */
 
+struct new_limits {
+    struct call call;
+    struct data_loop *loop;
+    struct event_limits limits;
+};
+
 static void set_limits(void *arg)
 {
-    struct data_loop *loop = arg;
+    struct new_limits *new = arg;
 
-    loop->host.limits = loop->limits;
+    new->loop->host.limits = new->limits;
+    mem_free(new);
 }
 
-/* Loop 0. The other loops learn by a call; until it has run their records are split by the former limits, and the uplink
- * splits such a record once more. */
+/* Loop 0. The other loops learn by a call, each its own: the former one may still be on its way. Until it has run their
+ * records are split by the former limits, and the uplink splits such a record once more. */
 static void limits_changed(void *arg, size_t max_bytes, unsigned max_values)
 {
     struct gateway *gateway = arg;
+    const struct event_limits limits = {.max_bytes = max_bytes, .max_values = max_values};
 
-    gateway->loops[0].host.limits = (struct event_limits){.max_bytes = max_bytes, .max_values = max_values};
+    gateway->loops[0].host.limits = limits;
     for (size_t i = 1; i < gateway->n_loops; i++) {
-        struct data_loop *loop = &gateway->loops[i];
+        struct new_limits *new = mem_new(sizeof *new);
 
-        loop->limits = gateway->loops[0].host.limits;
-        runner_call(&loop->runner, &loop->set_limits);
+        *new =
+            (struct new_limits){.call = {.fn = set_limits, .arg = new}, .loop = &gateway->loops[i], .limits = limits};
+        runner_call(&gateway->loops[i].runner, &new->call);
     }
 }
 
@@ -374,7 +381,6 @@ static NODISCARD enum err make_loops(struct gateway *gateway)
         loop->gateway = gateway;
         snprintf(loop->name, sizeof loop->name, "loop%zu", gateway->n_loops);
         err = runner_init(&loop->runner, loop->name);
-        loop->set_limits = (struct call){.fn = set_limits, .arg = loop};
         loop->host.config_dir = conf->dir;
     }
     return err;
