@@ -8,6 +8,8 @@
 
 #include <assert.h>
 
+enum { MAX_TAG_LINES = 16 };
+
 struct reader {
     const char *name;
     struct str text;
@@ -28,6 +30,27 @@ static NODISCARD enum err refuse(struct reader *reader, enum err err, yaml_mark_
 }
 
 /* ---- what the parser does not like ---- */
+
+/* Each %TAG line is compared with all others by the parser, before it gives the first event. */
+static NODISCARD enum err refuse_tag_lines(struct reader *reader)
+{
+    struct str text = reader->text;
+    struct json_pos pos;
+    unsigned n = 0;
+
+    for (size_t at = 0; (at = str_find(text, STR("%TAG"), at)) != SIZE_MAX; at++) {
+        uint8_t before = at ? (uint8_t)text.p[at - 1] : '\n';
+
+        if (before != '\n' && before != '\r' && before < 0x80) /* the other line breaks of YAML end above */
+            continue;
+        if (n++ < MAX_TAG_LINES)
+            continue;
+        pos = json_pos_at(text, at);
+        return why_set(reader->why, ERR_LIMIT, "%s:%u:%u: more than %d lines with %%TAG", reader->name, pos.line,
+                       pos.column, MAX_TAG_LINES);
+    }
+    return ERR_OK;
+}
 
 /* The parser says of a tab in the indentation that it "cannot start any token". */
 static bool has_tab_before(struct str text, struct json_pos pos)
@@ -181,6 +204,7 @@ static NODISCARD enum err take_all(struct reader *reader, yaml_parser_t *parser)
     bool is_end = false;
     enum err err = ERR_OK;
 
+    yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(parser, (const unsigned char *)reader->text.p, reader->text.n);
     while (!err && !is_end) {
         yaml_event_t event;
@@ -202,8 +226,13 @@ enum err yaml_file_parse(struct json_file **out, const char *name, struct str te
     yaml_parser_t parser;
     enum err err;
 
+    if (str_starts(reader.text, STR("\xef\xbb\xbf")))
+        reader.text = str_skip(reader.text, 3);
     if (text.n > YAML_MAX_BYTES)
         return why_set(why, ERR_LIMIT, "%s: larger than the limit of %d bytes", name, YAML_MAX_BYTES);
+    err = refuse_tag_lines(&reader);
+    if (err)
+        return err;
     if (!yaml_parser_initialize(&parser))
         return why_set(why, ERR_NOMEM, "%s: no memory", name);
     err = take_all(&reader, &parser);

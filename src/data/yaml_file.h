@@ -2,7 +2,7 @@
 #ifndef IOTGW_YAML_FILE_H
 #define IOTGW_YAML_FILE_H
 /*
- * Configurations in the older YAML form, read as the JSON document they stand for: null, bool, int, float and text as
+ * Configurations in the older YAML form (UTF-8), read as the JSON document they stand for: null, bool, int, float and text as
  * YAML 1.1 resolves plain scalars (quoted ones are text), mappings with names, sequences. Positions are those in the YAML
  * text; json_file_text gives the JSON.
  *

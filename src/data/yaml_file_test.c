@@ -176,6 +176,8 @@ static void test_what_is_refused_is_named_with_its_place(void **state)
                            "begins in line 1"},
         {"a: \"x\n", "x.yaml:2:1: not YAML: found unexpected end of stream, while scanning a quoted scalar that begins "
                      "in line 1"},
+        {"%FOO bar\n--- a\n", "x.yaml:1:5: not YAML: found unknown directive name, while scanning a directive"},
+        {"\xff\xfe\x61\x00", "x.yaml:1:1: not YAML: invalid leading UTF-8 octet"},
         {"a: 1\nb: \xff\n", "x.yaml:2:4: not YAML: invalid leading UTF-8 octet"},
         {"a: 1\nb: \x01\n", "x.yaml:2:4: not YAML: control characters are not allowed"},
     };
@@ -252,6 +254,12 @@ static void test_depth_and_size_have_their_limits(void **state)
     for (unsigned i = 0; i < 100000; i++)
         buf_add_z(&text, "- ");
     assert_int_equal(yaml_file_parse(&file, "x.yaml", buf_str(&text), NULL), ERR_LIMIT);
+    text.n = 0;
+    for (unsigned i = 0; i < 100000; i++)
+        buf_printf(&text, "%%TAG !%u! x\n", i);
+    why = (struct why){0};
+    assert_int_equal(yaml_file_parse(&file, "x.yaml", buf_str(&text), &why), ERR_LIMIT);
+    assert_string_equal(why_text(&why), "x.yaml:17:1: more than 16 lines with %TAG");
     text.n = 0;
     memset(buf_room(&text, YAML_MAX_BYTES + 1), ' ', YAML_MAX_BYTES + 1);
     text.n = YAML_MAX_BYTES + 1;
