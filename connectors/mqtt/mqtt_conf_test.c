@@ -317,9 +317,13 @@ static void test_requests_of_the_platform_are_checked_though_they_are_not_served
              "\"t\",\"valueExpression\":\"${params}\"},{\"deviceNameFilter\":\".*\",\"methodFilter\":\"m\","
              "\"requestTopicExpression\":\"t\",\"valueExpression\":\"${params}\",\"responseTopicExpression\":\"r\","
              "\"responseTimeout\":10,\"responseTopicQoS\":2}]}}");
+    unsigned n_warnings = 0;
 
     (void)state;
-    only_problem(&loaded, CONF_WARNING, "requestsMapping.serverSideRpc[0].deviceNameFilter", "regular expression");
+    only_problem(&loaded, CONF_ERROR, "requestsMapping.serverSideRpc[0].deviceNameFilter", "regular expression");
+    for (const struct problem *p = loaded.problems.first; p; p = p->next)
+        n_warnings += p->severity == CONF_WARNING && strstr(p->text, "has no effect in this version");
+    assert_int_equal(n_warnings, 3); /* one a section */
     assert_int_equal(loaded.file->sections.rpcs.n, 1);
     assert_non_null(((struct rpc_section *)loaded.file->sections.rpcs.items[0])->response_template);
     assert_true(loaded.file->plan->has_commands);
