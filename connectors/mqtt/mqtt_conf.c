@@ -6,6 +6,8 @@
 #include "mqtt/mqtt.h"
 #include "mqtt/topic.h"
 
+#include <unistd.h>
+
 enum { QUEUE_MAX = 1000000000, N_WORKERS_MAX = 100 };
 
 /* --- security and broker ---------------------------------------------------------------------------------------------- */
@@ -29,9 +31,14 @@ static const struct field security_fields[] = {
           .doc = "Former key: switches TLS on, and is the path if pathToCACert is missing."),
     F_END};
 
-static const char *path_of(struct conf_load *load, struct str path)
+/* An unreadable file keeps the connector disconnected, not out: it may come later. */
+static const char *path_of(struct conf_load *load, const struct conf_at *at, const char *key, struct str name)
 {
-    return path.n ? conf_path(load, path) : NULL;
+    const char *path = name.n ? conf_path(load, name) : NULL;
+
+    if (path && access(path, R_OK) != 0)
+        conf_error(load, at, key, "file %s cannot be read: there will be no connection until it can", path);
+    return path;
 }
 
 static enum err check_security(struct conf_load *load, void *object, const struct conf_at *at)
@@ -54,9 +61,10 @@ static enum err check_security(struct conf_load *load, void *object, const struc
         conf_warning(load, at, "insecure", "%s",
                      security->ca.n || security->ca_old.n ? "the broker's name is not verified"
                                                           : "the broker is not verified at all");
-    security->ca_file = path_of(load, security->ca.n ? security->ca : security->ca_old);
-    security->cert_file = path_of(load, security->cert);
-    security->key_file = path_of(load, security->key);
+    security->ca_file =
+        path_of(load, at, security->ca.n ? "pathToCACert" : "caCert", security->ca.n ? security->ca : security->ca_old);
+    security->cert_file = path_of(load, at, "pathToClientCert", security->cert);
+    security->key_file = path_of(load, at, "pathToPrivateKey", security->key);
     return ERR_OK;
 }
 

@@ -57,8 +57,10 @@ static void test_what_is_not_verified_or_not_done_is_said(void **state)
     } cases[] = {
         {BROKER(",\"security\":{\"type\":\"certificates\",\"insecure\":true}"), "broker.security.insecure",
          "the broker is not verified at all"},
-        {BROKER(",\"security\":{\"type\":\"certificates\",\"insecure\":true,\"pathToCACert\":\"ca.pem\"}"),
+        {BROKER(",\"security\":{\"type\":\"certificates\",\"insecure\":true,\"pathToCACert\":\"/dev/null\"}"),
          "broker.security.insecure", "the broker's name is not verified"},
+        {BROKER(",\"security\":{\"type\":\"certificates\",\"pathToCACert\":\"/nowhere/ca.pem\"}"),
+         "broker.security.pathToCACert", "file /nowhere/ca.pem cannot be read"},
         {BROKER(",\"sendDataOnlyOnChange\":true"), "broker.sendDataOnlyOnChange", "has no effect in this version"},
     };
 
@@ -238,10 +240,10 @@ static void test_tls_is_on_by_type_or_by_the_former_key(void **state)
     } cases[] = {
         {"{\"type\":\"anonymous\"}", NULL, false, 0},
         {"{\"type\":\"CERTIFICATES\"}", NULL, true, 0},
-        {"{\"type\":\"certificates\",\"pathToCACert\":\"/x/ca.pem\"}", "/x/ca.pem", true, 0},
-        {"{\"caCert\":\"/x/old.pem\"}", "/x/old.pem", true, 0},
-        {"{\"caCert\":\"/x/old.pem\",\"pathToCACert\":\"/x/ca.pem\"}", "/x/ca.pem", true, 0},
-        {"{\"type\":\"basic\",\"username\":\"u\",\"pathToCACert\":\"/x/ca.pem\"}", "/x/ca.pem", false, 1},
+        {"{\"type\":\"certificates\",\"pathToCACert\":\"/dev/null\"}", "/dev/null", true, 0},
+        {"{\"caCert\":\"/dev/zero\"}", "/dev/zero", true, 0},
+        {"{\"caCert\":\"/dev/zero\",\"pathToCACert\":\"/dev/null\"}", "/dev/null", true, 0},
+        {"{\"type\":\"basic\",\"username\":\"u\",\"pathToCACert\":\"/dev/null\"}", "/dev/null", false, 1},
     };
 
     (void)state;
