@@ -48,9 +48,10 @@ bool json_is_too_deep(const yyjson_doc *doc); /* O(1) for small documents */
 /* One message: strict JSON, raw numbers, not too deep. NULL with a reason ("line:column: …"). yyjson_doc_free it. */
 yyjson_doc *json_read(struct str text, struct why *why);
 
+/* Empty (p NULL) if val is none or no text: of other values yyjson gives a length without bytes. */
 static inline struct str json_str(yyjson_val *val)
 {
-    return (struct str){yyjson_get_str(val), yyjson_get_len(val)};
+    return yyjson_is_str(val) ? (struct str){unsafe_yyjson_get_str(val), unsafe_yyjson_get_len(val)} : (struct str){0};
 }
 yyjson_val *json_get(yyjson_val *obj, struct str key); /* last member of that name; NULL if none or no object */
 /* Text of a number, raw or not, platform rule (number.h); out at least NUMBER_MAX. Empty if val is none. */

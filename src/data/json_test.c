@@ -275,6 +275,21 @@ static void test_pretty_text_has_a_line_for_each_item(void **state)
     yyjson_doc_free(doc);
 }
 
+static void test_what_is_no_text_has_no_bytes(void **state)
+{
+    static const char *const texts[] = {"{\"a\":1}", "[1,2]", "123", "true", "null"};
+
+    (void)state;
+    assert_true(json_str(NULL).n == 0);
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        yyjson_doc *doc = json_read(str_from(texts[i]), NULL);
+        struct str text = json_str(doc->root);
+
+        assert_true(text.n == 0 && text.p == NULL);
+        yyjson_doc_free(doc);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_values_are_written_compact),
         cmocka_unit_test(test_strings_are_escaped_and_made_valid),
         cmocka_unit_test(test_equality_is_by_value),
+        cmocka_unit_test(test_what_is_no_text_has_no_bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
