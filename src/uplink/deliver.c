@@ -331,9 +331,10 @@ void deliver_set_limits(struct deliver *d, const struct deliver_limits *limits)
     deliver_wake(d);
 }
 
-void deliver_open(struct deliver *d, bool is_v5)
+void deliver_open(struct deliver *d, bool is_v5, uint8_t qos)
 {
     d->session = ++last_session;
+    d->conf.qos = qos;
     d->is_ready = true;
     d->is_v5 = is_v5;
     d->is_explained = false;

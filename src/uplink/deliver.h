@@ -54,7 +54,8 @@ struct deliver *deliver_new(struct loop *loop, struct log *log, const struct del
 void deliver_free(struct deliver *deliver); /* NULL allowed */
 void deliver_attach(struct deliver *deliver, struct store *store);
 void deliver_set_limits(struct deliver *deliver, const struct deliver_limits *limits);
-void deliver_open(struct deliver *deliver, bool is_v5); /* a new session is ready */
+/* A new session is ready; qos: of its publications, never more than the server takes. */
+void deliver_open(struct deliver *deliver, bool is_v5, uint8_t qos);
 /* by_peer: the server ended it, for a reason that one of the messages may have given. */
 void deliver_closed(struct deliver *deliver, bool by_peer);
 void deliver_acked(struct deliver *deliver, uint16_t id, uint8_t code);

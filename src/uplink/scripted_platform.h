@@ -32,6 +32,7 @@ struct platform {
         n_not_gateway, n_provoked;
     uint16_t next_id;
     bool is_up, is_v5, is_lax; /* lax: order is not checked */
+    uint8_t qos;
     uint64_t queued, sent, last_in_ms;
     size_t max_packet;
     char connected[MAX_DEVICES];        /* in this session */
@@ -310,7 +311,7 @@ static void connect_again(void)
 {
     pf.is_up = true;
     pf.next_id = 0;
-    deliver_open(deliver, pf.is_v5);
+    deliver_open(deliver, pf.is_v5, pf.qos);
     loop_advance(loop, 0);
 }
 
@@ -363,6 +364,7 @@ static void open_all(const struct deliver_conf *conf, size_t payload_bytes, unsi
     list_init(&pf.open);
     pf.window = 1000;
     pf.is_v5 = is_v5;
+    pf.qos = conf->qos;
     n_tests++;
     for (uint32_t i = 0; i < device_count(); i++) /* what former tests have announced */
         device_at(i)->announced = 0;

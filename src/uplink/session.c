@@ -30,6 +30,7 @@ enum {
     WINDOW_DEFAULT = 100, /* the platform's own default */
     WINDOW_MAX = 4096,
     RECORD_MIN = 256,
+    PAYLOAD_MIN = 256, /* less is no limit but a mistake: a name and a value of usual length need more */
 };
 
 static const char *const limit_members[LIMIT_KINDS] = {
@@ -144,7 +145,7 @@ static void ask_limits(struct uplink *u)
     u->limits_request = ++u->n_requests;
     buf_printf(&topic, "%s%u", TOPIC_OWN_RPC_REQUEST.p, u->limits_request);
     message_session_limits(&payload);
-    if (!deliver_own(u->deliver, buf_str(&topic), buf_str(&payload), u->conf.qos))
+    if (!deliver_own(u->deliver, buf_str(&topic), buf_str(&payload), u->qos))
         u->limits_request = 0;
 }
 
@@ -161,7 +162,7 @@ static void become_ready(struct uplink *u)
              KV_UINT("attempts", u->n_attempts));
     u->n_attempts = 0;
     enter(u, UPLINK_READY);
-    deliver_open(u->deliver, u->attempt.version == MQTT_5);
+    deliver_open(u->deliver, u->attempt.version == MQTT_5, u->qos);
 }
 
 static void not_a_gateway(struct uplink *u)
@@ -195,6 +196,10 @@ static void limits_answer(struct uplink *u, struct str payload)
         LOG_WARN(u->log, "the platform does not tell its limits, the configured ones apply", KV_STR("answer", payload));
     } else {
         u->max_payload = whole_number(json_get(root, STR("maxPayloadSize")));
+        if (u->max_payload && u->max_payload < PAYLOAD_MIN) {
+            LOG_WARN(u->log, "the platform's payload limit is not believed", KV_UINT("bytes", u->max_payload));
+            u->max_payload = 0;
+        }
         u->max_inflight = whole_number(json_get(root, STR("maxInflightMessages")));
         if (yyjson_is_obj(own))
             limits_group(u, own, LIMIT_OWN);
@@ -278,6 +283,9 @@ static void on_connected(void *arg, const struct mqtt_connack *connack)
     u->n_silent_closes = 0;
     u->connack_receive_max = connack->receive_maximum;
     u->connack_max_packet = connack->max_packet_bytes;
+    u->qos = connack->max_qos < u->conf.qos ? connack->max_qos : u->conf.qos;
+    if (u->qos < u->conf.qos)
+        LOG_WARN(u->log, "the platform takes QoS 0 only, which can lose data");
     u->n_requests = 0;
     u->is_provoking = false;
     memset(u->is_refused, 0, sizeof u->is_refused);

@@ -59,6 +59,7 @@ struct uplink {
     uint64_t max_payload, max_inflight; /* 0: not told */
     uint32_t connack_max_packet;
     uint16_t connack_receive_max;
+    uint8_t qos; /* of this session's publications: the configured one, or less if the server takes less */
     uint32_t payload_limit;
     size_t told_bytes;
     unsigned told_values, window;

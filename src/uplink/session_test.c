@@ -170,9 +170,11 @@ void mqtt_ack(struct mqtt *mqtt, uint8_t qos, uint16_t packet_id, uint8_t code)
 
 /* --- the server's hand ------------------------------------------------------------------------------------------------------ */
 
+static uint8_t max_qos = 1;
+
 static void accept_connect(void)
 {
-    struct mqtt_connack connack = {.receive_maximum = 65535, .max_qos = 1};
+    struct mqtt_connack connack = {.receive_maximum = 65535, .max_qos = max_qos};
 
     assert_true(client->is_busy);
     client->is_up = true;
@@ -415,6 +417,7 @@ static void test_garbage_instead_of_limits_does_no_harm(void **state)
                                           "null",
                                           "{\"maxPayloadSize\":-1,\"maxInflightMessages\":\"x\"}",
                                           "{\"rateLimits\":5,\"gatewayRateLimits\":{\"telemetryMessages\":\"a:b\"}}",
+                                          "{\"gatewayRateLimits\":{\"messages\":{\"x\":1},\"telemetryMessages\":15}}",
                                           "{\"maxPayloadSize\":1,\"gatewayRateLimits\":{}}",
                                           "{\"maxPayloadSize\":99999999999999999999}"};
 
@@ -427,6 +430,30 @@ static void test_garbage_instead_of_limits_does_no_harm(void **state)
         assert_true(uplink_status(uplink).payload_limit >= 1 && uplink_status(uplink).window >= 1);
         close_all();
     }
+}
+
+static void test_a_payload_limit_that_nothing_fits_in_is_not_believed(void **state)
+{
+    (void)state;
+    open_all();
+    accept_connect();
+    send_down(LIMITS_TOPIC, "{\"maxPayloadSize\":1,\"gatewayRateLimits\":{}}");
+    assert_int_equal(uplink_status(uplink).payload_limit, 8196);
+    close_all();
+}
+
+static void test_a_platform_that_takes_qos_0_only_gets_qos_0(void **state)
+{
+    (void)state;
+    open_all();
+    max_qos = 0;
+    accept_connect();
+    max_qos = 1;
+    send_down(LIMITS_TOPIC, GATEWAY_LIMITS);
+    push("S0", "\"t\":1");
+    assert_int_equal(last_on("v1/devices/me/rpc/request/1")->qos, 0);
+    assert_int_equal(last_on("v1/gateway/telemetry")->qos, 0);
+    close_all();
 }
 
 static void test_a_refused_subscription_is_tried_again_after_ten_seconds(void **state)
@@ -717,6 +744,8 @@ int main(void)
         cmocka_unit_test(test_without_an_answer_the_session_is_ready_after_five_seconds),
         cmocka_unit_test(test_an_error_instead_of_limits_keeps_the_configured_ones),
         cmocka_unit_test(test_garbage_instead_of_limits_does_no_harm),
+        cmocka_unit_test(test_a_payload_limit_that_nothing_fits_in_is_not_believed),
+        cmocka_unit_test(test_a_platform_that_takes_qos_0_only_gets_qos_0),
         cmocka_unit_test(test_a_refused_subscription_is_tried_again_after_ten_seconds),
         cmocka_unit_test(test_a_lost_connection_is_made_again_soon),
         cmocka_unit_test(test_wrong_credentials_are_tried_once_a_minute),

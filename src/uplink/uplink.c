@@ -157,7 +157,7 @@ static void own(struct uplink *u, struct str topic, struct str payload)
     struct limiter *messages = &u->limiters[LIMIT_OWN], *values = &u->limiters[LIMIT_OWN_VALUES];
 
     if (u->state != UPLINK_READY || limiter_wait(messages, 1, now) || limiter_wait(values, n, now) ||
-        !deliver_own(u->deliver, topic, payload, u->conf.qos)) {
+        !deliver_own(u->deliver, topic, payload, u->qos)) {
         LOG_DEBUG(u->log, "data of the gateway itself dropped", KV_STR("topic", topic));
         return;
     }
