@@ -101,7 +101,8 @@ static void slot_keep(struct tally_value *slot, const char *text, size_t n, bool
         slot->cap = (uint32_t)n + 16;
         slot->text = mem_grow(slot->text, slot->cap);
     }
-    memcpy(slot->text, text, n);
+    if (n)
+        memcpy(slot->text, text, n);
     slot->n = (uint32_t)n;
     slot->is_text = is_text;
     slot->ts_ms = ts_ms;
