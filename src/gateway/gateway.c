@@ -12,13 +12,15 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum {
     MAX_LOOPS = 4,
     HOUSEKEEPING_MS = 5000,
     MEMORY_DRAIN_MS = 5000,
-    STOP_MS = 10000,    /* all of stopping */
-    STOP_LAST_MS = 3000 /* of it, for the last PUBACKs and disconnects */
+    STOP_MS = 10000,     /* all of stopping */
+    STOP_LAST_MS = 3000, /* of it, for the last PUBACKs and disconnects */
+    STOP_HUNG_MS = 500   /* after it: a loop hangs, the process ends without it */
 };
 
 /*
@@ -34,7 +36,7 @@ struct data_loop {
     char name[32];
     struct runner runner;
     struct ctx_host host; /* read by the connectors of this loop only */
-    struct call end;
+    struct call watchdog, end;
 };
 
 struct gateway {
@@ -53,9 +55,10 @@ struct gateway {
     uint64_t stop_since_ms;
     uint32_t drain_ms; /* for what memory holds */
     enum err start_err;
-    struct call to_loop0, to_main, watchdog_there, watchdog_back;
-    struct timer housekeeping, watchdog;
-    bool watchdog_is_out; /* a round through loop 0 has not come back */
+    struct call to_loop0, to_main, watchdog_back;
+    struct timer housekeeping, watchdog, overdue;
+    bool watchdog_is_out; /* a round through the loops has not come back */
+    bool is_left_behind;  /* a connector did not stop: its loop cannot end */
     uv_signal_t signals[2];
 };
 
@@ -189,6 +192,21 @@ static void end_loop0(void *arg)
 
 /* --- the way down --------------------------------------------------------------------------------------------------- */
 
+/* Threads that hang cannot be ended, only left, and with them what they may still touch. */
+static _Noreturn void leave(int code)
+{
+    log_flush(true);
+    _exit(code);
+}
+
+static void overdue(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    LOG_ERROR(gateway->log, "stopping takes too long, what is not delivered is lost");
+    leave(1);
+}
+
 static void loops_may_end(struct gateway *gateway)
 {
     for (size_t i = 0; i < gateway->n_loops; i++) {
@@ -199,6 +217,7 @@ static void loops_may_end(struct gateway *gateway)
     }
     timer_stop(&gateway->housekeeping);
     timer_stop(&gateway->watchdog);
+    timer_stop(&gateway->overdue);
     for (size_t i = 0; i < COUNT_OF(gateway->signals); i++)
         uv_close((uv_handle_t *)&gateway->signals[i], NULL);
     loop_stop(gateway->main.loop);
@@ -209,7 +228,7 @@ static void instance_closed(void *arg, struct instance *instance, enum err err)
     struct gateway *gateway = arg;
 
     (void)instance;
-    (void)err;
+    gateway->is_left_behind |= err == ERR_TIMEOUT;
     if (--gateway->n_waiting == 0)
         loops_may_end(gateway);
 }
@@ -269,6 +288,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
         return;
     gateway->phase = PHASE_QUIESCING;
     gateway->stop_since_ms = loop_mono_ms(gateway->main.loop);
+    timer_start(&gateway->overdue, STOP_MS + STOP_HUNG_MS);
     notify_send(STR("STOPPING=1"));
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
     gateway->n_waiting = gateway->n_instances;
@@ -324,7 +344,7 @@ static void keep_house(void *arg)
     slab_trim();
 }
 
-/* The watchdog is fed only after a round through loop 0: a loop that hangs lets the service manager restart the program. */
+/* The watchdog is fed only after a round through all loops: one that hangs lets the service manager restart the program. */
 static void watchdog_came_back(void *arg)
 {
     struct gateway *gateway = arg;
@@ -333,11 +353,15 @@ static void watchdog_came_back(void *arg)
     notify_send(STR("WATCHDOG=1"));
 }
 
-static void watchdog_at_loop0(void *arg)
+static void watchdog_at_loop(void *arg)
 {
-    struct gateway *gateway = arg;
+    struct data_loop *loop = arg;
+    struct gateway *gateway = loop->gateway;
 
-    runner_call(&gateway->main, &gateway->watchdog_back);
+    if (loop + 1 < gateway->loops + gateway->n_loops)
+        runner_call(&loop[1].runner, &loop[1].watchdog);
+    else
+        runner_call(&gateway->main, &gateway->watchdog_back);
 }
 
 static void feed_watchdog(void *arg)
@@ -347,7 +371,7 @@ static void feed_watchdog(void *arg)
     if (gateway->watchdog_is_out)
         return;
     gateway->watchdog_is_out = true;
-    runner_call(&gateway->loops[0].runner, &gateway->watchdog_there);
+    runner_call(&gateway->loops[0].runner, &gateway->loops[0].watchdog);
 }
 
 static bool has_own_loop(const struct gateway_connector *connector)
@@ -381,6 +405,7 @@ static NODISCARD enum err make_loops(struct gateway *gateway)
         loop->gateway = gateway;
         snprintf(loop->name, sizeof loop->name, "loop%zu", gateway->n_loops);
         err = runner_init(&loop->runner, loop->name);
+        loop->watchdog = (struct call){.fn = watchdog_at_loop, .arg = loop};
         loop->host.config_dir = conf->dir;
     }
     return err;
@@ -432,7 +457,7 @@ static NODISCARD enum err start(struct gateway *gateway)
     timer_init(&gateway->housekeeping, gateway->main.loop, keep_house, gateway);
     timer_start_periodic(&gateway->housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
     timer_init(&gateway->watchdog, gateway->main.loop, feed_watchdog, gateway);
-    gateway->watchdog_there = (struct call){.fn = watchdog_at_loop0, .arg = gateway};
+    timer_init(&gateway->overdue, gateway->main.loop, overdue, gateway);
     gateway->watchdog_back = (struct call){.fn = watchdog_came_back, .arg = gateway};
     if (watchdog_ms)
         timer_start_periodic(&gateway->watchdog, watchdog_ms, watchdog_ms);
@@ -468,6 +493,10 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
         return 1;
     }
     loop_run(gateway.main.loop);
+    if (gateway.is_left_behind) {
+        LOG_ERROR(log, "stopped without the connectors that are left behind");
+        leave(gateway.start_err ? 78 : 0);
+    }
     for (size_t i = 0; i < gateway.n_loops; i++)
         runner_join(&gateway.loops[i].runner);
     runner_join(&gateway.main);

@@ -10,6 +10,7 @@ static void run_calls(void *arg, struct node *nodes)
         struct call *call = CONTAINER_OF(nodes, struct call, node);
 
         nodes = nodes->next; /* the call may be used again by its own function */
+        atomic_store_explicit(&call->is_posted, false, memory_order_relaxed);
         call->fn(call->arg);
     }
 }
@@ -45,6 +46,9 @@ enum err runner_start(struct runner *runner)
 
 void runner_call(struct runner *runner, struct call *call)
 {
+    bool was_posted = atomic_exchange_explicit(&call->is_posted, true, memory_order_relaxed);
+
+    assert(!was_posted);
     mailbox_post(&runner->calls, &call->node);
 }
 

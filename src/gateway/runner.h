@@ -9,6 +9,7 @@
 
 struct call {
     struct node node;
+    atomic_bool is_posted; /* until it runs: posted twice, one node would make the mailbox a ring */
     void (*fn)(void *arg);
     void *arg;
 };

@@ -321,3 +321,13 @@ def test_device_that_said_goodbye_is_back_with_its_next_data(made):
     after("sensors/pump/data", {"seq": 5}, uniq=6)
     stats = platform.stats()
     assert stats["connects"] == 3 and stats["disconnects"] == 2, stats
+
+
+def test_many_connectors_on_few_loops_all_connect(made):
+    platform, broker = made(Platform), made(Broker)
+    names = [f"Line {i:02}" for i in range(40)]
+    for _ in range(3):  # limits arrive while the loops still start their connectors
+        gateway = made(Gateway, platform.port, {name: mqtt_connector(broker.port) for name in names}, thingsboard={"loops": 4})
+        for name in names:
+            gateway.wait_log(f"{name}: connected")
+        assert gateway.stop() == 0
