@@ -102,6 +102,23 @@ class Platform(Sim):
         wait_until(there, f"{device} has {expected}")
 
 
+class Source(Sim):
+    """The load generator: a broker that is its own fleet of devices. Its events are kept apart from its answers."""
+
+    def __init__(self, *args):
+        super().__init__("mqtt-source", "--port", 0, *args)
+
+    def ask(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        while "event" in (line := self.line()):
+            pass
+        return line
+
+    def stats(self):
+        return self.ask("stats")
+
+
 class Broker:
     """Mosquitto with a configuration of its own; may be stopped and started again on the same port."""
 

@@ -41,7 +41,7 @@ struct data_loop {
 
 struct gateway {
     const struct gateway_conf *conf;
-    struct log *log, connection_log;
+    struct log *log, connection_log, storage_log;
     struct arena arena;
     struct runner main;
     struct data_loop *loops; /* shared ones first, then one for each connector that has its own */
@@ -106,7 +106,10 @@ static void uplink_state_changed(void *arg, enum uplink_state state)
 
 static void readable(void *arg)
 {
-    uplink_readable(((struct gateway *)arg)->uplink);
+    struct gateway *gateway = arg;
+
+    if (gateway->uplink) /* else it looks by itself when it starts */
+        uplink_readable(gateway->uplink);
 }
 
 static void dropped(void *arg, struct device *dev)
@@ -132,18 +135,34 @@ static uint64_t memory_bound(const struct storage_conf *storage)
     return (here && here < total ? here : total) / 4;
 }
 
-static void start_loop0(void *arg)
+/* Before loop 0 runs: what a durable store finds on the disk is looked through first. */
+static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
 {
-    static const struct uplink_events uplink_events = {.state = uplink_state_changed, .limits = limits_changed};
-    static const struct store_events store_events = {.readable = readable, .dropped = dropped};
-    struct gateway *gateway = arg;
+    static const struct store_events events = {.readable = readable, .dropped = dropped};
     struct loop *loop = gateway->loops[0].runner.loop;
     const struct storage_conf *storage = gateway->conf->main->storage;
     const struct memory_conf memory = {.max_events = storage->memory_capacity,
                                        .max_bytes = memory_bound(storage),
                                        .overflow = overflow_of(storage->overflow)};
+    const struct file_conf file = {.path = arena_text(&gateway->arena, storage->folder),
+                                   .max_events = (uint64_t)storage->max_files * storage->records_per_file,
+                                   .segment_events = storage->records_per_file,
+                                   .max_bytes = storage->max_total_bytes > 0 ? (uint64_t)storage->max_total_bytes : 0,
+                                   .overflow = overflow_of(storage->overflow),
+                                   .log = &gateway->storage_log};
 
-    gateway->store = store_memory_new(loop, &memory, &store_events, gateway);
+    if (storage->type == STORAGE_FILE)
+        return store_file_new(&gateway->store, loop, &file, &events, gateway, why);
+    gateway->store = store_memory_new(loop, &memory, &events, gateway);
+    return ERR_OK;
+}
+
+static void start_loop0(void *arg)
+{
+    static const struct uplink_events uplink_events = {.state = uplink_state_changed, .limits = limits_changed};
+    struct gateway *gateway = arg;
+    struct loop *loop = gateway->loops[0].runner.loop;
+
     gateway->uplink = uplink_new(loop, &gateway->connection_log, &gateway->uplink_conf, &uplink_events, gateway);
     uplink_attach(gateway->uplink, gateway->store);
     for (size_t i = 0; i < gateway->n_loops; i++)
@@ -252,6 +271,8 @@ static void drain(struct gateway *gateway)
 
     left_ms -= past_ms < left_ms ? past_ms : left_ms;
     gateway->drain_ms = left_ms < MEMORY_DRAIN_MS ? (uint32_t)left_ms : MEMORY_DRAIN_MS;
+    if (gateway->conf->main->storage->type != STORAGE_MEMORY)
+        gateway->drain_ms = 0; /* it is there after the next start */
     gateway->phase = PHASE_DRAINING;
     gateway->to_loop0 = (struct call){.fn = stop_loop0, .arg = gateway};
     gateway->to_main = (struct call){.fn = loop0_is_stopped, .arg = gateway};
@@ -474,6 +495,7 @@ static NODISCARD enum err start(struct gateway *gateway)
 int gateway_run(const struct gateway_conf *conf, struct log *log)
 {
     struct gateway gateway = {.conf = conf, .log = log};
+    struct why why = {0};
     enum err err;
 
     /* Few arenas and small stacks: a thread costs some 20 KiB resident. */
@@ -481,9 +503,14 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     signal(SIGPIPE, SIG_IGN);
     arena_init(&gateway.arena, 1024);
     log_init(&gateway.connection_log, "tb_connection", logger_level(conf, STR("tb_connection")));
+    log_init(&gateway.storage_log, "storage", logger_level(conf, STR("storage")));
     uplink_conf_from(&gateway.uplink_conf, conf, &gateway.arena);
     ctx_setup();
     err = make_loops(&gateway);
+    if (!err && (err = open_store(&gateway, &why))) {
+        LOG_ERROR(log, "the storage cannot be opened", KV_WHY(&why));
+        return 1;
+    }
     if (!err) {
         make_instances(&gateway);
         err = start(&gateway);
@@ -504,6 +531,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     mem_free(gateway.loops);
     log_flush(true);
     log_fini(&gateway.connection_log);
+    log_fini(&gateway.storage_log);
     arena_fini(&gateway.arena);
     return gateway.start_err ? 78 : 0;
 }

@@ -443,11 +443,10 @@ static enum err check_storage(struct conf_load *load, void *object, const struct
         conf_note(load, at, "max_records_between_fsync",
                   "superfluous, as every acknowledgement waits until its data is on "
                   "the disk");
-    if (storage->type != STORAGE_MEMORY) {
+    if (storage->type == STORAGE_SQLITE) {
         conf_error(load, at, "type",
-                   "found \"%s\"; this version has only \"memory\", and to promise more would lose data; "
-                   "the file is not used",
-                   storage->type == STORAGE_FILE ? "file" : "sqlite");
+                   "found \"sqlite\"; this version has \"memory\" and \"file\", which keeps data as safely; "
+                   "the file is not used");
         return ERR_UNSUPPORTED;
     }
     return ERR_OK;

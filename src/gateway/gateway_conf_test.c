@@ -188,10 +188,10 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "the file "
          "is not used; did you mean \"memory\"?\n",
          false},
-        {HEAD "\"storage\":{\"type\":\"file\"}}",
-         "D/tb_gateway.json:2:19: storage.type: found \"file\"; this version has only \"memory\", and to promise more "
-         "would "
-         "lose data; the file is not used\n",
+        {HEAD "\"storage\":{\"type\":\"file\"}}", "", true},
+        {HEAD "\"storage\":{\"type\":\"sqlite\"}}",
+         "D/tb_gateway.json:2:19: storage.type: found \"sqlite\"; this version has \"memory\" and \"file\", which "
+         "keeps data as safely; the file is not used\n",
          false},
         {"{\"thingsboard\":{\"host\":\"h\",\"qos\":2,\n\"port\":\"x\"," LOGIN "}," TAIL,
          "D/tb_gateway.json:1:34: thingsboard.qos: found 2; expected an integer from 0 to 1; the default 1 is used\n"

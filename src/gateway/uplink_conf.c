@@ -31,10 +31,21 @@ static void set_credentials(struct mqtt_conf *mqtt, const struct security_conf *
     }
 }
 
+/* Beside the data where these have a directory. */
+static const char *rejected_path(struct arena *arena, const struct storage_conf *storage)
+{
+    struct str folder = storage->type == STORAGE_FILE ? storage->folder : STR("./");
+    autobuf struct buf path = {0};
+
+    buf_printf(&path, STR_FMT "%srejected.jsonl", STR_ARG(folder), str_ends(folder, STR("/")) ? "" : "/");
+    return arena_text(arena, buf_str(&path));
+}
+
 void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, struct arena *arena)
 {
     const struct platform_conf *platform = conf->main->platform;
     const struct security_conf *security = platform->security;
+    const struct storage_conf *storage = conf->main->storage;
     struct stream_conf *stream = &out->mqtt.stream;
 
     *out = (struct uplink_conf){
@@ -48,11 +59,11 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
         .has_max_payload = platform->has_max_payload,
         .min_pack_delay_ms = platform->min_pack_delay_ms,
         .min_pack_values = platform->min_pack_values,
-        .max_pack_events = conf->main->storage->memory_batch,
+        .max_pack_events = storage->type == STORAGE_MEMORY ? storage->memory_batch : storage->batch,
         .batch_devices = platform->batch_devices,
         .handle_renaming = platform->handle_renaming,
         .rate_percent = conf->rate_percent,
-        .rejected_path = "rejected.jsonl",
+        .rejected_path = rejected_path(arena, storage),
     };
     for (size_t i = 0; i < RATE_LIMIT_KEYS; i++)
         out->rate[i] = arena_text(arena, platform->rate[i]);

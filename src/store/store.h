@@ -13,6 +13,7 @@
 #include "io/loop.h"
 
 struct store;
+struct log;
 
 /* A position: grows with every record of a lane; opaque but for its order. */
 struct chunk {
@@ -94,6 +95,25 @@ struct memory_conf {
 };
 struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf, const struct store_events *events,
                                void *arg);
+
+/*
+ * A directory of segment files (file.c). Opened, locked and recovered before the call returns, which may take a second per
+ * gigabyte that waits. ERR_BUSY: another process has it; ERR_UNSUPPORTED: a newer version wrote it, and it is left as it is.
+ * A directory that cannot be written is no error: what waits there is delivered, nothing new completes, trouble says why.
+ */
+struct file_io;
+struct file_conf {
+    const char *path;
+    uint64_t max_events;     /* 0: none */
+    uint64_t segment_events; /* a file is closed after so many; 0: by size only */
+    uint64_t max_bytes;      /* of the files together; 0: none */
+    enum overflow overflow;
+    struct log *log;
+    const struct file_io *io; /* NULL: the system's */
+    struct loop *own;         /* NULL: a thread of its own; tests give a loop here */
+};
+NODISCARD enum err store_file_new(struct store **out, struct loop *loop, const struct file_conf *conf,
+                                  const struct store_events *events, void *arg, struct why *why);
 void store_free(struct store *store); /* NULL allowed */
 /* Whom the store gives its answers: set once by the connector room. Any thread. */
 void store_answer(struct batch *batch);

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What lies in the directory of a file store, read without changing anything in it. */
+#include "cmd/cmd.h"
+#include "data/json.h"
+#include "store/file_format.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { FLUSH = 64 * 1024 };
+
+struct seen {                                        /* in one segment, or in all */
+    uint64_t n_records, n_events, n_values, n_bytes; /* not acknowledged */
+    uint64_t n_acked_bytes;
+    unsigned n_bad;
+    uint64_t n_bad_bytes;
+    int64_t oldest_ms;
+};
+
+struct job {
+    const struct command_line *line;
+    int dir;
+    struct state state;
+    enum err state_err;
+    struct found_segment *segments;
+    size_t n_segments;
+    struct buf out;
+    struct seen all;
+    unsigned n_problems;
+    bool failed; /* standard output takes no more */
+};
+
+/* What is done with each segment: called with its records, then once with what was seen. */
+struct action {
+    void (*record)(struct job *job, const struct found_segment *segment, const struct walk *walk, bool is_acked);
+    void (*bad)(struct job *job, const struct found_segment *segment, const struct walk *walk);
+    void (*segment)(struct job *job, const struct found_segment *segment, const struct seen *seen, enum err head);
+};
+
+static void flush(struct job *job, size_t above)
+{
+    if (job->out.n <= above)
+        return;
+    job->failed |= !command_print(&job->out);
+    job->out.n = 0;
+}
+
+/* --- walking ---------------------------------------------------------------------------------------------------------- */
+
+static void note_record(struct seen *seen, const struct walk *walk)
+{
+    const struct record *record = walk->record;
+
+    seen->n_records++;
+    seen->n_events += (record->flags & RECORD_END) != 0;
+    seen->n_values += record->n_values;
+    seen->n_bytes += record->size;
+    if (walk->group.wall_ms && (!seen->oldest_ms || walk->group.wall_ms < seen->oldest_ms))
+        seen->oldest_ms = walk->group.wall_ms;
+}
+
+static void add_seen(struct seen *to, const struct seen *seen)
+{
+    to->n_records += seen->n_records;
+    to->n_events += seen->n_events;
+    to->n_values += seen->n_values;
+    to->n_bytes += seen->n_bytes;
+    to->n_acked_bytes += seen->n_acked_bytes;
+    to->n_bad += seen->n_bad;
+    to->n_bad_bytes += seen->n_bad_bytes;
+    if (seen->oldest_ms && (!to->oldest_ms || seen->oldest_ms < to->oldest_ms))
+        to->oldest_ms = seen->oldest_ms;
+}
+
+static void walk_segment(struct job *job, const struct found_segment *found, const struct action *action)
+{
+    int fd = file_io_system.open(job->dir, found->name, O_RDONLY, 0);
+    struct segment_head head = {0};
+    struct seen seen = {0};
+    struct walk walk;
+    enum err err;
+
+    if (fd < 0) {
+        job->n_problems++;
+        buf_printf(&job->out, "%s: %s\n", found->name, err_text(err_from_errno(errno)));
+        return;
+    }
+    (void)file_io_read_all(&file_io_system, fd, &head, sizeof head, 0);
+    err = segment_head_check(&head);
+    const struct state_segment *known = err ? NULL : state_find(&job->state, found->base, head.boot);
+    uint64_t end = known && known->end && known->end < found->size ? known->end : found->size;
+
+    walk_init(&walk, &file_io_system, fd, sizeof head, err == ERR_UNSUPPORTED ? sizeof head : end);
+    for (enum walk_step step; (step = walk_next(&walk)) != WALK_END && !job->failed;) {
+        bool is_acked = known && walk.off <= known->acked;
+
+        if (step == WALK_RECORD && is_acked)
+            seen.n_acked_bytes += walk.record->size;
+        else if (step == WALK_RECORD)
+            note_record(&seen, &walk);
+        if (step == WALK_RECORD && action->record)
+            action->record(job, found, &walk, is_acked);
+        if (step == WALK_BAD && !(walk.is_zero && walk.off >= walk.end)) {
+            seen.n_bad++;
+            seen.n_bad_bytes += walk.off - walk.from;
+            if (action->bad)
+                action->bad(job, found, &walk);
+        }
+    }
+    walk_fini(&walk);
+    close(fd);
+    add_seen(&job->all, &seen);
+    if (action->segment)
+        action->segment(job, found, &seen, err);
+    flush(job, 0);
+}
+
+/* --- verify ------------------------------------------------------------------------------------------------------------- */
+
+static void verify_bad(struct job *job, const struct found_segment *segment, const struct walk *walk)
+{
+    job->n_problems++;
+    buf_printf(&job->out, "%s: bytes %" PRIu64 " to %" PRIu64 ": %s\n", segment->name, walk->from, walk->off,
+               walk->off >= walk->end ? "torn end, or corrupt" : "corrupt");
+}
+
+static void verify_segment(struct job *job, const struct found_segment *segment, const struct seen *seen, enum err head)
+{
+    if (head == ERR_UNSUPPORTED) {
+        job->n_problems++;
+        buf_printf(&job->out, "%s: written by a newer version, not read\n", segment->name);
+        return;
+    }
+    if (head) {
+        job->n_problems++;
+        buf_printf(&job->out, "%s: its head is corrupt; its records are found without it\n", segment->name);
+    }
+    buf_printf(&job->out, "%s: %" PRIu64 " records wait, %" PRIu64 " values; %s\n", segment->name, seen->n_records,
+               seen->n_values, seen->n_bad || head ? "damaged" : "ok");
+}
+
+static int verify(struct job *job)
+{
+    static const struct action action = {.bad = verify_bad, .segment = verify_segment};
+
+    if (job->state_err && job->state_err != ERR_NOTFOUND) { /* none: nothing was acknowledged yet */
+        job->n_problems++;
+        buf_printf(&job->out, "state: %s; all records count as waiting\n", err_text(job->state_err));
+    }
+    for (size_t i = 0; i < job->n_segments; i++)
+        walk_segment(job, &job->segments[i], &action);
+    buf_printf(&job->out, "%zu segments, %u problems\n", job->n_segments, job->n_problems);
+    return job->n_problems ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* --- dump ----------------------------------------------------------------------------------------------------------------- */
+
+static void dump_record(struct job *job, const struct found_segment *segment, const struct walk *walk, bool is_acked)
+{
+    static const char *const kinds[] = {[RECORD_TELEMETRY] = "telemetry",
+                                        [RECORD_ATTRIBUTES] = "attributes",
+                                        [RECORD_CONNECT] = "connect",
+                                        [RECORD_DISCONNECT] = "disconnect"};
+    const struct record *record = walk->record;
+    bool is_telemetry = record->kind == RECORD_TELEMETRY, has_values = record->n_values > 0;
+
+    if (is_acked && !command_has(job->line, "all"))
+        return;
+    buf_printf(&job->out, "{\"position\":%" PRIu64 ",\"stored\":%" PRId64 ",\"kind\":\"%s\",\"device\":",
+               segment->base + walk->from, walk->group.wall_ms, kinds[record->kind]);
+    json_add_string(&job->out, record_name(record));
+    buf_add_z(&job->out, ",\"profile\":");
+    json_add_string(&job->out, record_profile(record));
+    if (is_telemetry && !(record->flags & RECORD_NO_TS))
+        buf_printf(&job->out, ",\"ts\":%" PRId64, record->ts);
+    if (is_acked)
+        buf_add_z(&job->out, ",\"acknowledged\":true");
+    if (has_values) {
+        buf_add_z(&job->out, ",\"values\":{");
+        buf_add_str(&job->out, record_body(record));
+        buf_add_u8(&job->out, '}');
+    }
+    buf_add_z(&job->out, "}\n");
+    flush(job, FLUSH);
+}
+
+static void dump_bad(struct job *job, const struct found_segment *segment, const struct walk *walk)
+{
+    job->n_problems++;
+    fprintf(stderr, "iotgw store: %s: bytes %" PRIu64 " to %" PRIu64 " cannot be read\n", segment->name, walk->from,
+            walk->off);
+}
+
+static int dump(struct job *job)
+{
+    static const struct action action = {.record = dump_record, .bad = dump_bad};
+
+    for (size_t i = 0; i < job->n_segments; i++)
+        walk_segment(job, &job->segments[i], &action);
+    return job->n_problems ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* --- stats ------------------------------------------------------------------------------------------------------------------ */
+
+static int stats(struct job *job)
+{
+    static const struct action action = {0};
+    const struct seen *all = &job->all;
+    uint64_t n_file_bytes = 0;
+    int64_t age_s;
+
+    for (size_t i = 0; i < job->n_segments; i++) {
+        n_file_bytes += job->segments[i].size;
+        walk_segment(job, &job->segments[i], &action);
+    }
+    age_s = all->oldest_ms ? (clock_wall_ms() - all->oldest_ms) / 1000 : 0;
+    age_s = age_s > 0 ? age_s : 0;
+    if (command_has(job->line, "json"))
+        buf_printf(&job->out,
+                   "{\"type\":\"file\",\"segments\":%zu,\"fileBytes\":%" PRIu64 ",\"events\":%" PRIu64
+                   ",\"values\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"oldestSeconds\":%" PRId64
+                   ",\"acknowledgedValues\":%" PRIu64 ",\"droppedEvents\":%" PRIu64 ",\"droppedValues\":%" PRIu64
+                   ",\"corruptStretches\":%u}\n",
+                   job->n_segments, n_file_bytes, all->n_events, all->n_values, all->n_bytes, age_s,
+                   job->state.n_acked_values, job->state.n_dropped_events, job->state.n_dropped_values, all->n_bad);
+    else
+        buf_printf(&job->out,
+                   "type               file\n"
+                   "segments           %zu, %" PRIu64 " bytes on the disk\n"
+                   "waiting            %" PRIu64 " events, %" PRIu64 " values, %" PRIu64 " bytes\n"
+                   "oldest             %" PRId64 " s\n"
+                   "acknowledged       %" PRIu64 " values\n"
+                   "dropped            %" PRIu64 " events, %" PRIu64 " values\n"
+                   "corrupt stretches  %u\n",
+                   job->n_segments, n_file_bytes, all->n_events, all->n_values, all->n_bytes, age_s,
+                   job->state.n_acked_values, job->state.n_dropped_events, job->state.n_dropped_values, all->n_bad);
+    return EXIT_DONE;
+}
+
+/* --- the command -------------------------------------------------------------------------------------------------------------- */
+
+static const struct option_spec options[] = {
+    {.name = "all", .letter = 'a', .help = "dump: also what is acknowledged and not yet removed"},
+    {.name = "json", .help = "stats: print an object"},
+    {.name = NULL}};
+
+static const struct {
+    const char *name;
+    int (*run)(struct job *job);
+} jobs[] = {{"verify", verify}, {"dump", dump}, {"stats", stats}};
+
+static int run_job(struct job *job, int (*fn)(struct job *job), const char *path)
+{
+    bool has_peer;
+    enum err err = segments_find(job->dir, &job->segments, &job->n_segments, &has_peer);
+    int code;
+
+    if (err)
+        return command_fail(job->line, EXIT_FAILED, "%s: %s", path, err_text(err));
+    if (flock(job->dir, LOCK_SH | LOCK_NB))
+        fprintf(stderr, "iotgw store: %s is in use by a gateway: what it does meanwhile may look like damage\n", path);
+    else
+        flock(job->dir, LOCK_UN);
+    job->state_err = state_read(&job->state, &file_io_system, job->dir);
+    code = fn(job);
+    flush(job, 0);
+    return job->failed ? EXIT_FAILED : code;
+}
+
+static int run(const struct command_line *line)
+{
+    struct job job = {.line = line};
+    const char *path = line->args[1];
+
+    for (size_t i = 0; i < COUNT_OF(jobs); i++) {
+        int code;
+
+        if (strcmp(line->args[0], jobs[i].name) != 0)
+            continue;
+        job.dir = file_io_system.open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+        if (job.dir < 0)
+            return command_fail(line, EXIT_FAILED, "%s: %s", path, err_text(err_from_errno(errno)));
+        code = run_job(&job, jobs[i].run, path);
+        close(job.dir);
+        state_fini(&job.state);
+        mem_free(job.segments);
+        buf_fini(&job.out);
+        return code;
+    }
+    return command_usage(line, "found \"%s\"; expected verify, dump or stats", line->args[0]);
+}
+
+const struct command_spec cmd_store = {
+    .name = "store",
+    .arguments = "verify|dump|stats DIR",
+    .summary = "look into the directory of a file storage",
+    .text =
+        "Reads the files of storage type \"file\" in DIR and changes nothing; best while no gateway runs on it. "
+        "verify: "
+        "checks every byte, and says what is damaged (exit code 1). dump: one JSON line for each record that waits. "
+        "stats: what waits, since when, and the totals of delivery.",
+    .options = options,
+    .min_args = 2,
+    .max_args = 2,
+    .choices = "verify dump stats",
+    .run = run};

@@ -1,0 +1,787 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file store: a log of segments in one directory.
+ *
+ *     DIR/events-0000000000000000.log     segments; the name is the position of the first byte, in hex
+ *     DIR/events-0000000001000000.log
+ *     DIR/state                           how far each is acknowledged, and totals
+ *     DIR/quarantine/                     copies of what could not be read, named segment-from-to
+ *
+ * A segment, all numbers little-endian, everything a multiple of 8 bytes:
+ *
+ *     segment head   64   magic "IOTGWLOG", version, CRC, position of its first byte, boot number, wall time, machine's boot
+ *     group          32   magic, CRC, wall time, bytes, events and values of the records of one commit
+ *       record       32+  struct record of data/record.h with name, profile, body; length and CRC-32C are its first words
+ *       record …
+ *     group …
+ *     zeroes              reserved, up to the size of the file
+ *
+ * A position is the segment's position plus the offset in it. It only grows; ranges are never given twice. A process
+ * writes to segments of its own only, so that a device's number in a record is valid if the segment's boot number is ours.
+ * Whoever reads accepts groups and records one by one, at any multiple of 8, so a damaged head costs nothing but itself.
+ * A head of a newer version is refused, and nothing in the directory is touched then.
+ *
+ * state is text: "next HEX", "acked VALUES", "dropped EVENTS VALUES", a line for each segment of which something is to be
+ * known, and a CRC of all that. It is written to state.new, synced, renamed. Without it everything is delivered again.
+ *
+ * Durable means: written, fdatasync'ed, and the file's name synced in its directory. After a failed sync nobody knows what
+ * is on the disk: the segment ends where the last good sync left it, and the rest goes to a new one.
+ *
+ * The directory is locked (flock) by the process that has it open.
+ */
+#include "store/file_impl.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { STACK_SIZE = 256 * 1024, SEGMENTS_IN_FULL = 16, SEGMENT_LEAST = 64 * 1024 };
+
+static struct file_store *of(struct store *base)
+{
+    return (struct file_store *)(void *)base;
+}
+
+/* --- counting --------------------------------------------------------------------------------------------------------- */
+
+struct sum file_waiting(const struct file_store *s)
+{
+    struct sum gone = {get(&s->out.n_events), get(&s->out.n_values), get(&s->out.n_bytes)};
+
+    gone.n_events += get(&s->lost.n_events);
+    gone.n_values += get(&s->lost.n_values);
+    gone.n_bytes += get(&s->lost.n_bytes);
+    return (struct sum){get(&s->in.n_events) - gone.n_events, get(&s->in.n_values) - gone.n_values,
+                        get(&s->in.n_bytes) - gone.n_bytes};
+}
+
+static struct device *device_of(const struct record *record)
+{
+    struct device *dev = record->dev < device_count() ? device_at(record->dev) : NULL;
+
+    return dev && str_eq(device_name(dev), record_name(record)) ? dev : device_get(record_name(record));
+}
+
+static void add_loser(struct losers *losers, struct device *dev)
+{
+    for (size_t i = losers->n; i > 0 && losers->n - i < 8; i--)
+        if (losers->devs[i - 1] == dev)
+            return;
+    if (losers->n == losers->cap) {
+        losers->cap = losers->cap ? 2 * losers->cap : 16;
+        losers->devs = mem_grow(losers->devs, losers->cap * sizeof *losers->devs);
+    }
+    losers->devs[losers->n++] = dev;
+}
+
+static void count_for(struct device *dev, uint64_t n, bool appended, struct losers *losers)
+{
+    if (!dev || !n)
+        return;
+    if (appended)
+        add(&dev->n_appended, n);
+    if (losers) {
+        add(&dev->n_overflowed, n);
+        add_loser(losers, dev);
+    }
+}
+
+void file_count_device(const struct record *record, bool appended, struct losers *losers)
+{
+    count_for(device_of(record), record->n_values, appended, losers);
+}
+
+void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers)
+{
+    struct device *dev = NULL;
+    uint32_t number = UINT32_MAX;
+    uint64_t n = 0;
+
+    while (p < end) {
+        const struct record *record = record_at(p);
+
+        if (record->size == GROUP_MAGIC) {
+            p += sizeof(struct group_head);
+            continue;
+        }
+        if (record->dev != number || !dev) {
+            count_for(dev, n, appended, losers);
+            number = record->dev;
+            dev = device_of(record);
+            n = 0;
+        }
+        n += record->n_values;
+        p += record->size;
+    }
+    count_for(dev, n, appended, losers);
+}
+
+/* --- whose values were dropped --------------------------------------------------------------------------------------------- */
+
+static void losers_free(struct losers *losers)
+{
+    mem_free(losers->devs);
+    mem_free(losers);
+}
+
+void file_tell_losers(struct file_store *s, struct losers *losers)
+{
+    if (losers->n)
+        mailbox_post(&s->drops, &losers->node);
+    else
+        losers_free(losers);
+}
+
+static void drops_arrived(void *arg, struct node *nodes)
+{
+    struct file_store *s = arg;
+
+    while (nodes) {
+        struct losers *losers = CONTAINER_OF(nodes, struct losers, node);
+
+        nodes = nodes->next;
+        for (size_t i = 0; i < losers->n && s->store.events.dropped; i++)
+            s->store.events.dropped(s->store.arg, losers->devs[i]);
+        losers_free(losers);
+    }
+}
+
+/* --- trouble ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *trouble_of(int number)
+{
+    switch (number) {
+    case ENOSPC:
+    case EDQUOT:
+        return "disk full";
+    case EROFS:
+        return "the file system is read-only";
+    case EACCES:
+    case EPERM:
+        return "no permission to write";
+    case EIO:
+        return "disk error";
+    case EMFILE:
+    case ENFILE:
+        return "too many open files";
+    default:
+        return "the disk cannot be written";
+    }
+}
+
+/* number 0: it is over. */
+void file_set_trouble(struct file_store *s, const char *trouble, int number)
+{
+    const char *before = atomic_load(&s->trouble);
+
+    if (number)
+        trouble = trouble_of(number);
+    if (trouble && trouble != before)
+        LOG_ERROR(s->log, "nothing can be stored: sources wait, delivery goes on", KV_Z("reason", trouble),
+                  KV_Z("directory", s->path), KV_ERR(err_from_errno(number)));
+    else if (!trouble && before)
+        LOG_INFO(s->log, "storing works again", KV_Z("directory", s->path));
+    atomic_store(&s->trouble, trouble);
+}
+
+/* --- commit --------------------------------------------------------------------------------------------------------------------- */
+
+static void add_node(struct node ***end, struct node *node)
+{
+    node->next = NULL;
+    **end = node;
+    *end = &node->next;
+}
+
+static void answer_group(struct file_store *s)
+{
+    struct node *node = s->group;
+
+    s->group = NULL;
+    s->group_end = &s->group;
+    while (node) {
+        struct node *next = node->next;
+
+        store_answer(CONTAINER_OF(node, struct batch, node));
+        node = next;
+    }
+}
+
+static void note_committed(struct file_store *s)
+{
+    for (struct block *block = s->tail_first; block; block = block->next) {
+        size_t from = block->off == 0 && block->n_committed < HEAD ? HEAD : block->n_committed;
+
+        file_count_devices(block->bytes + from, block->bytes + block->n, true, NULL);
+        block->n_committed = block->n;
+    }
+    s->active->end = s->tail->off + s->tail->n;
+    sum_add(&s->active->all, s->open);
+    counters_add(&s->in, s->open);
+    s->open = (struct sum){0};
+}
+
+static void close_groups(struct file_store *s)
+{
+    for (struct block *block = s->tail_first; block; block = block->next) {
+        if (block->group != SIZE_MAX)
+            group_head_seal((struct group_head *)(void *)(block->bytes + block->group));
+        block->group = SIZE_MAX;
+    }
+}
+
+static bool is_no_space(int number)
+{
+    return number == ENOSPC || number == EDQUOT;
+}
+
+static void keep_saved(struct file_store *s)
+{
+    if ((s->is_unsaved || atomic_load(&s->acked) != s->saved_acked) && !atomic_exchange(&s->is_saving, true))
+        timer_start(&s->save, atomic_load(&s->save_trouble) ? RETRY_MAX_MS : SAVE_MS);
+}
+
+static void commit(struct file_store *s)
+{
+    int number;
+
+    if (!s->open.n_bytes) {
+        answer_group(s);
+        return;
+    }
+    close_groups(s);
+    do {
+        if (s->must_restart)
+            file_restart(s);
+        number = file_write(s);
+    } while (is_no_space(number) && s->conf.overflow == OVERFLOW_DROP_OLDEST && file_drop_oldest(s));
+    file_set_trouble(s, NULL, number);
+    if (number) {
+        s->retry_ms = s->retry_ms ? s->retry_ms * 2 : RETRY_MS;
+        s->retry_ms = s->retry_ms < RETRY_MAX_MS ? s->retry_ms : RETRY_MAX_MS;
+        timer_start(&s->retry, s->retry_ms);
+        return;
+    }
+    s->retry_ms = 0;
+    note_committed(s);
+    answer_group(s);
+    file_feed(s);
+    keep_saved(s);
+    if (!timer_is_running(&s->idle))
+        timer_start_coarse(&s->idle, IDLE_MS);
+}
+
+static bool is_in_trouble(struct file_store *s)
+{
+    return atomic_load_explicit(&s->trouble, memory_order_relaxed) != NULL;
+}
+
+/* --- appending -------------------------------------------------------------------------------------------------------------------- */
+
+static bool has_room(const struct file_store *s, const struct batch *batch)
+{
+    struct sum waiting = file_waiting(s);
+
+    sum_add(&waiting, s->open);
+    if (waiting.n_bytes == 0)
+        return true;
+    return (!s->conf.max_events || waiting.n_events + batch->n_events <= s->conf.max_events) &&
+           file_has_files_room(s, batch->n_bytes);
+}
+
+/* Room in the active segment. False: the disk is in trouble. */
+static bool make_place(struct file_store *s, size_t n)
+{
+    if (is_in_trouble(s))
+        return false;
+    if (s->active && file_must_rotate(s, n)) {
+        commit(s);
+        if (is_in_trouble(s))
+            return false;
+        file_segment_seal(s);
+    }
+    if (!s->active)
+        file_segment_begin(s, n);
+    return true;
+}
+
+static void copy(struct file_store *s, const struct batch *batch)
+{
+    struct block *block = s->tail;
+    struct group_head *head;
+
+    if (!block || block->group == SIZE_MAX || block->cap - block->n < batch->n_bytes)
+        block = file_block_for(s, batch->n_bytes + sizeof *head);
+    if (block->group == SIZE_MAX) {
+        block->group = block->n;
+        block->n += sizeof *head;
+        head = (struct group_head *)(void *)(block->bytes + block->group);
+        *head = (struct group_head){.magic = GROUP_MAGIC, .wall_ms = loop_wall_ms(s->own)};
+    }
+    head = (struct group_head *)(void *)(block->bytes + block->group);
+    memcpy(block->bytes + block->n, batch->bytes, batch->n_bytes);
+    block->n += batch->n_bytes;
+    head->n_bytes += batch->n_bytes;
+    head->n_events += batch->n_events;
+    head->n_values += batch->n_values;
+}
+
+static void take(struct file_store *s, struct batch *batch)
+{
+    if (batch->n_bytes) {
+        copy(s, batch);
+        sum_add(&s->open, (struct sum){batch->n_events, batch->n_values, batch->n_bytes});
+        s->active->n_ever += batch->n_events;
+    }
+    batch_drop_bytes(batch);
+    batch->result = ERR_OK;
+    add_node(&s->group_end, &batch->node);
+    if (s->open.n_bytes >= COMMIT_BYTES)
+        commit(s);
+}
+
+static void cancel(struct batch *batch)
+{
+    batch_drop_bytes(batch);
+    batch->result = ERR_CANCELLED;
+    store_answer(batch);
+}
+
+static void wait_for_room(struct file_store *s, struct batch *batch)
+{
+    add_node(&s->pending_end, &batch->node);
+    atomic_store(&s->is_blocked, true);
+}
+
+static bool is_waiting(const struct file_store *s, const struct ctx *ctx)
+{
+    for (const struct node *node = s->pending; node; node = node->next)
+        if (CONTAINER_OF(node, const struct batch, node)->ctx == ctx)
+            return true;
+    return false;
+}
+
+/* Dropped at the door. Its answer keeps its place; but on a failing disk, where the ones before it may wait for hours,
+ * a source that cannot wait, and so acknowledges nothing, gets it at once. */
+static void refuse(struct file_store *s, struct batch *batch)
+{
+    struct losers *losers = mem_zero(sizeof *losers);
+
+    file_count_devices(batch->bytes, batch->bytes + batch->n_bytes, true, losers);
+    file_tell_losers(s, losers);
+    add(&s->n_door_events, batch->n_events);
+    add(&s->n_door_values, batch->n_values);
+    s->is_unsaved = true;
+    keep_saved(s);
+    batch_drop_bytes(batch);
+    batch->result = ERR_FULL;
+    if (!batch->can_wait && is_in_trouble(s))
+        store_answer(batch);
+    else if (is_waiting(s, batch->ctx))
+        wait_for_room(s, batch);
+    else
+        add_node(&s->group_end, &batch->node);
+}
+
+static void append(struct file_store *s, struct batch *batch)
+{
+    bool waits = batch->can_wait && (s->conf.overflow == OVERFLOW_BLOCK || is_in_trouble(s));
+
+    if (s->is_stopped) {
+        cancel(batch);
+        return;
+    }
+    if (s->conf.overflow == OVERFLOW_DROP_OLDEST)
+        while (!has_room(s, batch) && file_drop_oldest(s))
+            ;
+    if (!s->pending && has_room(s, batch)) {
+        if (make_place(s, batch->n_bytes)) {
+            take(s, batch);
+            return;
+        }
+        waits = batch->can_wait;
+    }
+    if (waits || (s->pending && batch->can_wait && s->conf.overflow != OVERFLOW_DROP_NEWEST))
+        wait_for_room(s, batch);
+    else
+        refuse(s, batch);
+}
+
+static void take_pending(struct file_store *s)
+{
+    for (;;) {
+        while (s->pending) {
+            struct batch *batch = CONTAINER_OF(s->pending, struct batch, node);
+            struct node *next = batch->node.next;
+            bool is_refused = batch->result == ERR_FULL;
+
+            if (!is_refused && (!has_room(s, batch) || !make_place(s, batch->n_bytes)))
+                break;
+            s->pending = next;
+            if (!next)
+                s->pending_end = &s->pending;
+            if (is_refused)
+                add_node(&s->group_end, &batch->node);
+            else
+                take(s, batch);
+        }
+        if (!s->pending) {
+            atomic_store(&s->is_blocked, false);
+            break;
+        }
+        if (is_in_trouble(s) || !has_room(s, CONTAINER_OF(s->pending, struct batch, node)))
+            break;
+    }
+    if (s->group)
+        late_arm(s->own, &s->commit_late);
+}
+
+/* --- the store's thread: what arrives ------------------------------------------------------------------------------------------------ */
+
+static void batches_arrived(void *arg, struct node *nodes)
+{
+    struct file_store *s = arg;
+
+    while (nodes) {
+        struct node *next = nodes->next;
+
+        append(s, CONTAINER_OF(nodes, struct batch, node));
+        nodes = next;
+    }
+    if (s->group)
+        late_arm(s->own, &s->commit_late);
+}
+
+static void commit_now(void *arg)
+{
+    struct file_store *s = arg;
+
+    if (!is_in_trouble(s))
+        commit(s);
+}
+
+static void poked(void *arg, UNUSED struct node *nodes)
+{
+    struct file_store *s = arg;
+
+    atomic_store(&s->poke_is_out, false);
+    file_feed(s);
+    keep_saved(s);
+    if (s->pending)
+        take_pending(s);
+}
+
+static void save_due(void *arg)
+{
+    struct file_store *s = arg;
+
+    atomic_store(&s->is_saving, false); /* from here on an acknowledgement pokes again */
+    file_save(s);
+    file_feed(s);
+    keep_saved(s);
+    if (s->pending)
+        take_pending(s);
+}
+
+static void retry(void *arg)
+{
+    struct file_store *s = arg;
+
+    commit(s);
+    if (!is_in_trouble(s)) {
+        commit(s); /* answers of what was refused meanwhile */
+        take_pending(s);
+    }
+}
+
+static void idle(void *arg)
+{
+    struct file_store *s = arg;
+    uint64_t n = get(&s->in.n_bytes);
+
+    file_feed(s);
+    if (n != s->idle_appended || s->open.n_bytes) {
+        s->idle_appended = n;
+        timer_start_coarse(&s->idle, IDLE_MS);
+        return;
+    }
+    file_blocks_free(s);
+}
+
+/* --- stopping ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void cancel_all(struct file_store *s)
+{
+    struct node *node = s->group;
+
+    *s->group_end = s->pending;
+    node = s->group;
+    s->group = s->pending = NULL;
+    s->group_end = &s->group;
+    s->pending_end = &s->pending;
+    atomic_store(&s->is_blocked, false);
+    while (node) {
+        struct batch *batch = CONTAINER_OF(node, struct batch, node);
+
+        node = node->next;
+        if (batch->result == ERR_FULL)
+            store_answer(batch);
+        else
+            cancel(batch);
+    }
+}
+
+static void stop_now(void *arg, UNUSED struct node *nodes)
+{
+    struct file_store *s = arg;
+
+    commit(s);
+    s->is_stopped = true;
+    cancel_all(s);
+    timer_stop(&s->retry);
+    timer_stop(&s->save);
+    timer_stop(&s->idle);
+    if (!s->open.n_bytes)
+        file_segment_seal(s);
+    file_feed(s); /* what is lost of it is counted before the totals are saved */
+    file_save(s);
+    mailbox_post(&s->stopped, &s->stop_node);
+}
+
+static void stop_is_over(struct file_store *s)
+{
+    if (!s->is_stopping)
+        return;
+    s->is_stopping = false;
+    timer_stop(&s->stop_timer);
+    closer_end(&s->closer);
+}
+
+static void stopped(void *arg, UNUSED struct node *nodes)
+{
+    stop_is_over(arg);
+}
+
+static void stop_hangs(void *arg)
+{
+    struct file_store *s = arg;
+
+    s->is_abandoned = true;
+    LOG_ERROR(s->log, "the disk does not answer: its thread is left behind", KV_Z("directory", s->path));
+    stop_is_over(s);
+}
+
+/* --- the interface ---------------------------------------------------------------------------------------------------------------------- */
+
+static void file_append(struct store *base, struct batch *batch)
+{
+    batch->result = ERR_OK;
+    mailbox_post(&of(base)->inbox, &batch->node);
+}
+
+static struct store_stats file_stats(const struct store *base)
+{
+    static _Thread_local char hung[48];
+    const struct file_store *s = (const struct file_store *)(const void *)base;
+    struct sum waiting = file_waiting(s);
+    uint64_t since = get(&s->commit_since_ms), now = since ? clock_mono_ms() : 0;
+    struct store_stats stats = {
+        .n_events = waiting.n_events,
+        .n_values = waiting.n_values,
+        .n_bytes = waiting.n_bytes,
+        .n_dropped_events = get(&s->n_door_events) + get(&s->lost.n_events),
+        .n_dropped_values = get(&s->n_door_values) + get(&s->lost.n_values),
+        .n_acked_values = get(&s->out.n_values),
+        .oldest_ms = waiting.n_bytes ? atomic_load_explicit(&s->oldest_ms, memory_order_relaxed) : 0,
+        .is_blocked = atomic_load(&s->is_blocked),
+        .trouble = atomic_load(&s->trouble),
+    };
+
+    stats.n_appended_values = stats.n_acked_values + stats.n_values + stats.n_dropped_values;
+    if (since && now > since + HUNG_MS) {
+        snprintf(hung, sizeof hung, "commit has run %u s", (unsigned)((now - since) / 1000));
+        stats.trouble = hung;
+    }
+    if (!stats.trouble)
+        stats.trouble = atomic_load(&s->save_trouble);
+    return stats;
+}
+
+static void file_stop(struct store *base, closed_fn *done, void *arg)
+{
+    struct file_store *s = of(base);
+
+    loop_assert(base->loop);
+    s->is_stopping = true;
+    closer_begin(&s->closer, base->loop, done, arg);
+    timer_start(&s->stop_timer, STOP_MS);
+    mailbox_post(&s->control, &s->stop_node);
+}
+
+static void free_blocks(struct file_store *s)
+{
+    while (s->tail_first) {
+        struct block *block = s->tail_first;
+
+        s->tail_first = block->next;
+        file_block_unref(s, block);
+    }
+    s->tail = NULL;
+    file_blocks_free(s);
+}
+
+static void file_free(struct store *base)
+{
+    struct file_store *s = of(base);
+    struct node *nodes;
+
+    if (s->is_abandoned)
+        return; /* its thread may still use everything */
+    assert(!s->n_chunks);
+    if (s->has_thread) {
+        loop_stop(s->own);
+        uv_thread_join(&s->thread);
+    }
+    cancel_all(s);
+    for (nodes = queue_take(&s->inbox.queue); nodes;) {
+        struct batch *batch = CONTAINER_OF(nodes, struct batch, node);
+
+        nodes = nodes->next;
+        cancel(batch);
+    }
+    for (nodes = queue_take(&s->slices.queue); nodes;) {
+        struct slice *slice = CONTAINER_OF(nodes, struct slice, node);
+
+        nodes = nodes->next;
+        queue_push(&s->returned, &slice->node);
+    }
+    s->store.events = (struct store_events){0};
+    drops_arrived(s, queue_take(&s->drops.queue));
+    timer_stop(&s->retry);
+    timer_stop(&s->save);
+    timer_stop(&s->idle);
+    timer_stop(&s->stop_timer);
+    late_cancel(&s->commit_late);
+    file_read_fini(s);
+    free_blocks(s);
+    while (!list_is_empty(&s->segments)) {
+        struct segment *segment = segment_of(s->segments.next);
+
+        if (segment->fd >= 0)
+            close(segment->fd);
+        list_del(&segment->node);
+        mem_free(segment);
+    }
+    if (s->owns_loop)
+        loop_free(s->own);
+    if (s->dir >= 0)
+        close(s->dir);
+    mem_free(s->path);
+    mem_free(s);
+}
+
+static const struct store_ops file_ops = {
+    .free = file_free,
+    .append = file_append,
+    .read = file_store_read,
+    .ack = file_store_ack,
+    .stats = file_stats,
+    .stop = file_stop,
+};
+
+/* A segment is at most a sixteenth of what there is room for, so that dropping the oldest drops little. */
+static void size_segments(struct file_store *s)
+{
+    const struct file_conf *conf = &s->conf;
+    uint64_t n = conf->segment_events < EVENTS_MIN && conf->segment_events ? EVENTS_MIN : conf->segment_events;
+
+    if (conf->overflow == OVERFLOW_DROP_OLDEST && conf->max_events) {
+        uint64_t share = conf->max_events / SEGMENTS_IN_FULL;
+
+        share = share ? share : 1;
+        n = n && n < share ? n : share;
+    }
+    s->segment_events = n;
+    s->segment_bytes = SEGMENT_BYTES;
+    if (n && n < SEGMENT_BYTES / EVENT_BYTES)
+        s->segment_bytes = n * EVENT_BYTES < SEGMENT_BYTES_MIN ? SEGMENT_BYTES_MIN : n * EVENT_BYTES;
+    if (conf->max_bytes && conf->max_bytes / SEGMENTS_IN_FULL < s->segment_bytes)
+        s->segment_bytes = conf->max_bytes / SEGMENTS_IN_FULL & ~(uint64_t)(BLOCK_MIN - 1);
+    if (s->segment_bytes < SEGMENT_LEAST)
+        s->segment_bytes = SEGMENT_LEAST;
+}
+
+static void thread_main(void *arg)
+{
+    loop_run(((struct file_store *)arg)->own);
+}
+
+static NODISCARD enum err start_thread(struct file_store *s)
+{
+    const uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK_SIZE};
+    int code;
+
+    if (!s->owns_loop)
+        return ERR_OK;
+    code = uv_thread_create_ex(&s->thread, &options, thread_main, s);
+    s->has_thread = code == 0;
+    return err_from_uv(code);
+}
+
+static void init(struct file_store *s, struct loop *loop)
+{
+    list_init(&s->segments);
+    s->group_end = &s->group;
+    s->pending_end = &s->pending;
+    s->ready_end = &s->ready;
+    s->reader_waits = true;
+    mailbox_init(&s->inbox, s->own, batches_arrived, s);
+    mailbox_init(&s->pokes, s->own, poked, s);
+    mailbox_init(&s->control, s->own, stop_now, s);
+    late_init(&s->commit_late, LATE_FLUSH, commit_now, s);
+    timer_init(&s->retry, s->own, retry, s);
+    timer_init(&s->save, s->own, save_due, s);
+    timer_init(&s->idle, s->own, idle, s);
+    mailbox_init(&s->slices, loop, file_slices_arrived, s);
+    mailbox_init(&s->drops, loop, drops_arrived, s);
+    mailbox_init(&s->stopped, loop, stopped, s);
+    timer_init(&s->stop_timer, loop, stop_hangs, s);
+}
+
+enum err store_file_new(struct store **out, struct loop *loop, const struct file_conf *conf,
+                        const struct store_events *events, void *arg, struct why *why)
+{
+    struct file_store *s = mem_zero(sizeof *s);
+    enum err err = ERR_OK;
+
+    s->store = (struct store){.ops = &file_ops, .loop = loop, .events = *events, .arg = arg};
+    s->conf = *conf;
+    s->path = mem_dup(conf->path);
+    s->log = conf->log;
+    s->io = conf->io ? conf->io : &file_io_system;
+    s->dir = -1;
+    s->own = conf->own;
+    s->owns_loop = !conf->own;
+    if (s->owns_loop)
+        err = loop_new(&s->own, "store");
+    if (err) {
+        mem_free(s->path);
+        mem_free(s);
+        return err;
+    }
+    size_segments(s);
+    init(s, loop);
+    err = file_recover(s, why);
+    if (!err)
+        err = start_thread(s);
+    if (err) {
+        file_free(&s->store);
+        return err;
+    }
+    *out = &s->store;
+    return ERR_OK;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_FILE_IMPL_H
+#define IOTGW_FILE_IMPL_H
+/*
+ * The inside of the file store (file.c says what lies on the disk). Private to these files:
+ *
+ *     file.c          appending, limits, answers, the interface, the thread
+ *     file_segment.c  segments as files: begin, write, give up, remove; the state file
+ *     file_store_read.c     committed records on their way to the reader
+ *     file_recover.c  what a start finds in the directory
+ *
+ * Threads. Fields are grouped by their only writer. What the reader's loop tells the store's thread is in a few atomics
+ * (acked, n_taken) and one poke; what the store's thread tells the reader are slices.
+ *
+ * Blocks. A block is the image of a stretch of the active segment, made in memory and written from there; the reader
+ * gets it without a copy when it keeps up, else it reads from the disk. Blocks are counted by the store's thread only:
+ * the reader gives slices back through a queue.
+ *
+ *     block    | committed: readable           | not yet: the open group |
+ *              ^ off                           ^ off + n_committed       ^ off + n
+ */
+#include "base/list.h"
+#include "data/device.h"
+#include "store/file_format.h"
+#include "store/store.h"
+
+enum {
+    BLOCK_SIZE = 256 * 1024,
+    BLOCK_MIN = 4096,
+    KEEP_BLOCKS = 2,            /* free ones, hot for the next burst */
+    TAIL_BLOCKS = 2,            /* kept behind the active one for a reader that is a little late */
+    COMMIT_BYTES = 1024 * 1024, /* so much is committed even if more is there already */
+    HEAD = sizeof(struct segment_head),
+    SEGMENT_BYTES = 16 * 1024 * 1024,
+    SEGMENT_BYTES_MIN = 1024 * 1024,
+    EVENT_BYTES = 4096,     /* guessed, to size the files of a small store */
+    EVENTS_MIN = 100,       /* a segment of fewer events is not worth a file */
+    AHEAD = 2 * BLOCK_SIZE, /* given to the reader and not yet taken */
+    AHEAD_SLICES = 4,
+    RUNS = 64,
+    GIVEN_MIN = 64,
+    SMALL_SLICE = 16 * 1024, /* from there on a group is not copied together with the next */
+    SAVE_MS = 200,
+    RETRY_MS = 1000,
+    RETRY_MAX_MS = 5000,
+    IDLE_MS = 10 * 1000,
+    HUNG_MS = 5000,
+    STOP_MS = 5000, /* a disk that hangs does not hold the program longer */
+};
+
+struct sum {
+    uint64_t n_events, n_values, n_bytes;
+};
+
+struct segment {
+    struct list node;
+    uint64_t base, boot;
+    uint64_t start;   /* offset of the first byte that was not acknowledged when it was found; HEAD of a new one */
+    uint64_t end;     /* offset behind the last committed byte */
+    uint64_t n_file;  /* bytes it takes on the disk */
+    struct sum all;   /* committed, from start on */
+    struct sum given; /* of these: handed to the reader, dropped or lost */
+    struct sum lost;  /* found corrupt: counted as dropped once */
+    uint64_t n_ever;  /* events appended: for rotation */
+    int64_t created_ms;
+    int fd;                           /* of the active one */
+    bool has_file, is_synced, is_cut; /* synced: its name is durable; cut: what lies behind end is not to be read */
+    char name[SEGMENT_NAME];
+};
+
+struct block {
+    struct block *next;
+    uint8_t *bytes;
+    size_t cap, n, n_committed;
+    size_t group; /* where the open group's head stands; SIZE_MAX: none is open */
+    uint64_t off; /* in the segment */
+    unsigned n_refs;
+};
+
+struct run { /* records back to back on the disk: where they stand in the slice, and their position */
+    uint32_t at;
+    uint64_t pos;
+};
+
+struct slice {
+    struct node node;
+    struct slice *next;
+    struct file_store *store;
+    struct block *block;
+    const uint8_t *bytes;
+    size_t n, n_taken;
+    struct sum sum;
+    int64_t wall_ms;
+    unsigned n_chunks;
+    bool is_listed;
+    unsigned n_runs;
+    struct run runs[RUNS];
+};
+
+struct file_chunk {
+    struct chunk chunk;
+    struct file_chunk *next;
+    struct slice *slice;
+};
+
+struct given { /* read and not acknowledged */
+    uint64_t to;
+    struct sum sum;
+    int64_t wall_ms;
+};
+
+struct losers { /* devices whose values were dropped, on their way to the reader's loop */
+    struct node node;
+    size_t n, cap;
+    struct device **devs;
+};
+
+typedef _Atomic(uint64_t) counter;
+struct counters {
+    counter n_events, n_values, n_bytes;
+};
+
+struct file_store {
+    struct store store;
+    struct file_conf conf;
+    char *path;
+    struct log *log;
+    const struct file_io *io;
+    struct loop *own;
+    bool owns_loop, has_thread;
+    uv_thread_t thread;
+    int dir;
+    uint64_t boot;
+    uint64_t segment_bytes, segment_events;
+
+    /* the store's thread */
+    struct mailbox inbox, pokes, control;
+    struct late commit_late;
+    struct timer retry, save, idle;
+    struct list segments; /* oldest first; the active one is the last */
+    struct segment *active;
+    uint64_t next;                   /* position for the next segment */
+    struct block *tail_first, *tail; /* blocks of the active segment */
+    struct block *kept;
+    unsigned n_kept;
+    struct node *group, **group_end;     /* answered by the next commit */
+    struct node *pending, **pending_end; /* wait for room */
+    struct sum open;                     /* appended and not committed */
+    uint64_t files_bytes;                /* of all segments */
+    bool must_restart;                   /* what is not committed goes to a new segment */
+    bool is_stopped;
+    uint64_t retry_ms, idle_appended;
+    uint64_t saved_acked;
+    bool is_unsaved;
+    struct walk walk; /* of the segment being read from the disk */
+    int walk_fd;
+    struct segment *reading, *walking;
+    uint64_t read_off;
+    uint64_t n_given_slices, n_given_bytes;
+    struct slice *free_slices;
+    unsigned n_slices;     /* that live: for the end */
+    struct queue returned; /* slices nobody needs any more */
+
+    /* written by the store's thread, read by any */
+    struct counters in;                   /* committed, and what the start found */
+    struct counters lost;                 /* of these: dropped later */
+    counter n_door_events, n_door_values; /* refused, or dropped in an earlier life */
+    _Atomic(const char *) trouble, save_trouble;
+    counter commit_since_ms;
+    atomic_bool is_blocked, is_held, is_saving; /* the reader pokes when they say so */
+
+    /* written by the reader's loop */
+    struct counters out; /* acknowledged */
+    counter acked;       /* position */
+    counter n_taken_slices, n_taken_bytes;
+    _Atomic(int64_t) oldest_ms;
+    atomic_bool poke_is_out;
+    struct node poke_node, stop_node;
+    struct mailbox slices, drops, stopped;
+    struct slice *ready, **ready_end;
+    struct given *ring;
+    size_t ring_cap, ring_from, ring_n;
+    struct file_chunk *free_chunks;
+    unsigned n_chunks;
+    bool reader_waits, is_stopping, is_abandoned;
+    struct closer closer;
+    struct timer stop_timer;
+};
+
+static inline void add(counter *at, uint64_t n)
+{
+    atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + n, memory_order_release);
+}
+
+static inline uint64_t get(const counter *at)
+{
+    return atomic_load_explicit(at, memory_order_acquire);
+}
+
+static inline void sum_add(struct sum *to, struct sum n)
+{
+    to->n_events += n.n_events;
+    to->n_values += n.n_values;
+    to->n_bytes += n.n_bytes;
+}
+
+static inline struct sum sum_less(struct sum a, struct sum b)
+{
+    return (struct sum){a.n_events - b.n_events, a.n_values - b.n_values, a.n_bytes - b.n_bytes};
+}
+
+static inline void sum_record(struct sum *to, const struct record *record)
+{
+    to->n_events += record->flags & RECORD_END ? 1 : 0;
+    to->n_values += record->n_values;
+    to->n_bytes += record->size;
+}
+
+static inline void counters_add(struct counters *to, struct sum n)
+{
+    add(&to->n_values, n.n_values);
+    add(&to->n_bytes, n.n_bytes);
+    add(&to->n_events, n.n_events);
+}
+
+static inline const struct record *record_at(const void *p)
+{
+    return p;
+}
+
+static inline struct segment *segment_of(struct list *node)
+{
+    return CONTAINER_OF(node, struct segment, node);
+}
+
+static inline struct segment *segment_after(const struct file_store *s, const struct segment *segment)
+{
+    return segment->node.next == &s->segments ? NULL : segment_of(segment->node.next);
+}
+
+/* file.c */
+struct sum file_waiting(const struct file_store *s);
+/* Counts values per device, of records in memory; dropped: they are lost (losers gathers whose). */
+void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers);
+void file_count_device(const struct record *record, bool appended, struct losers *losers);
+void file_tell_losers(struct file_store *s, struct losers *losers);
+void file_set_trouble(struct file_store *s, const char *trouble, int number);
+
+/* file_segment.c */
+struct segment *file_segment_new(uint64_t base, uint64_t boot);
+void file_segment_begin(struct file_store *s, size_t n_bytes);
+void file_segment_seal(struct file_store *s);
+void file_segment_remove(struct file_store *s, struct segment *segment);
+void file_remove_acked(struct file_store *s);
+struct block *file_block_for(struct file_store *s, size_t n);
+struct block *file_block_alone(struct file_store *s, size_t n); /* for the reader only */
+void file_block_unref(struct file_store *s, struct block *block);
+void file_blocks_trim(struct file_store *s); /* what neither the disk nor a reader that keeps up needs */
+void file_blocks_free(struct file_store *s);
+int file_write(struct file_store *s); /* one write, one fdatasync; 0, or errno */
+void file_restart(struct file_store *s);
+void file_save(struct file_store *s);
+bool file_has_files_room(const struct file_store *s, size_t n_bytes);
+bool file_must_rotate(const struct file_store *s, size_t n_bytes);
+
+/* file_store_read.c */
+void file_feed(struct file_store *s);
+void file_collect(struct file_store *s);
+void file_reading_gone(struct file_store *s, const struct segment *segment);
+bool file_drop_oldest(struct file_store *s);
+void file_slices_arrived(void *arg, struct node *nodes);
+struct chunk *file_store_read(struct store *base, int lane, size_t max);
+void file_store_ack(struct store *base, int lane, uint64_t pos);
+void file_poke(struct file_store *s);
+void file_read_fini(struct file_store *s);
+
+/* file_recover.c */
+NODISCARD enum err file_recover(struct file_store *s, struct why *why);
+#endif

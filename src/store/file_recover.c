@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/file_impl.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- the directory ------------------------------------------------------------------------------------------------------ */
+
+static int make_directories(const struct file_io *io, const char *path)
+{
+    autofree char *part = mem_dup(path);
+
+    for (char *p = part + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = 0;
+        if (io->mkdir(AT_FDCWD, part, 0750) && errno != EEXIST)
+            return -1;
+        *p = '/';
+    }
+    return io->mkdir(AT_FDCWD, part, 0750) && errno != EEXIST ? -1 : 0;
+}
+
+static NODISCARD enum err open_directory(struct file_store *s, struct why *why)
+{
+    s->dir = s->io->open(AT_FDCWD, s->path, O_RDONLY | O_DIRECTORY, 0);
+    if (s->dir < 0 && errno == ENOENT && make_directories(s->io, s->path) == 0)
+        s->dir = s->io->open(AT_FDCWD, s->path, O_RDONLY | O_DIRECTORY, 0);
+    if (s->dir < 0) {
+        enum err err = err_from_errno(errno);
+
+        return why_set(why, err, "the storage directory %s cannot be opened: %s", s->path, err_text(err));
+    }
+    if (flock(s->dir, LOCK_EX | LOCK_NB))
+        return why_set(why, ERR_BUSY, "the storage directory %s is in use by another process", s->path);
+    return ERR_OK;
+}
+
+/* --- heads: all of them are looked at before anything is changed ------------------------------------------------------ */
+
+static enum err read_head(struct file_store *s, const char *name, struct segment_head *head)
+{
+    int fd = s->io->open(s->dir, name, O_RDONLY, 0);
+
+    memset(head, 0, sizeof *head);
+    if (fd < 0)
+        return err_from_errno(errno);
+    (void)file_io_read_all(s->io, fd, head, sizeof *head, 0);
+    close(fd);
+    return segment_head_check(head);
+}
+
+static NODISCARD enum err check_formats(struct file_store *s, const struct found_segment *found, size_t n,
+                                        struct state *state, struct why *why)
+{
+    enum err err;
+
+    for (size_t i = 0; i < n; i++) {
+        struct segment_head head;
+
+        if (read_head(s, found[i].name, &head) == ERR_UNSUPPORTED)
+            return why_set(why, ERR_UNSUPPORTED,
+                           "%s/%s has format %u and was written by a newer version; this one knows formats up to %d: "
+                           "install the newer version, or move the directory away",
+                           s->path, found[i].name, head.version, SEGMENT_VERSION);
+    }
+    err = state_read(state, s->io, s->dir);
+    if (err == ERR_UNSUPPORTED)
+        return why_set(why, err, "%s/state was written by a newer version: install it, or move the directory away",
+                       s->path);
+    if (err && err != ERR_NOTFOUND)
+        LOG_WARN(s->log, "the state file cannot be used: what waits is delivered from its beginning",
+                 KV_Z("directory", s->path), KV_ERR(err));
+    return ERR_OK;
+}
+
+/* --- one segment ----------------------------------------------------------------------------------------------------------- */
+
+struct scan {
+    struct walk walk;
+    struct segment *segment;
+    struct group_head head; /* of the group being passed */
+    uint64_t group_end;     /* offset behind the records of the group being passed; 0: none, or its head was not seen */
+    struct sum group;       /* found in it */
+    bool is_damaged;        /* something in it could not be used */
+    uint64_t last;          /* offset behind the last valid record */
+    struct sum lost;
+};
+
+static void end_group(struct scan *scan, bool is_torn)
+{
+    const struct group_head *head = &scan->head;
+
+    if (scan->group_end && scan->is_damaged && !is_torn) {
+        if (head->n_events > scan->group.n_events)
+            scan->lost.n_events += head->n_events - scan->group.n_events;
+        if (head->n_values > scan->group.n_values)
+            scan->lost.n_values += head->n_values - scan->group.n_values;
+    }
+    scan->group_end = 0;
+    scan->group = (struct sum){0};
+    scan->is_damaged = false;
+}
+
+static void keep_bad(struct file_store *s, struct scan *scan, bool is_tail)
+{
+    const struct walk *walk = &scan->walk;
+    char name[QUARANTINE_NAME];
+    enum err err = quarantine(s->io, s->dir, walk->fd, scan->segment->base, walk->from, walk->off, name);
+
+    LOG_WARN(s->log, "a part of the storage cannot be used",
+             KV_Z("why", is_tail ? "torn end: cut off" : "corrupt: skipped"), KV_Z("file", scan->segment->name),
+             KV_UINT("offset", walk->from), KV_UINT("bytes", walk->off - walk->from),
+             KV_Z("copy", err && err != ERR_EXISTS ? err_text(err) : name));
+}
+
+static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest)
+{
+    struct walk *walk = &scan->walk;
+    struct segment *segment = scan->segment;
+
+    for (;;) {
+        switch (walk_next(walk)) {
+        case WALK_GROUP:
+            end_group(scan, false);
+            scan->head = walk->group;
+            scan->group_end = walk->off + scan->head.n_bytes;
+            continue;
+        case WALK_RECORD:
+            sum_record(&segment->all, walk->record);
+            if (walk->off <= scan->group_end)
+                sum_record(&scan->group, walk->record);
+            file_count_device(walk->record, true, NULL);
+            scan->last = walk->off;
+            continue;
+        case WALK_BAD:
+            scan->is_damaged = true;
+            if (walk->off < walk->end || !walk->is_zero)
+                keep_bad(s, scan, is_newest && walk->off >= walk->end);
+            if (walk->off < walk->end)
+                continue;
+            break;
+        case WALK_END:
+            break;
+        }
+        end_group(scan, is_newest);
+        return;
+    }
+}
+
+static void note_lost(struct file_store *s, struct segment *segment, struct sum lost, const struct state_segment *known)
+{
+    uint64_t n_events = known ? known->n_lost_events : 0, n_values = known ? known->n_lost_values : 0;
+
+    if (lost.n_events > n_events)
+        add(&s->n_door_events, lost.n_events - n_events);
+    if (lost.n_values > n_values)
+        add(&s->n_door_values, lost.n_values - n_values);
+    segment->lost.n_events = lost.n_events > n_events ? lost.n_events : n_events;
+    segment->lost.n_values = lost.n_values > n_values ? lost.n_values : n_values;
+    s->is_unsaved |= lost.n_events > n_events || lost.n_values > n_values;
+}
+
+static void cut(struct file_store *s, struct segment *segment)
+{
+    int fd;
+
+    if (segment->n_file <= segment->end)
+        return;
+    fd = s->io->open(s->dir, segment->name, O_RDWR, 0);
+    if (fd < 0)
+        return;
+    if (s->io->truncate(fd, (off_t)segment->end) == 0)
+        segment->n_file = segment->end;
+    close(fd);
+}
+
+/* Adds it to the list, unless nothing in it waits. */
+static void recover_segment(struct file_store *s, const struct found_segment *found, const struct state *state,
+                            bool is_newest)
+{
+    struct segment_head head;
+    enum err err = read_head(s, found->name, &head);
+    struct segment *segment = file_segment_new(found->base, err ? 0 : head.boot);
+    const struct state_segment *known = err ? NULL : state_find(state, found->base, head.boot);
+    struct scan scan = {.segment = segment, .last = HEAD};
+    uint64_t end = found->size;
+    int fd = s->io->open(s->dir, found->name, O_RDONLY, 0);
+
+    if (fd < 0) { /* it stays as it is, for the next start */
+        LOG_ERROR(s->log, "a segment cannot be read", KV_Z("file", found->name), KV_ERR(err_from_errno(errno)));
+        mem_free(segment);
+        return;
+    }
+    segment->has_file = segment->is_synced = true;
+    segment->n_file = found->size;
+    segment->created_ms = err ? 0 : head.created_ms;
+    if (known && known->end >= HEAD && known->end < end) {
+        end = known->end;
+        segment->is_cut = true;
+    }
+    if (known && known->acked > HEAD && known->acked % 8 == 0)
+        segment->start = scan.last = known->acked < end ? known->acked : end;
+    if (segment->start < end) {
+        walk_init(&scan.walk, s->io, fd, segment->start, end);
+        scan_segment(s, &scan, is_newest);
+        walk_fini(&scan.walk);
+    }
+    close(fd);
+    segment->end = scan.last;
+    note_lost(s, segment, scan.lost, known);
+    counters_add(&s->in, segment->all);
+    s->files_bytes += segment->n_file;
+    list_add_tail(&s->segments, &segment->node);
+    if (segment->all.n_bytes == 0)
+        file_segment_remove(s, segment);
+    else
+        cut(s, segment);
+}
+
+/* --- exported ---------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t after(const struct found_segment *found, size_t n, const struct state *state)
+{
+    uint64_t next = state->next;
+
+    for (size_t i = 0; i < n; i++)
+        if (found[i].base + found[i].size > next)
+            next = found[i].base + found[i].size;
+    for (size_t i = 0; i < state->n_segments; i++)
+        if (state->segments[i].base + state->segments[i].acked > next)
+            next = state->segments[i].base + state->segments[i].acked;
+    return (next + 7) & ~(uint64_t)7;
+}
+
+enum err file_recover(struct file_store *s, struct why *why)
+{
+    autofree struct found_segment *found = NULL;
+    struct state state = {0};
+    struct sum waiting;
+    size_t n = 0;
+    bool has_peer;
+    enum err err = open_directory(s, why);
+
+    if (!err)
+        err = segments_find(s->dir, &found, &n, &has_peer);
+    if (!err)
+        err = check_formats(s, found, n, &state, why);
+    if (err)
+        return err;
+    if (has_peer)
+        LOG_WARN(s->log, "data of the Python gateway lies in the storage directory; this version does not take it over",
+                 KV_Z("directory", s->path));
+    while (getrandom(&s->boot, sizeof s->boot, 0) != sizeof s->boot || !s->boot)
+        ;
+    atomic_store(&s->out.n_values, state.n_acked_values);
+    atomic_store(&s->in.n_values, state.n_acked_values);
+    atomic_store(&s->n_door_events, state.n_dropped_events);
+    atomic_store(&s->n_door_values, state.n_dropped_values);
+    s->next = after(found, n, &state);
+    for (size_t i = 0; i < n; i++)
+        recover_segment(s, &found[i], &state, i + 1 == n);
+    state_fini(&state);
+    waiting = file_waiting(s);
+    if (waiting.n_events)
+        LOG_INFO(s->log, "records wait for delivery", KV_UINT("events", waiting.n_events),
+                 KV_UINT("values", waiting.n_values), KV_UINT("bytes", waiting.n_bytes));
+    if (!list_is_empty(&s->segments)) {
+        s->reading = segment_of(s->segments.next);
+        s->read_off = s->reading->start;
+        file_feed(s);
+    }
+    if (s->is_unsaved)
+        timer_start(&s->save, SAVE_MS), atomic_store(&s->is_saving, true);
+    return ERR_OK;
+}
