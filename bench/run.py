@@ -254,15 +254,19 @@ def run_one(args, scenario, gateway):
 def peer_command(args):
     """The peer's command line: IOTGW_PEER names its program or a Python that has it; or an environment of our own."""
     program = os.environ.get("IOTGW_PEER")
-    if not program and args.peer:
-        directory = ROOT / ".venv" / "peer"
-        if not (directory / "bin" / "thingsboard-gateway").exists():
-            say(f"installing {PEER} into {directory.relative_to(ROOT)}")
-            venv.create(directory, with_pip=True)
-            subprocess.run([directory / "bin" / "pip", "install", "-q", PEER], check=True)
-        program = str(directory / "bin" / "thingsboard-gateway")
-    if not program:
+    if args.no_peer or args.names == ["smoke"] or args.report or args.only == ["iotgw"]:
         return None
+    if not program:
+        directory = ROOT / ".venv" / "peer"
+        program = str(directory / "bin" / "thingsboard-gateway")
+        if not pathlib.Path(program).exists():
+            say(f"installing {PEER} into {directory.relative_to(ROOT)}")
+            try:
+                venv.create(directory, with_pip=True)
+                subprocess.run([directory / "bin" / "pip", "install", "-q", PEER], check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                say(f"the peer cannot be installed ({error}): iotgw is measured alone")
+                return None
     module = " -m thingsboard_gateway.tb_gateway" if pathlib.Path(program).name.startswith("python") else ""
     return f"env TB_GW_CONFIG_DIR={{config}} {program}{module}"
 
@@ -274,9 +278,10 @@ def parse():
         "\n  mqtt       all of these but a-file and a-sqlite (the default)\n  smoke      short, with limits: exit code 1 when one is broken")
     parser.add_argument("names", nargs="*", metavar="SCENARIO", default=["mqtt"])
     parser.add_argument("--gateway", action="append", default=[], metavar="NAME=COMMAND",
-                        help="a gateway to measure; {config} becomes its directory. Default: iotgw, and the peer if IOTGW_PEER names it")
+                        help="a gateway to measure; {config} becomes its directory. Default: iotgw and the peer")
     parser.add_argument("--only", action="append", metavar="NAME", help="measure only this one of the gateways")
-    parser.add_argument("--peer", action="store_true", help=f"install the peer ({PEER}) into .venv/peer and measure it")
+    parser.add_argument("--no-peer", action="store_true",
+                        help=f"do not measure the peer ({PEER}), which is installed into .venv/peer unless IOTGW_PEER names it")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each scenario (3)")
     parser.add_argument("--messages", type=int, metavar="N", help="messages of scenario a (1 000 000; the peer 20 000)")
     parser.add_argument("--seconds", type=int, metavar="N", help="length of the overload (60)")

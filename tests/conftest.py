@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests against real peers share: where the build is, and brokers on ports of their own."""
+"""What tests against real peers share: where the build is, and brokers on ports of their own; and the parts of a plant."""
 import os
 import pathlib
 import shutil
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 
+import plant
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -109,3 +110,21 @@ def certificates(tmp_path_factory):
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
                 "-out", f"{name}.pem", "-extfile", f"{name}.ext")
     return directory
+
+
+@pytest.fixture
+def made(tmp_path):
+    """made(Class, …): makes a part of the plant (plant.py) and closes it at the end, last made first."""
+    parts = []
+
+    def make(kind, *args, **kwargs):
+        if kind in (plant.Broker, plant.Gateway, plant.Certificates):
+            args = (tmp_path / f"{kind.__name__.lower()}{len(parts)}", *args)
+        part = kind(*args, **kwargs)
+        parts.append(part)
+        return part
+
+    yield make
+    for part in reversed(parts):
+        if hasattr(part, "close"):
+            part.close()
