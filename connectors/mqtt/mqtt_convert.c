@@ -419,7 +419,7 @@ static bool find_value(struct mqtt_converter *converter, const struct leg *leg, 
     case CONVERT_FAILED:
         break;
     }
-    return leave_out(converter, leg, DROP_FORMULA, why_text(why));
+    return leave_out(converter, leg, DROP_FORMULA, why->err ? why_text(why) : "the number is not finite");
 }
 
 /* A plain number of milliseconds, which is what "ts" nearly always is. */

@@ -274,6 +274,30 @@ static void test_log_folds_repeats_and_escapes_values(void **state)
     buf_fini(&lines);
 }
 
+static void test_log_counts_lines_of_one_phrase_when_there_are_too_many(void **state)
+{
+    struct log log;
+    unsigned n_lines = 0;
+
+    (void)state;
+    log_set_sink(collect, NULL);
+    log_init(&log, "plant", LOG_LEVEL_INFO);
+    for (unsigned i = 0; i < 1000; i++)
+        LOG_WARN(&log, "refused", KV_UINT("device", i));
+    LOG_WARN(&log, "another");
+    log_flush(true);
+    for (unsigned i = 0; i < 5; i++)
+        LOG_WARN(&log, "refused", KV_UINT("device", 2000 + i));
+    log_fini(&log);
+    log_set_sink(NULL, NULL);
+    for (size_t i = 0; i < lines.n; i++)
+        n_lines += lines.p[i] == '\n';
+    assert_int_equal(n_lines, 20 + 1 + 1 + 5);
+    assert_true(str_find(buf_str(&lines), STR("plant: refused … 980 more of other values in"), 0) != SIZE_MAX);
+    assert_true(str_find(buf_str(&lines), STR("plant: refused device=2004\n"), 0) != SIZE_MAX);
+    buf_fini(&lines);
+}
+
 static void test_lists_link_and_unlink(void **state)
 {
     struct list head, a = {0}, b = {0};
@@ -318,6 +342,7 @@ int main(void)
         cmocka_unit_test(test_queue_keeps_each_producers_order),
         cmocka_unit_test(test_slabs_come_back),
         cmocka_unit_test(test_log_folds_repeats_and_escapes_values),
+        cmocka_unit_test(test_log_counts_lines_of_one_phrase_when_there_are_too_many),
         cmocka_unit_test(test_lists_link_and_unlink),
         cmocka_unit_test(test_why_keeps_the_first_reason),
     };

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FOLD_SLOTS = 64, FOLD_MS = 60000, VALUE_MAX = 512 };
+enum { FOLD_SLOTS = 64, FOLD_MS = 60000, CROWD_MAX = 20, VALUE_MAX = 512 };
 
 /* One of the four mutexes of the program: a line is rare, and lines of two threads must not mix. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -27,6 +27,15 @@ static struct fold {
     enum log_level level;
     unsigned n_more;
 } folds[FOLD_SLOTS];
+
+/* Lines of one phrase with other values each time, a device for example: after some in a minute they are counted only. */
+static struct crowd {
+    uint64_t since_ms;
+    struct log *log;
+    const char *phrase;
+    enum log_level level;
+    unsigned n_lines, n_more;
+} crowds[FOLD_SLOTS];
 
 static const char *const level_names[] = {"TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "NONE"};
 
@@ -135,16 +144,30 @@ static void put_line(enum log_level level, struct str line)
         to_stderr(level, line);
 }
 
+static void put_more(const struct log *log, enum log_level level, const char *phrase, const char *of_what,
+                     unsigned n_more, uint64_t passed_ms)
+{
+    autobuf struct buf out = {0};
+
+    if (n_more == 0)
+        return;
+    buf_printf(&out, "%s: %s … %u more%s in %llu s", log->name, phrase, n_more, of_what,
+               (unsigned long long)((passed_ms + 999) / 1000));
+    put_line(level, buf_str(&out));
+}
+
 static void unfold(struct fold *fold, uint64_t now)
 {
-    if (fold->n_more) {
-        autobuf struct buf out = {0};
-
-        buf_printf(&out, "%s: %s … %u more in %llu s", fold->log->name, fold->phrase, fold->n_more,
-                   (unsigned long long)((now - fold->since_ms + 999) / 1000));
-        put_line(fold->level, buf_str(&out));
-    }
+    if (fold->log)
+        put_more(fold->log, fold->level, fold->phrase, "", fold->n_more, now - fold->since_ms);
     *fold = (struct fold){0};
+}
+
+static void disperse(struct crowd *crowd, uint64_t now)
+{
+    if (crowd->log)
+        put_more(crowd->log, crowd->level, crowd->phrase, " of other values", crowd->n_more, now - crowd->since_ms);
+    *crowd = (struct crowd){0};
 }
 
 void log_fini(struct log *log)
@@ -155,7 +178,27 @@ void log_fini(struct log *log)
     for (size_t i = 0; i < FOLD_SLOTS; i++)
         if (folds[i].log == log)
             unfold(&folds[i], now);
+    for (size_t i = 0; i < FOLD_SLOTS; i++)
+        if (crowds[i].log == log)
+            disperse(&crowds[i], now);
     pthread_mutex_unlock(&lock);
+}
+
+/* Two phrases that share a slot take turns in it: then more lines are written, never fewer. */
+static bool is_crowded(struct log *log, enum log_level level, const char *phrase, uint64_t now)
+{
+    struct crowd *crowd = &crowds[hash_mix((uintptr_t)log, (uintptr_t)phrase) % FOLD_SLOTS];
+
+    if (crowd->log != log || crowd->phrase != phrase || crowd->level != level || now - crowd->since_ms >= FOLD_MS) {
+        disperse(crowd, now);
+        *crowd = (struct crowd){.since_ms = now, .log = log, .phrase = phrase, .level = level};
+    }
+    if (crowd->n_lines < CROWD_MAX) {
+        crowd->n_lines++;
+        return false;
+    }
+    crowd->n_more++;
+    return true;
 }
 
 /* True if the line is to be held back. */
@@ -168,8 +211,9 @@ static bool fold_line(struct log *log, enum log_level level, const char *phrase,
         fold->n_more++;
         return true;
     }
-    if (fold->log)
-        unfold(fold, now);
+    if (is_crowded(log, level, phrase, now))
+        return true;
+    unfold(fold, now);
     *fold = (struct fold){.hash = hash, .since_ms = now, .log = log, .phrase = phrase, .level = level};
     return false;
 }
@@ -205,5 +249,8 @@ void log_flush(bool all)
     for (size_t i = 0; i < FOLD_SLOTS; i++)
         if (folds[i].log && (all || now - folds[i].since_ms >= FOLD_MS))
             unfold(&folds[i], now);
+    for (size_t i = 0; i < FOLD_SLOTS; i++)
+        if (crowds[i].log && (all || now - crowds[i].since_ms >= FOLD_MS))
+            disperse(&crowds[i], now);
     pthread_mutex_unlock(&lock);
 }

@@ -8,7 +8,8 @@
  * change; debug: a line a request; trace: bytes. A struct log has the names of its connector and device and a level
  * that may change at run time (atomic). Lines go to standard error as text (colour only on a terminal and without
  * NO_COLOR), or to the journal when standard error is connected to it (prefix <N>, sd-daemon(3)). Equal lines of one
- * log are folded: the first goes out, then one summary a minute ("… 412 more in 60 s"). Any thread; one mutex.
+ * log are folded: the first goes out, then one summary a minute ("… 412 more in 60 s"). Of one phrase with
+ * other values each time 20 lines a minute go out, the rest is counted. Any thread; one mutex.
  * A value that comes from outside is printed with control characters escaped and cut at 512 bytes.
  */
 #include "base/str.h"

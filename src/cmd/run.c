@@ -25,6 +25,7 @@ static void log_problems(struct log *log, const struct problems *problems)
             LOG_DEBUG(log, "configuration", KV_STR("note", buf_str(&text)));
             break;
         }
+        log_flush(true); /* every problem is told, however many there are */
     }
 }
 
