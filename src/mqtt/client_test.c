@@ -1021,6 +1021,19 @@ static void test_no_answer_to_a_ping_closes(void **state)
     expect_closed(ERR_TIMEOUT, "no PINGRESP within 5000 ms");
 }
 
+static void test_a_keep_alive_shorter_than_the_deadline_of_a_ping_closes_too(void **state)
+{
+    (void)state;
+    rig.conf.keep_alive_s = 3;
+    up(MQTT_311);
+    loop_advance(rig.loop, 3000);
+    expect_out("c000");
+    loop_advance(rig.loop, 4000);
+    assert_int_equal(rig.n_closed, 0);
+    loop_advance(rig.loop, 2000);
+    expect_closed(ERR_TIMEOUT, "no PINGRESP");
+}
+
 static void test_whatever_comes_after_a_ping_shows_life(void **state)
 {
     (void)state;
@@ -1182,6 +1195,7 @@ int main(void)
         T(test_a_silent_link_is_pinged_within_the_keep_alive),
         T(test_keep_alive_may_be_off_or_the_servers),
         T(test_no_answer_to_a_ping_closes),
+        T(test_a_keep_alive_shorter_than_the_deadline_of_a_ping_closes_too),
         T(test_whatever_comes_after_a_ping_shows_life),
         T(test_a_server_that_only_listens_is_pinged_too),
         T(test_a_late_answer_makes_a_ping),

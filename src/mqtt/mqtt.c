@@ -206,7 +206,7 @@ static uint64_t ping_due_ms(const struct mqtt *mqtt, uint64_t now)
         if (!mqtt->is_paused && !mqtt->is_pinging)
             due = sooner_of(due, later_of(mqtt->last_in_ms, mqtt->judge_from_ms) + interval);
         if (mqtt->is_pinging) /* not again while the first has not left */
-            due = later_of(due, mqtt->ping_ms + interval);
+            due = later_of(due, mqtt->pinged_ms + interval);
     }
     if (mqtt->conf->ack_timeout_ms && !mqtt->is_paused && !mqtt->is_pinging) {
         uint64_t oldest = oldest_ms(mqtt, now);
@@ -276,10 +276,13 @@ static void on_watch(void *arg)
             mqtt_fail(mqtt, ERR_TIMEOUT, 0, "no PINGRESP within %u ms", (unsigned)(now - mqtt->ping_ms));
         } else if (ping_due_ms(mqtt, now) <= now) {
             mqtt_write_ping(mqtt);
-            mqtt->is_pinging = true;
-            mqtt->has_ping_left = false;
-            mqtt->ping_ms = now;
-            mqtt->ping_end = stream_queued(mqtt->stream);
+            mqtt->pinged_ms = now;
+            if (!mqtt->is_pinging) { /* further ones keep the connection, but leave the first its deadline */
+                mqtt->is_pinging = true;
+                mqtt->has_ping_left = false;
+                mqtt->ping_ms = now;
+                mqtt->ping_end = stream_queued(mqtt->stream);
+            }
         }
     }
     mqtt_watch(mqtt);

@@ -81,8 +81,9 @@ struct mqtt {
     uint64_t state_ms; /* since when in this state */
     uint64_t last_in_ms;
     uint64_t judge_from_ms; /* silence before it does not count: the user did not let us read */
-    uint64_t ping_ms;       /* the unanswered PINGREQ's time */
+    uint64_t ping_ms;       /* the oldest unanswered PINGREQ's time */
     uint64_t ping_end;      /* and position */
+    uint64_t pinged_ms;     /* time of the newest */
     bool is_pinging, has_ping_left, is_paused, has_burst;
 
     struct flights flights;
