@@ -35,13 +35,19 @@ static NODISCARD enum err read_all(int fd, struct buf *out, size_t limit)
 
 enum err file_read(struct buf *out, const char *path, size_t limit_bytes, struct why *why)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool may_wait = str_starts(str_from(path), STR("/dev/fd/")) || str_eq(str_from(path), STR("/dev/stdin"));
+    int fd = open(path, O_RDONLY | O_CLOEXEC | (may_wait ? 0 : O_NONBLOCK));
+    struct stat st;
     enum err err;
 
     if (fd < 0) {
         int number = errno;
 
         return why_set(why, err_from_errno(number), "%s: cannot be opened: %s", path, strerror(number));
+    }
+    if (!may_wait && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode)) { /* a pipe or a device might never end */
+        close(fd);
+        return why_set(why, ERR_TYPE, "%s: is no regular file", path);
     }
     err = read_all(fd, out, limit_bytes);
     if (err == ERR_LIMIT)

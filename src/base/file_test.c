@@ -82,7 +82,11 @@ static void test_a_file_is_read_within_its_limit(void **state)
     assert_int_equal(file_read(&content, path, 4, &why), ERR_LIMIT);
     snprintf(expected, sizeof expected, "%s: larger than the limit of 4 bytes", path);
     assert_string_equal(why_text(&why), expected);
-    assert_int_equal(file_read(&content, dir, 4, NULL), ERR_IO);
+    assert_int_equal(file_read(&content, dir, 4, NULL), ERR_TYPE);
+    assert_int_equal(file_read(&content, "/dev/zero", 4, NULL), ERR_TYPE);
+    assert_int_equal(mkfifo(other, 0600), 0); /* nobody writes to it */
+    assert_int_equal(file_read(&content, other, 4, NULL), ERR_TYPE);
+    unlink(other);
     unlink(path);
     assert_int_equal(file_read(&content, path, 4, NULL), ERR_NOTFOUND);
 }
