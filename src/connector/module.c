@@ -27,12 +27,14 @@ static const size_t type_size_min = offsetof(struct connector_type, quiesce);
 /* Beside the program, then where it was installed, then what the environment names. Empty: there is none. */
 static void module_dirs(char dirs[N_DIRS][PATH_MAX])
 {
-    ssize_t n = readlink("/proc/self/exe", dirs[0], PATH_MAX - 1);
+    char program[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     const char *env = getenv("IOTGW_MODULE_DIR");
 
-    dirs[0][n > 0 ? n : 0] = 0;
+    program[n > 0 ? n : 0] = 0;
     if (n > 0)
-        *strrchr(dirs[0], '/') = 0;
+        *strrchr(program, '/') = 0;
+    snprintf(dirs[0], PATH_MAX, "%s", program);
     snprintf(dirs[1], PATH_MAX, "%s", IOTGW_LIBDIR);
     snprintf(dirs[2], PATH_MAX, "%s", env ? env : "");
 }
