@@ -746,16 +746,6 @@ const void *conf_root(const struct conf *conf)
     return conf->root;
 }
 
-const struct conf_type *conf_type_of(const struct conf *conf)
-{
-    return conf->type;
-}
-
-struct str conf_text(const struct conf *conf)
-{
-    return json_file_text(conf->file);
-}
-
 struct conf *conf_ref(struct conf *conf)
 {
     atomic_fetch_add_explicit(&conf->refs, 1, memory_order_relaxed);

@@ -65,10 +65,8 @@ struct conf *conf_load_file_with(const struct conf_type *type, const char *dir, 
 struct conf *conf_load_json(const struct conf_type *type, const char *dir, struct json_file *file,
                             const struct conf_override *overrides, size_t n_overrides, struct problems *problems);
 const void *conf_root(const struct conf *conf);
-const struct conf_type *conf_type_of(const struct conf *conf);
 struct conf *conf_ref(struct conf *conf);
-void conf_unref(struct conf *conf);            /* NULL allowed */
-struct str conf_text(const struct conf *conf); /* the file as it was read */
+void conf_unref(struct conf *conf); /* NULL allowed */
 
 /* Differences of two of the same type, field by field: calls fn with the path and whether that field may change live. */
 typedef void conf_diff_fn(void *arg, const char *path, bool live);
