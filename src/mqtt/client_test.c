@@ -191,7 +191,7 @@ static void expect_closed(enum err err, const char *part)
     if (str_find(str_from(why_text(&rig.why)), str_from(part), 0) == SIZE_MAX)
         fail_msg("reason \"%s\" without \"%s\"", why_text(&rig.why), part);
     rig.n_closed = 0;
-    assert_false(mqtt_is_connected(rig.mqtt));
+    assert_int_equal(mqtt_window(rig.mqtt), 0);
 }
 
 static void connect_with(const char *connack)
@@ -201,7 +201,7 @@ static void connect_with(const char *connack)
     fake.out.n = 0;
     feed(connack);
     assert_int_equal(rig.n_connected, 1);
-    assert_true(mqtt_is_connected(rig.mqtt));
+    assert_true(mqtt_window(rig.mqtt) > 0);
     rig.n_connected = 0;
 }
 
@@ -351,7 +351,7 @@ static void test_within_closed_the_client_may_connect_again_or_be_freed(void **s
     assert_non_null(fake.stream);
     fake_open();
     feed("2003000000");
-    assert_true(mqtt_is_connected(rig.mqtt));
+    assert_true(mqtt_window(rig.mqtt) > 0);
     rig.free_at_closed = true;
     fake_hang_up(ERR_CLOSED, "eof");
     assert_null(rig.mqtt);
@@ -408,7 +408,6 @@ static void test_messages_are_whole_however_the_bytes_are_cut(void **state)
             expect_closed(ERR_OK, "");
         }
     }
-    assert_int_equal(mqtt_stats(rig.mqtt).n_messages_in, 3 * 3 * COUNT_OF(steps));
 }
 
 static void test_a_message_is_acknowledged_when_its_user_says_so(void **state)
@@ -620,8 +619,6 @@ static void test_publications_have_the_bytes_of_the_standard(void **state)
     up(MQTT_311);
     assert_int_equal(publish("t", "x", 1, 0, 0), 3);
     expect_out("3206 000174 0003 78");
-    assert_int_equal(mqtt_stats(rig.mqtt).n_messages_out, 4);
-    assert_true(mqtt_stats(rig.mqtt).bytes_out > mqtt_sent(rig.mqtt));
 }
 
 static void test_acknowledgements_come_in_any_order(void **state)

@@ -151,7 +151,6 @@ static void on_closed(void *arg, enum err err, const struct why *why)
             err = why_set(&reason, err, "server closed the connection instead of answering CONNECT");
         }
     }
-    mqtt->stats.bytes_out += stream_sent(mqtt->stream);
     stream_free(mqtt->stream);
     mqtt->stream = NULL;
     give_closed(mqtt, err, &reason);
@@ -456,11 +455,6 @@ void mqtt_free(struct mqtt *mqtt)
     mem_free(mqtt);
 }
 
-bool mqtt_is_connected(const struct mqtt *mqtt)
-{
-    return mqtt->state == MQTT_UP;
-}
-
 uint8_t mqtt_refusal(const struct mqtt *mqtt)
 {
     return mqtt->refusal;
@@ -502,12 +496,4 @@ void mqtt_resume(struct mqtt *mqtt)
     mqtt->judge_from_ms = loop_mono_ms(mqtt->loop);
     stream_resume(mqtt->stream);
     mqtt_watch(mqtt);
-}
-
-struct mqtt_stats mqtt_stats(const struct mqtt *mqtt)
-{
-    struct mqtt_stats stats = mqtt->stats;
-
-    stats.bytes_out += mqtt_sent(mqtt);
-    return stats;
 }

@@ -79,8 +79,7 @@ void mqtt_connect(struct mqtt *mqtt, const struct mqtt_conf *conf);
 /* DISCONNECT (code: version 5 only), then close; .closed with ERR_OK follows. Without a connection: .closed too, also when
  * idle (then it is not the one of an mqtt_connect; the next mqtt_connect has to wait for it). */
 void mqtt_disconnect(struct mqtt *mqtt, uint8_t code);
-void mqtt_free(struct mqtt *mqtt); /* idle only; NULL allowed */
-bool mqtt_is_connected(const struct mqtt *mqtt);
+void mqtt_free(struct mqtt *mqtt);             /* idle only; NULL allowed */
 uint8_t mqtt_refusal(const struct mqtt *mqtt); /* code of the last CONNACK or server's DISCONNECT; 0: none */
 const char *mqtt_reason_text(enum mqtt_version version, bool is_connack, uint8_t code);
 
@@ -120,9 +119,4 @@ void mqtt_ack(struct mqtt *mqtt, uint8_t qos, uint16_t packet_id, uint8_t code);
  * is given. Stays so over connections (CONNACK is read); resuming gives what was left in a later turn. */
 void mqtt_pause(struct mqtt *mqtt);
 void mqtt_resume(struct mqtt *mqtt);
-
-struct mqtt_stats {
-    uint64_t n_messages_in, bytes_in, n_messages_out, bytes_out;
-};
-struct mqtt_stats mqtt_stats(const struct mqtt *mqtt);
 #endif

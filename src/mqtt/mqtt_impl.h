@@ -91,7 +91,6 @@ struct mqtt {
     uint8_t *received2;      /* 2 bits an identifier: enum received2; NULL until the first QoS 2 message */
     struct mqtt_alias *aliases;
     struct buf scratch;
-    struct mqtt_stats stats;
     char random_id[24];
 };
 

@@ -104,7 +104,6 @@ static void on_publish(struct mqtt *mqtt, uint8_t first, struct str body)
         return;
     if (packet.message.qos == 2 && !is_new(mqtt, packet.message.packet_id))
         return;
-    mqtt->stats.n_messages_in++;
     mqtt->has_burst = true;
     mqtt->events->message(mqtt->arg, &packet.message);
 }
@@ -379,7 +378,6 @@ size_t mqtt_read(void *arg, uint8_t *p, size_t n)
         mqtt->events->burst(mqtt->arg);
     if (mqtt->state != MQTT_UP && mqtt->state != MQTT_HANDSHAKE)
         return n; /* closing: nothing that comes matters */
-    mqtt->stats.bytes_in += used;
     stream_need(mqtt->stream, need);
     return used;
 }

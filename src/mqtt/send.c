@@ -127,7 +127,6 @@ enum err mqtt_publish(struct mqtt *mqtt, struct str topic, const struct iovec *p
     mqtt_write(mqtt, &mqtt->scratch);
     for (int i = 0; i < n_payload; i++)
         stream_write(mqtt->stream, payload[i].iov_base, payload[i].iov_len, payload[i].iov_len <= SMALL_PIECE);
-    mqtt->stats.n_messages_out++;
     if (flight) {
         flight->since_ms = (uint32_t)loop_mono_ms(mqtt->loop);
         flight->end = stream_queued(mqtt->stream);
@@ -137,6 +136,16 @@ enum err mqtt_publish(struct mqtt *mqtt, struct str topic, const struct iovec *p
 }
 
 /* --- SUBSCRIBE, UNSUBSCRIBE --------------------------------------------------------------------------------------------- */
+
+/* The identifier of a packet whose filters are in order and take so many bytes. */
+static NODISCARD enum err subscription_flight(struct mqtt *mqtt, enum flight_kind kind, size_t filters_n,
+                                              struct flight **out)
+{
+    if (!fits(mqtt, 3 + filters_n))
+        return ERR_LIMIT;
+    *out = flight_add(&mqtt->flights, kind);
+    return *out ? ERR_OK : ERR_BUSY;
+}
 
 static void write_subscription(struct mqtt *mqtt, struct flight *flight, size_t n)
 {
@@ -148,7 +157,7 @@ static void write_subscription(struct mqtt *mqtt, struct flight *flight, size_t 
 
 enum err mqtt_subscribe(struct mqtt *mqtt, const struct mqtt_filter *filters, size_t n, uint16_t *packet_id)
 {
-    size_t remaining = 3;
+    size_t filters_n = 0;
     struct flight *flight;
     enum err err;
 
@@ -165,13 +174,11 @@ enum err mqtt_subscribe(struct mqtt *mqtt, const struct mqtt_filter *filters, si
             return ERR_RANGE;
         if (mqtt->version == MQTT_5 && filters[i].no_local && str_starts(filters[i].filter, STR("$share/")))
             return ERR_USAGE; /* MQTT-3.8.3-4 */
-        remaining += 3 + filters[i].filter.n;
+        filters_n += 3 + filters[i].filter.n;
     }
-    if (!fits(mqtt, remaining))
-        return ERR_LIMIT;
-    flight = flight_add(&mqtt->flights, FLIGHT_SUBSCRIBE);
-    if (!flight)
-        return ERR_BUSY;
+    err = subscription_flight(mqtt, FLIGHT_SUBSCRIBE, filters_n, &flight);
+    if (err)
+        return err;
     *packet_id = flight->id;
     mqtt->scratch.n = 0;
     mqtt_put_subscribe(&mqtt->scratch, mqtt->version, flight->id, filters, n);
@@ -181,7 +188,7 @@ enum err mqtt_subscribe(struct mqtt *mqtt, const struct mqtt_filter *filters, si
 
 enum err mqtt_unsubscribe(struct mqtt *mqtt, const struct str *filters, size_t n, uint16_t *packet_id)
 {
-    size_t remaining = 3;
+    size_t filters_n = 0;
     struct flight *flight;
     enum err err;
 
@@ -194,13 +201,11 @@ enum err mqtt_unsubscribe(struct mqtt *mqtt, const struct str *filters, size_t n
         err = topic_filter_check(filters[i], NULL);
         if (err)
             return err;
-        remaining += 2 + filters[i].n;
+        filters_n += 2 + filters[i].n;
     }
-    if (!fits(mqtt, remaining))
-        return ERR_LIMIT;
-    flight = flight_add(&mqtt->flights, FLIGHT_UNSUBSCRIBE);
-    if (!flight)
-        return ERR_BUSY;
+    err = subscription_flight(mqtt, FLIGHT_UNSUBSCRIBE, filters_n, &flight);
+    if (err)
+        return err;
     *packet_id = flight->id;
     mqtt->scratch.n = 0;
     mqtt_put_unsubscribe(&mqtt->scratch, mqtt->version, flight->id, filters, n);

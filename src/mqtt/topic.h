@@ -18,9 +18,8 @@ void topic_trie_free(struct topic_trie *trie);
 /* Values of one filter are kept in the order added (added twice, given twice). filter has passed topic_filter_check; it is
  * copied. */
 void topic_trie_add(struct topic_trie *trie, struct str filter, void *value);
-void topic_trie_del(struct topic_trie *trie, struct str filter, void *value);
 /* Calls fn for each value whose filter matches. Order between filters is not defined. Allocates nothing; fn may match
- * again, but not add or delete. */
+ * again, but not add. */
 typedef void topic_match_fn(void *arg, void *value);
 void topic_trie_match(const struct topic_trie *trie, struct str topic, topic_match_fn *fn, void *arg);
 #endif

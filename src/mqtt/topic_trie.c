@@ -36,17 +36,6 @@ static void values_add(struct values *values, void *value)
     values->p[values->n++] = value;
 }
 
-static void values_del(struct values *values, const void *value)
-{
-    for (size_t i = 0; i < values->n; i++) {
-        if (values->p[i] == value) {
-            values->n--;
-            memmove(&values->p[i], &values->p[i + 1], (values->n - i) * sizeof *values->p);
-            return;
-        }
-    }
-}
-
 static struct topic_node *node_new(struct topic_node *parent, struct str level, bool is_plus)
 {
     struct topic_node *node = mem_zero(sizeof *node + level.n);
@@ -62,24 +51,11 @@ static struct topic_node *node_new(struct topic_node *parent, struct str level, 
     return node;
 }
 
-static void node_unlink(struct topic_node *node)
-{
-    if (node->level.p)
-        (void)map_del(&node->parent->children, node->level);
-    else
-        node->parent->plus = NULL;
-}
-
 static void node_fini(struct topic_node *node)
 {
     map_fini(&node->children);
     mem_free(node->here.p);
     mem_free(node->rest.p);
-}
-
-static bool node_is_empty(const struct topic_node *node)
-{
-    return node->here.n == 0 && node->rest.n == 0 && !node->plus && node->children.n == 0;
 }
 
 static struct str filter_of(struct str filter)
@@ -92,8 +68,8 @@ static struct str filter_of(struct str filter)
     return 7 + name_n < filter.n ? str_skip(filter, 7 + name_n + 1) : filter;
 }
 
-/* Where the values of a filter stand; make: adds what is missing, else NULL if it is not there. */
-static struct values *find(struct topic_trie *trie, struct str filter, bool make, struct topic_node **out)
+/* Where the values of a filter stand; what is missing of the way is added. */
+static struct values *place_of(struct topic_trie *trie, struct str filter)
 {
     struct topic_node *node = &trie->root, *child;
     struct str rest = filter_of(filter), level;
@@ -101,16 +77,11 @@ static struct values *find(struct topic_trie *trie, struct str filter, bool make
     while (str_split(&rest, '/', &level)) {
         bool is_plus = str_eq(level, STR("+"));
 
-        if (str_eq(level, STR("#"))) {
-            *out = node;
+        if (str_eq(level, STR("#")))
             return &node->rest;
-        }
         child = is_plus ? node->plus : map_get(&node->children, level);
-        if (!child && !make)
-            return NULL;
         node = child ? child : node_new(node, level, is_plus);
     }
-    *out = node;
     return &node->here;
 }
 
@@ -216,23 +187,5 @@ void topic_trie_free(struct topic_trie *trie)
 
 void topic_trie_add(struct topic_trie *trie, struct str filter, void *value)
 {
-    struct topic_node *node;
-
-    values_add(find(trie, filter, true, &node), value);
-}
-
-void topic_trie_del(struct topic_trie *trie, struct str filter, void *value)
-{
-    struct topic_node *node, *parent;
-    struct values *values = find(trie, filter, false, &node);
-
-    if (!values)
-        return;
-    values_del(values, value);
-    for (; node->parent && node_is_empty(node); node = parent) {
-        parent = node->parent;
-        node_unlink(node);
-        node_fini(node);
-        mem_free(node);
-    }
+    values_add(place_of(trie, filter), value);
 }
