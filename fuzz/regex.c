@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (regex_compile(&regex, pattern, size % 3, NULL))
         return 0;
     if (regex_topic(regex, rest, false, &got))
-        FUZZ_CHECK(got.p >= rest.p && got.p + got.n <= rest.p + rest.n && regex_matches(regex, rest));
+        FUZZ_CHECK(got.p >= rest.p && got.p + got.n <= rest.p + rest.n);
     regex_free(regex);
     return 0;
 }

@@ -139,17 +139,6 @@ void batch_sink_begin(struct batch_sink *sink)
         count(sink);
 }
 
-void batch_sink_cancel(struct batch_sink *sink)
-{
-    if (!sink->batch)
-        return;
-    sink->batch->n_bytes = sink->begin;
-    if (sink->begin == 0) {
-        batch_sink_reuse(sink, sink->batch);
-        sink->batch = NULL;
-    }
-}
-
 struct batch *batch_sink_take(struct batch_sink *sink)
 {
     struct batch *batch = sink->batch;

@@ -59,8 +59,6 @@ void batch_sink_init(struct batch_sink *sink, struct ctx *ctx, batch_full_fn *fu
 void batch_sink_fini(struct batch_sink *sink); /* frees what is being filled and the spare descriptors */
 /* A source message starts here, and the one before it is complete. */
 void batch_sink_begin(struct batch_sink *sink);
-/* Takes back what the unfinished message has written: it will be reported as failed. */
-void batch_sink_cancel(struct batch_sink *sink);
 /* Gives the current batch, unfinished message included, or NULL if nothing was written. */
 struct batch *batch_sink_take(struct batch_sink *sink);
 /* A descriptor that came back is used again; its bytes, if any, are freed. */

@@ -349,12 +349,8 @@ static void test_what_finds_no_room_changes_nothing(void **state)
     assert_int_equal(write_event(f, BATCH_MAX_BYTES), ERR_LIMIT);
     assert_int_equal(f->taken.n, 0);
     assert_int_equal(write_event(f, 300), ERR_OK);
-    batch_sink_cancel(&f->sink);
     on_full(&f->taken, batch_sink_take(&f->sink));
-    assert_whole(f->taken.batches[0], 1);
-    assert_int_equal(write_event(f, 300), ERR_OK);
-    batch_sink_cancel(&f->sink);
-    assert_null(batch_sink_take(&f->sink));
+    assert_whole(f->taken.batches[0], 3);
 }
 
 static void test_descriptors_that_came_back_are_used_again(void **state)

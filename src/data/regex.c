@@ -171,17 +171,8 @@ static void pool_free(void *p, void *data)
         mem_free(p);
 }
 
-typedef struct str match_fn(const struct regex *regex, const PCRE2_SIZE *ovector, struct str text);
-
-static struct str match_nothing(const struct regex *regex, const PCRE2_SIZE *ovector, struct str text)
-{
-    (void)regex;
-    (void)ovector;
-    return text;
-}
-
 /* The group that closed last, else the whole. */
-static struct str match_topic(const struct regex *regex, const PCRE2_SIZE *ovector, struct str text)
+static struct str result_of(const struct regex *regex, const PCRE2_SIZE *ovector, struct str text)
 {
     uint32_t best = 0;
 
@@ -196,7 +187,7 @@ static struct str match_topic(const struct regex *regex, const PCRE2_SIZE *ovect
     return (struct str){text.p + ovector[2 * best], ovector[2 * best + 1] - ovector[2 * best]};
 }
 
-static bool match(const struct regex *regex, struct str text, match_fn *fn, struct str *out)
+static bool match(const struct regex *regex, struct str text, struct str *out)
 {
     struct pool pool;
     pcre2_general_context *general;
@@ -209,23 +200,16 @@ static bool match(const struct regex *regex, struct str text, match_fn *fn, stru
     if (data) {
         matched = pcre2_match(regex->code, (PCRE2_SPTR)(text.p ? text.p : ""), text.n, 0, 0, data, regex->context) > 0;
         if (matched)
-            *out = fn(regex, pcre2_get_ovector_pointer(data), text);
+            *out = result_of(regex, pcre2_get_ovector_pointer(data), text);
     }
     pcre2_match_data_free(data);
     pcre2_general_context_free(general);
     return matched;
 }
 
-bool regex_matches(const struct regex *regex, struct str text)
-{
-    struct str ignored;
-
-    return match(regex, text, match_nothing, &ignored);
-}
-
 bool regex_topic(const struct regex *regex, struct str topic, bool literal_ok, struct str *out)
 {
-    if (match(regex, topic, match_topic, out))
+    if (match(regex, topic, out))
         return true;
     if (!literal_ok || !regex->is_literal)
         return false;

@@ -128,11 +128,6 @@ size_t template_n_tags(const struct template *template)
     return template->n_tags;
 }
 
-struct str template_tag(const struct template *template, size_t i)
-{
-    return template->tags[i].body;
-}
-
 struct str template_literal(const struct template *template, size_t i)
 {
     return template->literals[i];

@@ -15,7 +15,6 @@ NODISCARD enum err template_compile(struct template **out, struct arena *arena, 
 enum template_kind template_kind(const struct template *template);
 struct str template_source(const struct template *template);
 size_t template_n_tags(const struct template *template);
-struct str template_tag(const struct template *template, size_t i);     /* its body, trimmed */
 struct str template_literal(const struct template *template, size_t i); /* before tag i; i = n_tags: behind the last */
 const struct path *template_path(const struct template *template, size_t i); /* NULL: an empty tag */
 
@@ -63,7 +62,6 @@ struct regex; /* PCRE2 with JIT; immutable and usable from any thread; freed by 
 enum regex_use { REGEX_SEARCH, REGEX_MATCH, REGEX_FULL };
 NODISCARD enum err regex_compile(struct regex **out, struct str pattern, enum regex_use use, struct why *why);
 void regex_free(struct regex *regex);
-bool regex_matches(const struct regex *regex, struct str text);
 /* Topic expression: the group that closed last, else the whole match. literal_ok: a pattern without special characters
  * that does not match is the result itself (device name and profile). false: unresolved. *out points into topic or pattern. */
 bool regex_topic(const struct regex *regex, struct str topic, bool literal_ok, struct str *out);

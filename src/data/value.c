@@ -239,8 +239,40 @@ static size_t put_number(char *out, const struct value *value)
     return number_put_double(out, (double)value->i);
 }
 
+/* How a list or an object is written. */
+struct style {
+    const char *comma, *colon;
+    void (*add_key)(struct buf *out, struct str key);
+    void (*add)(struct buf *out, const struct value *value);
+};
+
+static void add_list(struct buf *out, const struct value *value, const struct style *style)
+{
+    buf_add_u8(out, '[');
+    for (size_t i = 0; i < value->list.n; i++) {
+        if (i)
+            buf_add_z(out, style->comma);
+        style->add(out, &value->list.items[i]);
+    }
+    buf_add_u8(out, ']');
+}
+
+static void add_object(struct buf *out, const struct value *value, const struct style *style)
+{
+    buf_add_u8(out, '{');
+    for (size_t i = 0; i < value->object.n; i++) {
+        if (i)
+            buf_add_z(out, style->comma);
+        style->add_key(out, value->object.keys[i]);
+        buf_add_z(out, style->colon);
+        style->add(out, &value->object.items[i]);
+    }
+    buf_add_u8(out, '}');
+}
+
 static void add_json(struct buf *out, const struct value *value)
 {
+    static const struct style style = {",", ":", json_add_string, add_json};
     char number[NUMBER_MAX];
 
     switch (value->kind) {
@@ -263,24 +295,10 @@ static void add_json(struct buf *out, const struct value *value)
         buf_add_u8(out, '"');
         break;
     case VALUE_LIST:
-        buf_add_u8(out, '[');
-        for (size_t i = 0; i < value->list.n; i++) {
-            if (i)
-                buf_add_u8(out, ',');
-            add_json(out, &value->list.items[i]);
-        }
-        buf_add_u8(out, ']');
+        add_list(out, value, &style);
         break;
     case VALUE_OBJECT:
-        buf_add_u8(out, '{');
-        for (size_t i = 0; i < value->object.n; i++) {
-            if (i)
-                buf_add_u8(out, ',');
-            json_add_string(out, value->object.keys[i]);
-            buf_add_u8(out, ':');
-            add_json(out, &value->object.items[i]);
-        }
-        buf_add_u8(out, '}');
+        add_object(out, value, &style);
         break;
     }
 }
@@ -376,8 +394,14 @@ static void add_repr(struct buf *out, struct str s, bool is_bytes)
     buf_add_u8(out, (uint8_t)quote);
 }
 
+static void add_key_repr(struct buf *out, struct str key)
+{
+    add_repr(out, key, false);
+}
+
 static void add_python(struct buf *out, const struct value *value)
 {
+    static const struct style style = {", ", ": ", add_key_repr, add_python};
     char number[NUMBER_MAX];
 
     switch (value->kind) {
@@ -398,24 +422,10 @@ static void add_python(struct buf *out, const struct value *value)
         add_repr(out, value->text, value->kind == VALUE_BYTES);
         break;
     case VALUE_LIST:
-        buf_add_u8(out, '[');
-        for (size_t i = 0; i < value->list.n; i++) {
-            if (i)
-                buf_add_z(out, ", ");
-            add_python(out, &value->list.items[i]);
-        }
-        buf_add_u8(out, ']');
+        add_list(out, value, &style);
         break;
     case VALUE_OBJECT:
-        buf_add_u8(out, '{');
-        for (size_t i = 0; i < value->object.n; i++) {
-            if (i)
-                buf_add_z(out, ", ");
-            add_repr(out, value->object.keys[i], false);
-            buf_add_z(out, ": ");
-            add_python(out, &value->object.items[i]);
-        }
-        buf_add_u8(out, '}');
+        add_object(out, value, &style);
         break;
     }
 }
