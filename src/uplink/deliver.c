@@ -35,12 +35,22 @@ bool deliver_is_blocked(const struct deliver *d)
 
 static bool send_pack(struct deliver *d, struct pack *pack)
 {
-    if (deliver_is_blocked(d) || ((d->is_careful || pack->is_alone) && d->n_known))
+    bool is_alone = d->is_careful || pack->is_alone;
+
+    if (deliver_is_blocked(d) || (is_alone && !deliver_is_quiet(d)))
         return false;
-    for (size_t i = 0; i < pack->n_parts; i++)
+    for (size_t i = 0; i < pack->n_parts; i++) {
+        const struct park *park = deliver_parked(d, pack->parts[i].dev);
+
+        if (UNLIKELY(park != NULL)) {
+            d->n_queued--;
+            deliver_expel(d, pack, i, park->code, park->reason);
+            return true;
+        }
         if (!deliver_announce(d, pack->parts[i].dev))
             return false;
-    if (pack->is_alone && d->n_known) /* connects just written */
+    }
+    if (deliver_is_blocked(d) || (is_alone && !deliver_is_quiet(d))) /* connects just written */
         return false;
     if (!has_tokens(d, pack))
         return false;
@@ -95,11 +105,25 @@ static void storm(struct deliver *d)
         struct device *dev = device_at(d->storm_at);
 
         if (dev->announced && dev->announced != d->session &&
-            atomic_load_explicit(&dev->link, memory_order_relaxed) != DEVICE_LINK_DOWN &&
-            !deliver_say(d, dev, PACK_CONNECT))
-            return;
+            atomic_load_explicit(&dev->link, memory_order_relaxed) != DEVICE_LINK_DOWN) {
+            uint64_t rest = deliver_device_wait(d, dev);
+
+            if (rest && (!d->storm_again_ms || d->storm_again_ms > now_ms(d) + rest))
+                d->storm_again_ms = now_ms(d) + rest;
+            if (!rest && !deliver_say(d, dev, PACK_CONNECT))
+                return;
+        }
         d->storm_at++;
     }
+    if (d->storm_at < n || !d->storm_again_ms)
+        return;
+    if (now_ms(d) < d->storm_again_ms) {
+        deliver_wait_for(d, d->storm_again_ms - now_ms(d));
+        return;
+    }
+    d->storm_again_ms = 0;
+    d->storm_at = 0;
+    deliver_wake(d);
 }
 
 static void say_leaving(struct deliver *d)
@@ -169,6 +193,8 @@ static void pass(void *arg)
     if (d->is_careful && list_is_empty(&d->open))
         d->is_careful = false;
     d->pass_bytes = 0;
+    if (d->lone && !d->lone_pack && !deliver_say(d, d->lone, PACK_CONNECT) && deliver_is_quiet(d))
+        d->lone = NULL; /* it has to wait for something else */
     if (deliver_send_open(d))
         deliver_gather(d);
     if (!deliver_is_blocked(d) && !d->n_queued && !d->is_careful) {
@@ -235,6 +261,12 @@ static void check(void *arg)
             stuck = pack;
             break;
         }
+    }
+    LIST_EACH(node, &d->others) {
+        struct pack *pack = CONTAINER_OF(node, struct pack, node);
+
+        if (pack->is_known && pack->id && pack->state != PACK_LOST && now - pack->sent_ms >= STUCK_MS)
+            deliver_lose(d, pack);
     }
     if (stuck) {
         d->n_flying--;
@@ -313,6 +345,7 @@ void deliver_free(struct deliver *d)
     packer_free(d->packers[PACK_TELEMETRY]);
     packer_free(d->packers[PACK_ATTRIBUTES]);
     mem_free(d->leaving);
+    deliver_parks_free(d);
     mem_free(d);
 }
 
@@ -341,6 +374,7 @@ void deliver_open(struct deliver *d, bool is_v5, uint8_t qos)
     d->newest_acked = 0;
     d->opened_ms = d->acked_ms = now_ms(d);
     d->storm_at = 0;
+    d->storm_again_ms = 0;
     d->n_leaving = 0;
     d->gather_after_ms = 0;
     deliver_wake(d);
@@ -363,8 +397,29 @@ static void blame(struct deliver *d, struct pack *first)
     deliver_suspect(d, first, 0, "the platform closes the connection at it");
 }
 
+/* Each connect that had no answer is suspect: one of them may be what the server does not stand. Gives the device of the oldest
+ * connect or disconnect if it is older than first. */
+static struct device *suspect_devices(struct deliver *d, const struct pack *first)
+{
+    const struct pack *oldest = first;
+
+    LIST_EACH(node, &d->others) {
+        const struct pack *pack = CONTAINER_OF(node, struct pack, node);
+
+        if (!pack->is_known || pack->state == PACK_LOST || !pack->dev || !pack->id)
+            continue;
+        if (pack->kind == PACK_CONNECT)
+            deliver_suspect_device(d, pack->dev);
+        if (!oldest || pack->number < oldest->number)
+            oldest = pack;
+    }
+    return oldest && oldest != first ? oldest->dev : NULL;
+}
+
 void deliver_closed(struct deliver *d, bool by_peer)
 {
+    bool has_cause = by_peer && !d->is_explained;
+    struct device *guilty = NULL;
     struct pack *first = NULL;
     struct list *node;
 
@@ -373,6 +428,7 @@ void deliver_closed(struct deliver *d, bool by_peer)
     LIST_EACH(at, &d->open) {
         struct pack *pack = CONTAINER_OF(at, struct pack, node);
 
+        pack->n_quotas = 0;
         if (pack->state == PACK_QUEUED)
             continue;
         if (!first)
@@ -380,12 +436,18 @@ void deliver_closed(struct deliver *d, bool by_peer)
         pack->is_known = false;
         deliver_requeue(d, pack);
     }
+    if (has_cause)
+        guilty = suspect_devices(d, first);
     while ((node = list_take_first(&d->others)))
         deliver_pack_put(d, CONTAINER_OF(node, struct pack, node));
-    d->n_known = d->n_flying = 0;
+    d->n_known = d->n_flying = d->n_lost = 0;
+    d->lone = NULL;
+    d->lone_pack = NULL;
     d->flying_bytes = 0;
     timer_stop(&d->settle_timer);
-    if (first && by_peer && !d->is_explained)
+    if (guilty)
+        deliver_blame_device(d, guilty);
+    else if (first && has_cause)
         blame(d, first);
     deliver_wake(d);
 }
@@ -401,6 +463,7 @@ void deliver_acked(struct deliver *d, uint16_t id, uint8_t code)
         if (pack->number > d->newest_acked)
             d->newest_acked = pack->number;
         d->has_been_acked = true;
+        d->n_taken += code < 0x80 ? 1 : 0;
         d->acked_ms = now_ms(d);
     }
     d->is_due = true;

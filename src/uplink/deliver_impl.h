@@ -3,7 +3,7 @@
 #define IOTGW_DELIVER_IMPL_H
 /*
  * The inside of delivery: deliver.c passes and timers, gather.c records → packs, flight.c packs as objects and their
- * publication, outcome.c what became of them. Private to these files.
+ * publication, outcome.c what became of them, park.c devices that the platform does not stand. Private to these files.
  *
  * A span is a chunk of the store on its way. Records are gathered from the spans, in order, into two packers; when one is full or the
  * line is idle both are built: attributes first. A built pack with data stands in the list `open` from then on, in the
@@ -32,6 +32,7 @@ enum {
     PASS_MAX = 512 * 1024, /* payload bytes built in one turn */
     SETTLE_MS = 500,       /* platform-behaviour.md 13, rule 5 */
     CLOSES_MAX = 3,
+    QUOTAS_MAX = 3,     /* of one message, or device, in a session that stays */
     CLOSES_CAREFUL = 2, /* from then on one at a time, so that the guilty one is found */
     TOKENS_MS = 500,    /* longest time for which tokens are saved up */
     PAUSE_MIN_MS = 1000,
@@ -64,7 +65,7 @@ struct pack {
     int kind;             /* enum pack_kind, PACK_OWN */
     enum pack_state state;
     uint16_t id;
-    uint8_t n_closes, code;
+    uint8_t n_closes, n_quotas, code;
     bool is_resent, is_suspect, is_alone, is_known; /* known: the client has its bytes, under id */
     struct buf payload;
     struct pack_part *parts;
@@ -73,9 +74,22 @@ struct pack {
     struct span *first, *last;
     struct device *dev;       /* connect */
     uint64_t sent_ms, number; /* of the transmission; number: counts all of them */
+    uint64_t n_taken;         /* of delivery, at the first quota */
     uint64_t until;           /* SETTLING: monotonic; QoS 0: position in the stream, then 0 */
     const char *reason;       /* of a suspect without code */
 };
+
+/* A device under suspicion, or found guilty: park.c. */
+struct park {
+    uint64_t until_ms, pause_ms; /* no connect before; the pause that led there */
+    uint64_t n_taken;            /* of delivery, at the first quota */
+    const char *reason;
+    uint32_t session; /* of the quotas */
+    uint8_t n_closes, n_quotas, code;
+    bool is_suspect, is_parked; /* suspect: its connect flies alone */
+};
+
+#define REASON_NO_MORE_DEVICES "the platform takes others, but not this device: its limit of devices may be reached"
 
 struct deliver {
     struct loop *loop;
@@ -103,16 +117,23 @@ struct deliver {
 
     struct list open, others, free;
     unsigned n_free, n_queued, n_flying, n_known; /* flying: data; known: everything that awaits an answer */
+    unsigned n_lost;                              /* of those, the ones that nobody waits for any more */
     size_t flying_bytes, pass_bytes;
     struct pack *by_id[ID_BUCKETS];
     uint64_t n_sent, newest_acked; /* transmissions; newest one on a gateway topic that was answered in this session */
+    uint64_t n_taken;              /* answers on gateway topics that were no refusal */
     bool has_been_acked;           /* on a gateway topic, in any session */
     uint64_t opened_ms, acked_ms;
 
-    struct pack *blamed;           /* first in flight at the last close */
+    struct pack *blamed;    /* first in flight at the last close */
+    struct device *lone;    /* its connect flies alone, or is waiting to */
+    struct pack *lone_pack; /* NULL: waiting */
+    struct park **parks;    /* by number of the device */
+    size_t cap_parks, n_parks;
     bool is_careful, is_explained; /* explained: a PUBACK said why the close that follows */
     uint64_t pause_until_ms, pause_ms;
     uint64_t gather_after_ms; /* tokens are awaited */
+    uint64_t storm_again_ms;  /* 0, or when devices that were passed over are looked at again */
     uint32_t storm_at,
         goodbye_at;          /* device numbers: from there on the known are announced, the announced disconnected */
     struct device **leaving; /* down, and their last record is delivered */
@@ -160,6 +181,8 @@ void deliver_pack_unhold(struct deliver *d, struct pack *pack);
 void deliver_span_free(struct deliver *d, struct span *span);
 void deliver_advance(struct deliver *d);
 bool deliver_has_window(const struct deliver *d);
+bool deliver_is_quiet(const struct deliver *d);
+void deliver_lose(struct deliver *d, struct pack *pack);
 void deliver_pause_for(struct deliver *d, uint64_t ms);
 void deliver_wait_for(struct deliver *d, uint64_t ms);
 enum err deliver_publish(struct deliver *d, struct pack *pack, struct str topic, uint8_t qos);
@@ -171,12 +194,24 @@ bool deliver_announce(struct deliver *d, struct device *dev);
 /* outcome.c */
 void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason);
 void deliver_build(struct deliver *d, struct packer *packer, struct pack *pack);
+void deliver_expel(struct deliver *d, struct pack *pack, size_t part, uint8_t code, const char *reason);
 void deliver_suspect(struct deliver *d, struct pack *pack, uint8_t code, const char *reason);
 bool deliver_is_leaving(const struct deliver *d, const struct device *dev);
 void deliver_delivered(struct deliver *d, struct pack *pack);
 void deliver_requeue(struct deliver *d, struct pack *pack);
 void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code);
 void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code);
+
+/* park.c */
+const struct park *deliver_parked(const struct deliver *d, const struct device *dev); /* NULL: it is not */
+void deliver_park(struct deliver *d, struct device *dev, uint8_t code, const char *reason);
+bool deliver_is_suspect(const struct deliver *d, const struct device *dev);
+uint64_t deliver_device_wait(const struct deliver *d, const struct device *dev); /* ms until it may be announced */
+void deliver_device_taken(struct deliver *d, const struct device *dev);
+void deliver_blame_device(struct deliver *d, struct device *dev);
+void deliver_suspect_device(struct deliver *d, struct device *dev);
+bool deliver_device_quota(struct deliver *d, struct device *dev); /* true: that was once too often */
+void deliver_parks_free(struct deliver *d);
 
 /* gather.c */
 bool deliver_is_gathered(const struct deliver *d);

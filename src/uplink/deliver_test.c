@@ -464,6 +464,213 @@ static void test_a_platform_that_acknowledges_nothing_loses_nothing(void **state
     close_all();
 }
 
+/* --- devices that the platform does not stand ------------------------------------------------------------------------------------ */
+
+/* The platform works through what arrives and closes at a connect of the device. Before that it answers, or it is not heard. */
+static unsigned run_closing_at(unsigned index, bool is_heard, uint64_t for_ms)
+{
+    uint64_t start = loop_mono_ms(loop);
+    unsigned n_hang_ups = 0;
+    char name[40];
+
+    snprintf(name, sizeof name, "%s\"", devices[index]->name);
+    while (loop_mono_ms(loop) - start < for_ms) {
+        bool has_closed = false;
+
+        LIST_EACH(node, &pf.open) {
+            const struct message *message = CONTAINER_OF(node, struct message, node);
+
+            has_closed |= str_eq(message->topic, STR("v1/gateway/connect")) && strstr(message->copy, name);
+        }
+        while (oldest() && (is_heard || !has_closed)) {
+            if (str_eq(oldest()->topic, STR("v1/gateway/connect")) && strstr(oldest()->copy, name))
+                break;
+            answer(oldest(), 0);
+        }
+        if (has_closed) {
+            disconnect(true);
+            n_hang_ups++;
+            connect_again();
+        }
+        loop_advance(loop, 100);
+    }
+    return n_hang_ups;
+}
+
+static void check_closing_connect(bool is_heard, bool is_known_before)
+{
+    open_all(&usual, 60000, 20, true);
+    pf.is_lax = true;
+    if (is_known_before) { /* then the announcing after a reconnect is where it happens */
+        for (unsigned i = 0; i < 30; i++)
+            push(i, 1, "");
+        loop_advance(loop, 0);
+        answer_all();
+        disconnect(false);
+        connect_again();
+    }
+    int64_t first = next_value[7];
+
+    for (unsigned i = 0; i < 30; i++)
+        push(i, 5, "");
+    unsigned n = run_closing_at(7, is_heard, 30000);
+
+    assert_in_range(n, 3, 6);
+    for (unsigned i = 0; i < 30; i++)
+        for (int64_t j = first; j < first + 5; j++)
+            assert_true(i == 7 ? !pf.stored[i][j] : pf.stored[i][j] > 0);
+    assert_int_equal(pf.n_rejected, 5);
+    buf_add_u8(&pf.rejected, 0);
+    assert_non_null(strstr((char *)pf.rejected.p, "closes the connection when the device is announced"));
+    push(7, 2, "");
+    push(8, 2, "");
+    assert_int_equal(run_closing_at(7, is_heard, 20000), 0); /* it is not announced while it is parked */
+    assert_true(pf.stored[8][first + 6] > 0);
+    assert_int_equal(pf.n_rejected, 7);
+    loop_advance(loop, 60000);
+    push(7, 2, "");
+    assert_int_equal(run_closing_at(7, is_heard, 30000), 1); /* tried once more, then left alone for longer */
+    loop_advance(loop, 70000);
+    push(7, 1, "");
+    assert_int_equal(run_closing_at(7, is_heard, 1000), 0);
+    loop_advance(loop, 60000);
+    push(7, 1, "");
+    loop_advance(loop, 100);
+    answer_all(); /* it is taken now */
+    loop_advance(loop, 100);
+    answer_all();
+    assert_true(pf.stored[7][next_value[7] - 1] > 0);
+    assert_true(deliver_is_idle(deliver));
+    check_ledger();
+    close_all();
+}
+
+static void test_a_device_whose_connect_makes_the_server_close_is_parked_and_all_else_flows(void **state)
+{
+    (void)state;
+    check_closing_connect(true, false);
+    check_closing_connect(false, false);
+    check_closing_connect(true, true);
+    check_closing_connect(false, true);
+}
+
+static void test_a_link_that_dies_at_connects_parks_nobody_that_is_taken_later(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 20, true);
+    pf.is_lax = true;
+    for (unsigned i = 0; i < 30; i++)
+        push(i, 2, "");
+    loop_advance(loop, 0);
+    for (unsigned i = 0; i < 10; i++) { /* nothing is heard each second time */
+        disconnect(true);
+        connect_again();
+        loop_advance(loop, 15000);
+        answer_all();
+    }
+    for (unsigned i = 0; i < 100 && !deliver_is_idle(deliver); i++) {
+        loop_advance(loop, 1000);
+        answer_all();
+    }
+    assert_true(deliver_is_idle(deliver));
+    assert_int_equal(pf.n_rejected, 0);
+    for (unsigned i = 0; i < 30; i++)
+        check_stored(i, 2, 1);
+    close_all();
+}
+
+static void test_a_close_at_a_connect_makes_the_announcing_slower(void **state)
+{
+    struct why why = {0};
+
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    assert_int_equal(limiter_parse(&limiters[LIMIT_DEVICE_MESSAGES], STR("100:10"), STR("h"), 100, &why), ERR_OK);
+    for (unsigned i = 0; i < 20; i++)
+        push(i, 1, "");
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_connects, 20);
+    disconnect(true);
+    connect_again();
+    assert_int_equal(pf.n_connects, 20); /* the bucket is empty */
+    loop_advance(loop, 1000);
+    answer_all();
+    assert_in_range(pf.n_connects, 20, 26);
+    for (unsigned i = 0; i < 100 && !deliver_is_idle(deliver); i++) {
+        loop_advance(loop, 500);
+        answer_all();
+    }
+    for (unsigned i = 0; i < 20; i++)
+        check_stored(i, 1, 1);
+    close_all();
+}
+
+/* Answers 0x97 to what names the device, 0 to the rest. */
+static void run_quota_for(unsigned index, bool has_connects, uint64_t for_ms)
+{
+    uint64_t start = loop_mono_ms(loop);
+    char name[40];
+
+    snprintf(name, sizeof name, "%s\"", devices[index]->name);
+    for (unsigned i = 0; loop_mono_ms(loop) - start < for_ms; i++) {
+        while (oldest())
+            answer(oldest(), strstr(oldest()->copy, name) && (has_connects || oldest()->is_data) ? 0x97 : 0);
+        if (i % 10 == 0)
+            push(1, 1, "");
+        loop_advance(loop, 100);
+    }
+}
+
+static void test_a_device_above_the_tenants_limit_does_not_stop_the_others(void **state)
+{
+    (void)state;
+    for (unsigned has_connects = 0; has_connects < 2; has_connects++) {
+        open_all(&usual, 60000, 100, true);
+        pf.is_lax = true;
+        for (unsigned i = 0; i < 20; i++)
+            push(i, 5, "");
+        run_quota_for(7, has_connects, 40000);
+        assert_int_equal(pf.n_rejected, 5);
+        buf_add_u8(&pf.rejected, 0);
+        assert_non_null(strstr((char *)pf.rejected.p, "limit of devices"));
+        for (unsigned i = 0; i < 20; i++)
+            check_stored(i, i == 7 ? 0 : 5, 1);
+        push(2, 1, "");
+        loop_advance(loop, 100);
+        answer_all();
+        loop_advance(loop, 100);
+        answer_all();
+        check_stored(2, 6, 1);
+        assert_true(deliver_is_idle(deliver));
+        check_ledger();
+        close_all();
+    }
+}
+
+static void test_a_quota_that_hits_everything_rejects_nothing(void **state)
+{
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    pf.is_lax = true;
+    for (unsigned i = 0; i < 5; i++)
+        push(i, 5, "");
+    for (unsigned i = 0; i < 3000; i++) {
+        if (oldest())
+            answer(oldest(), oldest()->is_data ? 0x97 : 0);
+        loop_advance(loop, 1000);
+    }
+    assert_int_equal(pf.n_rejected, 0);
+    for (unsigned i = 0; i < 1000 && !deliver_is_idle(deliver); i++) {
+        answer_all();
+        loop_advance(loop, 1000);
+    }
+    assert_int_equal(pf.n_rejected, 0);
+    for (unsigned i = 0; i < 5; i++)
+        check_stored(i, 5, 1);
+    check_ledger();
+    close_all();
+}
+
 /* --- versions and qualities ---------------------------------------------------------------------------------------------------- */
 
 static void test_with_version_3_an_answer_counts_after_half_a_second(void **state)
@@ -747,6 +954,11 @@ int main(void)
         cmocka_unit_test(test_three_closes_are_counted_only_at_the_same_message),
         cmocka_unit_test(test_a_message_that_is_never_answered_is_found_while_others_flow),
         cmocka_unit_test(test_a_platform_that_acknowledges_nothing_loses_nothing),
+        cmocka_unit_test(test_a_device_whose_connect_makes_the_server_close_is_parked_and_all_else_flows),
+        cmocka_unit_test(test_a_link_that_dies_at_connects_parks_nobody_that_is_taken_later),
+        cmocka_unit_test(test_a_close_at_a_connect_makes_the_announcing_slower),
+        cmocka_unit_test(test_a_device_above_the_tenants_limit_does_not_stop_the_others),
+        cmocka_unit_test(test_a_quota_that_hits_everything_rejects_nothing),
         cmocka_unit_test(test_with_version_3_an_answer_counts_after_half_a_second),
         cmocka_unit_test(test_version_3_finds_the_message_at_which_the_server_closes_after_its_answer),
         cmocka_unit_test(test_quality_0_counts_when_the_server_was_heard_after_the_bytes_left),

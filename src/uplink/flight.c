@@ -135,7 +135,26 @@ void deliver_advance(struct deliver *d)
 
 bool deliver_has_window(const struct deliver *d)
 {
-    return d->is_ready && d->n_known < d->limits.window && d->flying_bytes < FLYING_MAX && d->link->window(d->arg) > 0;
+    return d->is_ready && !d->lone && d->n_known < d->limits.window && d->flying_bytes < FLYING_MAX &&
+           d->link->window(d->arg) > 0;
+}
+
+/* Nothing flies that a close could be about. */
+bool deliver_is_quiet(const struct deliver *d)
+{
+    return d->n_known == d->n_lost;
+}
+
+/* Its answer is awaited no more, but the client still has its bytes. */
+void deliver_lose(struct deliver *d, struct pack *pack)
+{
+    assert(pack->is_known && pack->state != PACK_LOST);
+    pack->state = PACK_LOST;
+    d->n_lost++;
+    if (d->lone_pack == pack) {
+        d->lone = NULL;
+        d->lone_pack = NULL;
+    }
 }
 
 void deliver_pause_for(struct deliver *d, uint64_t ms)
@@ -187,6 +206,7 @@ void deliver_forget(struct deliver *d, struct pack *pack)
     assert(pack->is_known);
     pack->is_known = false;
     d->n_known--;
+    d->n_lost -= pack->state == PACK_LOST ? 1 : 0;
     d->flying_bytes -= pack->payload.n;
 }
 
@@ -202,19 +222,31 @@ struct pack *deliver_find_id(struct deliver *d, uint16_t id)
     return NULL;
 }
 
+/* The device has its turn alone: true when nothing else is in flight. */
+static bool may_fly_alone(struct deliver *d, struct device *dev)
+{
+    if (d->lone_pack || (d->lone && d->lone != dev))
+        return false;
+    d->lone = dev;
+    return deliver_is_quiet(d);
+}
+
 /* connect or disconnect; false: cannot be sent now. */
 bool deliver_say(struct deliver *d, struct device *dev, int kind)
 {
     uint32_t tokens = kind == PACK_CONNECT && dev->announced != d->session ? 2 : 0;
     struct limiter *limiter = &d->limiters[LIMIT_DEVICE_MESSAGES];
-    uint64_t wait = tokens ? limiter_wait(limiter, tokens, now_ms(d)) : 0;
+    uint64_t wait = tokens ? limiter_wait(limiter, tokens, now_ms(d)) : 0, rest = deliver_device_wait(d, dev);
+    bool is_alone = tokens && (d->is_careful || deliver_is_suspect(d, dev));
 
     if (!d->is_ready || d->link->window(d->arg) == 0)
         return false;
-    if (wait) {
-        deliver_wait_for(d, wait);
+    if (wait || rest) {
+        deliver_wait_for(d, wait > rest ? wait : rest);
         return false;
     }
+    if (is_alone ? !may_fly_alone(d, dev) : d->lone != NULL)
+        return false;
     struct pack *pack = deliver_pack_new(d, kind);
     const char *profile = atomic_load_explicit(&dev->profile, memory_order_relaxed);
 
@@ -229,6 +261,9 @@ bool deliver_say(struct deliver *d, struct device *dev, int kind)
         deliver_pack_put(d, pack);
         return false;
     }
+    d->lone_pack = is_alone && d->conf.qos ? pack : NULL;
+    if (!d->lone_pack)
+        d->lone = NULL;
     if (tokens)
         limiter_spend(limiter, tokens);
     list_add_tail(&d->others, &pack->node);

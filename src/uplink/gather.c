@@ -208,6 +208,13 @@ static void reject_unknown(struct deliver *d, const struct record *record)
     step(d, record);
 }
 
+static void reject_parked(struct deliver *d, const struct park *park, const struct record *record)
+{
+    if (record->kind == RECORD_TELEMETRY || record->kind == RECORD_ATTRIBUTES)
+        deliver_reject(d, kind_of(record), record, park->code, park->reason);
+    step(d, record);
+}
+
 static bool may_go(const struct deliver *d)
 {
     if (!deliver_is_gathered(d))
@@ -229,6 +236,8 @@ void deliver_gather(struct deliver *d)
 
         if (UNLIKELY(!dev))
             reject_unknown(d, record);
+        else if (UNLIKELY(deliver_parked(d, dev) != NULL))
+            reject_parked(d, deliver_parked(d, dev), record);
         else if (record->kind == RECORD_TELEMETRY || record->kind == RECORD_ATTRIBUTES)
             result = gather_data(d, dev, record);
         else

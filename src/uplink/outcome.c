@@ -94,7 +94,7 @@ static void close_pack(struct deliver *d, struct pack *pack)
     list_del(&pack->node);
     if (d->blamed == pack)
         d->blamed = NULL;
-    pack->state = PACK_LOST;
+    deliver_lose(d, pack);
     list_add_tail(&d->others, &pack->node);
 }
 
@@ -127,6 +127,23 @@ static void part_of(struct deliver *d, struct pack *whole, size_t from, size_t t
     pack->reason = whole->reason;
     deliver_pack_hold(d, pack, whole->first, whole->last);
     list_add_after(whole->node.prev, &pack->node);
+}
+
+/* The records of one device are rejected, the rest stays in the pack's place. The pack is not FLYING, and no longer counted as QUEUED. */
+void deliver_expel(struct deliver *d, struct pack *pack, size_t part, uint8_t code, const char *reason)
+{
+    size_t from = 0, to;
+
+    for (size_t i = 0; i < part; i++)
+        from += pack->parts[i].n_records;
+    to = from + pack->parts[part].n_records;
+    for (size_t i = from; i < to; i++)
+        deliver_reject(d, pack->kind, pack->records[i], code, reason);
+    if (from > 0)
+        part_of(d, pack, 0, from);
+    if (to < pack->n_records)
+        part_of(d, pack, to, pack->n_records);
+    close_pack(d, pack);
 }
 
 /* Something in the pack is not taken: halves by device, then by record, until it is one record. The pack is not FLYING. */
@@ -205,6 +222,31 @@ static void quota(struct deliver *d)
     d->link->quota(d->arg);
 }
 
+/*
+ * A rate limit closes the session; a limit of devices does not, and is about one device (platform-behaviour.md 6). A message
+ * refused again and again in one session is taken apart by device; the device that is refused alone, while others are taken, is parked.
+ */
+static void data_quota(struct deliver *d, struct pack *pack)
+{
+    struct device *dev = pack->parts[0].dev;
+
+    if (!pack->n_quotas)
+        pack->n_taken = d->n_taken;
+    if (pack->n_quotas < QUOTAS_MAX)
+        pack->n_quotas++;
+    if (pack->n_parts > 1 && pack->n_quotas == QUOTAS_MAX) {
+        deliver_suspect(d, pack, 0x97, NULL);
+        return;
+    }
+    if (pack->n_parts == 1 && pack->n_quotas == QUOTAS_MAX && d->n_taken > pack->n_taken) {
+        deliver_park(d, dev, 0x97, REASON_NO_MORE_DEVICES);
+        deliver_expel(d, pack, 0, 0x97, REASON_NO_MORE_DEVICES);
+        return;
+    }
+    deliver_requeue(d, pack);
+    quota(d);
+}
+
 void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
 {
     d->n_flying--;
@@ -231,8 +273,7 @@ void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
         deliver_suspect(d, pack, code, NULL);
         break;
     case 0x97:
-        deliver_requeue(d, pack);
-        quota(d);
+        data_quota(d, pack);
         break;
     default: /* says nothing against this message: a broker's access rule, an error of the server */
         LOG_ERROR(d->log, "the platform does not accept data now", KV_UINT("code", code),
@@ -245,14 +286,23 @@ void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
 
 void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code)
 {
+    bool is_parked = false;
+
+    if (d->lone_pack == pack) {
+        d->lone = NULL;
+        d->lone_pack = NULL;
+    }
+    if (code != 0x97 && pack->kind == PACK_CONNECT)
+        deliver_device_taken(d, pack->dev);
     if (code >= 0x80 && pack->kind == PACK_CONNECT) {
         LOG_WARN(d->log, "device not accepted", KV_STR("device", device_name(pack->dev)), KV_UINT("code", code));
         if (code == 0x97 && pack->dev->announced == d->session)
             pack->dev->announced = 0;
+        is_parked = code == 0x97 && deliver_device_quota(d, pack->dev);
     } else if (code >= 0x80 && pack->state != PACK_LOST) {
         LOG_WARN(d->log, "publication not accepted", KV_UINT("code", code));
     }
     deliver_pack_put(d, pack);
-    if (code == 0x97)
+    if (code == 0x97 && !is_parked)
         quota(d);
 }

@@ -153,6 +153,7 @@ static enum err on_publish(void *arg, struct str topic, struct str payload, uint
         yyjson_val *device = yyjson_obj_get(yyjson_doc_get_root(doc), "device");
 
         if (str_eq(topic, STR("v1/gateway/connect"))) {
+            message->topic = STR("v1/gateway/connect");
             pf.connected[device_index(json_str(device))] = 1;
             pf.n_connects++;
         } else if (str_eq(topic, STR("v1/gateway/disconnect"))) {
