@@ -387,6 +387,18 @@ static void refuse(struct file_store *s, struct batch *batch)
         add_node(&s->group_end, &batch->node);
 }
 
+/* What is committed can be dropped once its segment is closed, and if the reader has nothing of it. */
+static bool drop_active(struct file_store *s)
+{
+    if (!s->active || !s->active->all.n_bytes || s->active->given.n_bytes || is_in_trouble(s))
+        return false;
+    commit(s);
+    if (is_in_trouble(s) || s->active->given.n_bytes)
+        return false;
+    file_segment_seal(s);
+    return file_drop_oldest(s);
+}
+
 static void append(struct file_store *s, struct batch *batch)
 {
     bool waits = batch->can_wait && (s->conf.overflow == OVERFLOW_BLOCK || is_in_trouble(s));
@@ -396,7 +408,7 @@ static void append(struct file_store *s, struct batch *batch)
         return;
     }
     if (s->conf.overflow == OVERFLOW_DROP_OLDEST)
-        while (!has_room(s, batch) && file_drop_oldest(s))
+        while (!has_room(s, batch) && (file_drop_oldest(s) || drop_active(s)))
             ;
     if (!s->pending && has_room(s, batch)) {
         if (make_place(s, batch->n_bytes)) {

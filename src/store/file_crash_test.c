@@ -253,18 +253,27 @@ static void run(uint64_t with_seed, unsigned n_steps, bool has_faults)
     end_test();
 }
 
+/* IOTGW_CRASH_SEEDS: how many histories of each kind. */
+static uint64_t n_seeds(void)
+{
+    const char *text = getenv("IOTGW_CRASH_SEEDS");
+    uint64_t n = 3;
+
+    return text && str_to_u64(str_from(text), &n) == ERR_OK ? n : 3;
+}
+
 static void test_invariant_1_holds_at_every_cut_of_a_run(void **state)
 {
     (void)state;
-    for (uint64_t i = 1; i <= 3; i++)
+    for (uint64_t i = 1; i <= n_seeds(); i++)
         run(i, 60, false);
 }
 
 static void test_invariant_1_holds_at_every_cut_of_a_run_on_a_failing_disk(void **state)
 {
     (void)state;
-    for (uint64_t i = 11; i <= 14; i++)
-        run(i, 60, true);
+    for (uint64_t i = 1; i <= n_seeds(); i++)
+        run(1000 + i, 60, true);
 }
 
 int main(void)

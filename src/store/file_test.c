@@ -738,6 +738,27 @@ static void test_drop_oldest_drops_whole_segments_of_which_nothing_is_in_flight(
     end_test();
 }
 
+static void test_a_tiny_store_that_drops_the_oldest_keeps_the_newest(void **state)
+{
+    (void)state;
+    begin_test();
+    the_conf.max_events = 15;
+    the_conf.segment_events = 3;
+    the_conf.overflow = OVERFLOW_DROP_OLDEST;
+    open_store();
+    for (unsigned i = 0; i < 60; i++)
+        append(5);
+    struct store_stats stats = store_stats(the_store);
+
+    assert_int_equal(n_answers, 60);
+    assert_true(stats.n_events <= 15);
+    assert_int_equal(stats.n_dropped_events, 300 - stats.n_events);
+    assert_balanced();
+    assert_int_equal(read_all(), stats.n_events);
+    assert_int_equal(was_read[299], n_full ? 0 : 1);
+    end_test();
+}
+
 static void test_files_take_no_more_than_they_may(void **state)
 {
     struct found_segment found[64];
@@ -883,6 +904,46 @@ static void test_producers_store_and_reader_work_on_threads_of_their_own(void **
     end_test();
 }
 
+/* --- a disk that hangs -------------------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t stuck = PTHREAD_MUTEX_INITIALIZER;
+
+static int hang(int fd)
+{
+    (void)fd;
+    pthread_mutex_lock(&stuck);
+    pthread_mutex_unlock(&stuck);
+    return 0;
+}
+
+static void test_invariant_6_on_a_disk_that_hangs_appending_and_stopping_do_not(void **state)
+{
+    static const struct store_events events = {0};
+    struct file_io io = file_io_system;
+    struct file_conf conf = {.log = &quiet, .path = dir_path, .io = &io};
+    struct why why = {0};
+    bool is_stopped = false;
+
+    (void)state;
+    begin_test();
+    log_init(&quiet, "storage", LOG_LEVEL_OFF);
+    store_answer_fn = on_answer;
+    io.fdatasync = hang;
+    pthread_mutex_lock(&stuck);
+    the_loop = loop_new_fake(1700000000000); /* the reader's; the store has a thread */
+    assert_int_equal(store_file_new(&the_store, the_loop, &conf, &events, NULL, &why), ERR_OK);
+    for (unsigned i = 0; i < 50; i++)
+        append_from("hung", 5, 60, true);
+    assert_null(store_read(the_store, 0, 1000));
+    assert_int_equal(store_stats(the_store).n_events, 0); /* nothing is durable */
+    store_stop(the_store, on_stopped, &is_stopped);
+    loop_advance(the_loop, 6000);
+    assert_true(is_stopped);
+    assert_int_equal(n_answers, 0);
+    the_store = NULL; /* its thread hangs until the process ends, which is next */
+    remove_all(dir_path);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test(name)
@@ -916,9 +977,11 @@ int main(void)
         TEST(test_stopping_on_a_failing_disk_cancels_what_is_not_durable),
         TEST(test_blocked_sources_wait_until_there_is_room_and_others_lose_their_newest),
         TEST(test_drop_oldest_drops_whole_segments_of_which_nothing_is_in_flight),
+        TEST(test_a_tiny_store_that_drops_the_oldest_keeps_the_newest),
         TEST(test_files_take_no_more_than_they_may),
         TEST(test_blocks_are_given_back_when_nothing_happens),
         TEST(test_producers_store_and_reader_work_on_threads_of_their_own),
+        TEST(test_invariant_6_on_a_disk_that_hangs_appending_and_stopping_do_not),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
