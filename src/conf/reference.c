@@ -81,7 +81,7 @@ static void add_row(struct buf *out, const struct field *field)
     if (field->now)
         buf_printf(out, "%s name of `%s`. ", field->equal_name ? "Another" : "Old", field->now);
     if (field->type == FIELD_IGNORED)
-        buf_add_z(out, "Accepted without effect. ");
+        buf_printf(out, "Accepted without effect%s ", field->note ? ":" : ".");
     if (field->doc) {
         add_cell(out, field->doc);
         buf_add_z(out, " ");

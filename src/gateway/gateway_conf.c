@@ -101,6 +101,39 @@ static const char *find_file(struct conf_load *load, const struct conf_at *at, c
     return path;
 }
 
+/* The file's own keys that its way to log in leaves aside. Where an environment variable has chosen another way it is only
+ * noted: the file alone may be right. */
+static void tell_unused_logins(struct conf_load *load, const struct security_conf *security, const struct conf_at *at)
+{
+    enum { TOKEN = 1 << SECURITY_ACCESS_TOKEN | 1 << SECURITY_TLS_ACCESS_TOKEN };
+    enum { NAMED = 1 << SECURITY_USERNAME_PASSWORD, CERTIFIED = 1 << SECURITY_CERTIFICATE };
+    const struct {
+        const char *key;
+        bool is_set;
+        unsigned used_by;
+    } keys[] = {
+        {"accessToken", security->access_token.value.n > 0, TOKEN}, {"username", security->username.n > 0, NAMED},
+        {"password", security->password.value.n > 0, NAMED},        {"clientId", security->client_id.n > 0, NAMED},
+        {"privateKey", security->private_key.n > 0, CERTIFIED},     {"cert", security->cert.n > 0, CERTIFIED}};
+    struct conf_at type_at = conf_place(load, at, "type");
+    const char *name = "anonymous";
+
+    for (size_t i = COUNT_OF(security_types); i-- > 0;)
+        if (security_types[i].type == security->type)
+            name = security_types[i].name;
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        struct conf_at key_at = conf_place(load, at, keys[i].key);
+
+        if (!keys[i].is_set || 1U << security->type & keys[i].used_by || key_at.file != at->file)
+            continue;
+        if (type_at.file == at->file)
+            conf_warning(load, at, keys[i].key, "has no effect: the login is of type \"%s\"", name);
+        else
+            conf_note(load, at, keys[i].key, "has no effect: environment variables make the login one of type \"%s\"",
+                      name);
+    }
+}
+
 static enum err check_security(struct conf_load *load, void *object, const struct conf_at *at)
 {
     struct security_conf *security = object;
@@ -108,6 +141,7 @@ static enum err check_security(struct conf_load *load, void *object, const struc
 
     if (err)
         return err;
+    tell_unused_logins(load, security, at);
     security->ca_cert_path = find_file(load, at, "caCert", security->ca_cert);
     security->private_key_path = find_file(load, at, "privateKey", security->private_key);
     security->cert_path = find_file(load, at, "cert", security->cert);
@@ -549,15 +583,11 @@ static const struct field entry_fields[] = {
     F_STR(struct connector_entry, class_name, "class", .doc = "Class of a custom connector."),
     F_SECRET(struct connector_entry, key, "key", .doc = "Secret of a gRPC connector, or auto."),
     F_BOOL(struct connector_entry, grpc_force, "useGRPCForce", .doc = "Accepted without effect."),
-    F_STR(struct connector_entry, id, "id", .doc = "Of old versions; the connector's file counts."),
-    F_STR(struct connector_entry, config_version, "configVersion",
-          .doc = "Of old versions; the connector's file counts."),
-    F_ENUM(struct connector_entry, log_level, "logLevel", .of = log_level_choices,
-           .doc = "Of old versions; the connector's file counts."),
-    F_BOOL(struct connector_entry, remote_logging, "enableRemoteLogging",
-           .doc = "Of old versions; the connector's file counts."),
-    F_JSON(struct connector_entry, content, "configurationJson",
-           .doc = "Of old versions; the connector's file counts."),
+    F_IGNORED("id", "the connector's file counts"),
+    F_IGNORED("configVersion", "the connector's file counts"),
+    F_IGNORED("logLevel", "the connector's file counts"),
+    F_IGNORED("enableRemoteLogging", "the connector's file counts"),
+    F_IGNORED("configurationJson", "the connector's file counts"),
     F_IGNORED("ts", NULL),
     F_END};
 
@@ -580,8 +610,6 @@ static enum err check_entry(struct conf_load *load, void *object, const struct c
     entry->configuration_at = conf_place(load, at, "configuration");
     if (entry->grpc_force)
         conf_note(load, at, "useGRPCForce", "has no effect; the connector runs inside of the gateway");
-    if (entry->content)
-        conf_note(load, at, "configurationJson", "has no effect; the connector's file counts");
     if (conf_file_exists(path))
         entry->path = path;
     else

@@ -148,10 +148,7 @@ struct connector_entry {
     struct str type; /* lower case */
     struct str name, configuration, class_name;
     struct secret key;
-    struct str id, config_version;
-    int log_level;
-    bool remote_logging, grpc_force;
-    const struct yyjson_val *content; /* "configurationJson" of old versions; the file counts */
+    bool grpc_force;
     struct conf_at type_at, configuration_at;
     const char *path; /* of its file; NULL: not there, as reported */
 };

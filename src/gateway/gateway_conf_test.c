@@ -225,6 +225,24 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "the configuration directory or with its full path\n"
          "D/tb_gateway.json:1:96: thingsboard.security.insecure: warning: the platform's name is not verified\n",
          true},
+        {"{\"thingsboard\":{\"host\":\"h\",\"security\":{\"type\":\"accessToken\",\"accessToken\":\"t\",\n"
+         "\"username\":\"u\",\"password\":\"t0ken\",\n\"clientId\":\"c\"}}," TAIL,
+         "D/tb_gateway.json:2:12: thingsboard.security.username: warning: has no effect: the login is of type "
+         "\"accessToken\"\n"
+         "D/tb_gateway.json:2:27: thingsboard.security.password: warning: has no effect: the login is of type "
+         "\"accessToken\"\n"
+         "D/tb_gateway.json:3:12: thingsboard.security.clientId: warning: has no effect: the login is of type "
+         "\"accessToken\"\n",
+         true},
+        {"{\"thingsboard\":{\"host\":\"h\",\"security\":{\"type\":\"usernamePassword\",\"username\":\"u\",\n"
+         "\"accessToken\":\"t0ken\",\n\"cert\":\"tb_gateway.json\",\n\"privateKey\":\"tb_gateway.json\"}}," TAIL,
+         "D/tb_gateway.json:2:15: thingsboard.security.accessToken: warning: has no effect: the login is of type "
+         "\"usernamePassword\"\n"
+         "D/tb_gateway.json:4:14: thingsboard.security.privateKey: warning: has no effect: the login is of type "
+         "\"usernamePassword\"\n"
+         "D/tb_gateway.json:3:8: thingsboard.security.cert: warning: has no effect: the login is of type "
+         "\"usernamePassword\"\n",
+         true},
         {"{\"thingsboard\":{\"host\":\"h\",\"rateLimits\":\"10:1,x\",\"dpRateLimits\":\"10:1,60:60,\"," LOGIN "}," TAIL,
          "D/tb_gateway.json:1:41: thingsboard.rateLimits: found \"10:1,x\"; expected LIMIT:SECONDS joined by commas, "
          "as "
@@ -323,7 +341,9 @@ static void test_each_connector_is_judged_by_itself(void **state)
              "{\"type\":\"mqt\",\"name\":\"E\",\"configuration\":\"mqtt.json\"},\n"
              "{\"type\":\"own\",\"class\":\"X\",\"name\":\"F\",\"configuration\":\"mqtt.json\"},\n"
              "{\"type\":\"mqtt\",\"name\":\"G\",\"configuration\":\"other.json\"},\n"
-             "{\"type\":\"mqtt\",\"name\":\"H\",\"configuration\":\"slim.json\",\"useGRPCForce\":true}\n"
+             "{\"type\":\"mqtt\",\"name\":\"H\",\"configuration\":\"slim.json\",\"useGRPCForce\":true,\n"
+             "\"id\":\"i\",\"configVersion\":\"3\",\"logLevel\":\"DEBUG\",\"enableRemoteLogging\":false,"
+             "\"configurationJson\":{}}\n"
              "]," TAIL);
     conf = load(&report);
     assert_string_equal(
@@ -338,6 +358,11 @@ static void test_each_connector_is_judged_by_itself(void **state)
         "D/tb_gateway.json:8:43: connectors[5].configuration: found \"none.json\", which is not there; expected a "
         "file, "
         "relative to the configuration directory or with its full path; the connector is not started\n"
+        "D/tb_gateway.json:13:6: connectors[9].id: note: has no effect; the connector's file counts\n"
+        "D/tb_gateway.json:13:26: connectors[9].configVersion: note: has no effect; the connector's file counts\n"
+        "D/tb_gateway.json:13:41: connectors[9].logLevel: note: has no effect; the connector's file counts\n"
+        "D/tb_gateway.json:13:71: connectors[9].enableRemoteLogging: note: has no effect; the connector's file counts\n"
+        "D/tb_gateway.json:13:97: connectors[9].configurationJson: note: has no effect; the connector's file counts\n"
         "D/tb_gateway.json:12:70: connectors[9].useGRPCForce: note: has no effect; the connector runs inside of the "
         "gateway\n"
         "D/tb_gateway.json:4:23: connectors[1].name: found \"A\", which is the name of connectors[0] already; expected "
@@ -388,9 +413,11 @@ static void test_environment_goes_before_the_file_key_by_key(void **state)
     for (size_t i = 0; i < COUNT_OF(variables); i++)
         setenv(variables[i][0], variables[i][1], 1);
     conf = load(&report);
-    assert_string_equal(report,
-                        "environment variable username: username: note: old name of TB_GW_USERNAME; it goes before the "
-                        "file's key\n");
+    assert_string_equal(
+        report, "environment variable username: username: note: old name of TB_GW_USERNAME; it goes before the "
+                "file's key\n"
+                "D/tb_gateway.json:1:75: thingsboard.security.accessToken: note: has no effect: environment variables "
+                "make the login one of type \"usernamePassword\"\n");
     platform = conf->main->platform;
     assert_true(str_eq(platform->host, STR("env.example")));
     assert_int_equal(platform->port, 8884);
@@ -517,7 +544,8 @@ static void test_log_file_is_read_and_judged(void **state)
         "{\"version\":1,\"handlers\":{\"a\":{\"class\":\"logging.StreamHandler\",\"level\":0},\n"
         "\"b\":{\"class\":\"logging.SysLogHandler\"},\n"
         "\"c\":{\"class\":\"x.TimedRotatingFileHandler\",\"filename\":\"f\",\"when\":\"d\",\"formatter\":\"F\"}},\n"
-        "\"loggers\":{\"service\":{\"level\":10,\"handlers\":[\"a\",\"b\"]},\"storage\":{\"level\":\"LOUD\"}}}");
+        "\"loggers\":{\"service\":{\"level\":10,\"handlers\":[\"a\",\"b\"]},\"storage\":{\"level\":\"LOUD\"},\n"
+        "\"connector\":{\"level\":\"DEBUG\"},\"database\":{\"propagate\":false},\"A \u00fc\":{\"level\":\"INFO\"}}}");
     conf = load(&report);
     assert_string_equal(
         report,
@@ -532,6 +560,8 @@ static void test_log_file_is_read_and_judged(void **state)
         "program's own form\n"
         "D/logs.json:4:45: loggers.service.handlers: found \"b\", which is no usable entry of \"handlers\"; it is left "
         "out\n"
+        "D/logs.json:4:11: loggers: note: level has no effect in this version for \"connector\", \"A \u00fc\"; "
+        "connectors have \"logLevel\" in their own files\n"
         "D/logs.json:1:25: handlers: note: this version writes no log files; all lines go to standard error or the "
         "journal\n");
     service = conf->logs->loggers.items[0].value;

@@ -131,6 +131,29 @@ static void check_logger(struct conf_load *load, const struct logs_conf *logs, c
                        STR_ARG(logger->handlers.items[i]));
 }
 
+/* One note for all that set a level which nothing asks for. */
+static void tell_unused_levels(struct conf_load *load, const struct logs_conf *logs, const struct conf_at *at)
+{
+    static const char *const used[] = {"service", "tb_connection", "storage"}; /* logger_level() is asked for these */
+    autobuf struct buf names = {0};
+
+    for (size_t i = 0; i < logs->loggers.n; i++) {
+        const struct logger_conf *logger = logs->loggers.items[i].value;
+        struct str name = logs->loggers.items[i].key;
+        bool is_used = !logger->has_level;
+
+        for (size_t k = 0; k < COUNT_OF(used); k++)
+            is_used = is_used || str_eq_z(name, used[k]);
+        if (!is_used)
+            buf_printf(&names, "%s\"" STR_FMT "\"", names.n ? ", " : "", STR_ARG(name));
+    }
+    if (names.n)
+        conf_note(load, at, "loggers",
+                  "level has no effect in this version for " STR_FMT
+                  "; connectors have \"logLevel\" in their own files",
+                  STR_ARG(buf_str(&names)));
+}
+
 static enum err check_logs(struct conf_load *load, void *object, const struct conf_at *at)
 {
     const struct logs_conf *logs = object;
@@ -149,6 +172,7 @@ static enum err check_logs(struct conf_load *load, void *object, const struct co
     for (size_t i = 0; i < logs->loggers.n; i++)
         check_logger(load, logs, logs->loggers.items[i].value);
     check_logger(load, logs, logs->root);
+    tell_unused_levels(load, logs, at);
     if (has_files)
         conf_note(load, at, "handlers",
                   "this version writes no log files; all lines go to standard error or the journal");
