@@ -605,6 +605,14 @@ static enum err check_entry(struct conf_load *load, void *object, const struct c
     struct connector_entry *entry = object;
     const char *path = conf_path(load, entry->configuration);
 
+    for (size_t i = 0; i < entry->name.n; i++)
+        if ((unsigned char)entry->name.p[i] < 0x20 || entry->name.p[i] == 0x7f) {
+            conf_error(load, at, "name",
+                       "contains a control character (U+%04X); expected text that can be shown; the connector is not "
+                       "started",
+                       (unsigned char)entry->name.p[i]);
+            return ERR_CONFIG;
+        }
     entry->type = lower(conf_arena(load), entry->type);
     entry->type_at = conf_place(load, at, "type");
     entry->configuration_at = conf_place(load, at, "configuration");

@@ -321,6 +321,28 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
     }
 }
 
+static void test_a_connectors_name_can_be_shown(void **state)
+{
+    char *report;
+    struct gateway_conf *conf;
+
+    (void)state;
+    put("mqtt.json", "{\"topic\":\"t\"}");
+    put("tb_gateway.json", HEAD "\"connectors\":[\n"
+                                "{\"type\":\"mqtt\",\"name\":\"A\",\"configuration\":\"mqtt.json\"},\n"
+                                "{\"type\":\"mqtt\",\"name\":\"A\\u0000\",\"configuration\":\"mqtt.json\"},\n"
+                                "{\"type\":\"mqtt\",\"name\":\"\\u001b[31m\",\"configuration\":\"mqtt.json\"}\n"
+                                "]," TAIL);
+    conf = load(&report);
+    assert_string_equal(report, "D/tb_gateway.json:4:23: connectors[1].name: contains a control character (U+0000); "
+                                "expected text that can be shown; the connector is not started\n"
+                                "D/tb_gateway.json:5:23: connectors[2].name: contains a control character (U+001B); "
+                                "expected text that can be shown; the connector is not started\n");
+    assert_int_equal(conf->n_connectors, 1);
+    gateway_conf_free(conf);
+    mem_free(report);
+}
+
 static void test_each_connector_is_judged_by_itself(void **state)
 {
     char *report;
@@ -698,6 +720,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_small_file_has_all_defaults),
         TEST(test_each_wrong_key_is_reported_with_its_place),
+        TEST(test_a_connectors_name_can_be_shown),
         TEST(test_each_connector_is_judged_by_itself),
         TEST(test_environment_goes_before_the_file_key_by_key),
         TEST(test_environment_alone_can_give_the_login),
