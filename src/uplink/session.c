@@ -452,9 +452,12 @@ static void on_closed(void *arg, enum err err, const struct why *why)
         count_silent_close(u);
     uint64_t pause = judge_refusal(u, err);
 
-    if (was_up)
+    if (was_up && code)
         LOG_WARN(u->log, "connection to the platform lost", KV_Z("reason", u->reason), KV_UINT("code", code),
                  KV_Z("meaning", mqtt_reason_text(u->attempt.version, false, code)),
+                 KV_STR("oldest unacknowledged", oldest), KV_MS("next attempt", pause));
+    else if (was_up)
+        LOG_WARN(u->log, "connection to the platform lost", KV_Z("reason", u->reason),
                  KV_STR("oldest unacknowledged", oldest), KV_MS("next attempt", pause));
     else if (u->state == UPLINK_REFUSED)
         LOG_ERROR(u->log, "the platform refuses the connection", KV_Z("reason", u->reason), KV_UINT("code", code),
