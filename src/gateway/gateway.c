@@ -18,7 +18,7 @@ enum {
     MAX_LOOPS = 4,
     HOUSEKEEPING_MS = 5000,
     MEMORY_DRAIN_MS = 5000,
-    STOP_MS = 10000,     /* all of stopping */
+    STOP_MS = 9500,      /* all of stopping: ten seconds with what rounding and the end of threads add */
     STOP_LAST_MS = 3000, /* of it, for the last PUBACKs and disconnects */
     STOP_HUNG_MS = 500   /* after it: a loop hangs, the process ends without it */
 };
