@@ -9,10 +9,85 @@
  * updates are only logged.
  */
 
-static void reply(struct uplink *uplink, struct str topic, struct str payload)
+enum { REPLIES_MAX = 256, NO_ROOM_MS = 100 };
+
+struct reply {
+    struct list node;
+    enum limit_kind limit;
+    struct buf topic, payload;
+};
+
+static void reply_free(struct uplink *uplink, struct reply *reply)
 {
-    if (!deliver_own(uplink->deliver, topic, payload, 1))
-        LOG_DEBUG(uplink->log, "reply not sent: no room in the window", KV_STR("topic", topic));
+    list_del(&reply->node);
+    uplink->n_replies--;
+    buf_fini(&reply->topic);
+    buf_fini(&reply->payload);
+    mem_free(reply);
+}
+
+/* Gives 0 when it is sent, else ms until it may be. */
+static uint64_t reply_send(struct uplink *uplink, const struct reply *reply)
+{
+    struct limiter *limiter = &uplink->limiters[reply->limit];
+    uint64_t wait = limiter_wait(limiter, 1, loop_mono_ms(uplink->loop));
+
+    if (wait)
+        return wait;
+    if (!deliver_own(uplink->deliver, buf_str(&reply->topic), buf_str(&reply->payload), uplink->max_qos ? 1 : 0))
+        return NO_ROOM_MS;
+    limiter_spend(limiter, 1);
+    return 0;
+}
+
+static void replies_due(void *arg)
+{
+    struct uplink *uplink = arg;
+    struct list *node;
+
+    while ((node = list_first(&uplink->replies))) {
+        struct reply *reply = CONTAINER_OF(node, struct reply, node);
+        uint64_t wait = reply_send(uplink, reply);
+
+        if (wait) {
+            timer_start(&uplink->reply_timer, wait);
+            return;
+        }
+        reply_free(uplink, reply);
+    }
+}
+
+static void reply(struct uplink *uplink, enum limit_kind limit, struct str topic, struct str payload)
+{
+    struct reply *reply;
+
+    if (uplink->n_replies == REPLIES_MAX) {
+        LOG_WARN(uplink->log, "reply dropped: too many wait for the platform's rate limit", KV_STR("topic", topic));
+        return;
+    }
+    reply = mem_zero(sizeof *reply);
+    reply->limit = limit;
+    buf_add_str(&reply->topic, topic);
+    buf_add_str(&reply->payload, payload);
+    list_add_tail(&uplink->replies, &reply->node);
+    uplink->n_replies++;
+    if (!timer_is_running(&uplink->reply_timer))
+        replies_due(uplink);
+}
+
+void downlink_init(struct uplink *uplink)
+{
+    list_init(&uplink->replies);
+    timer_init(&uplink->reply_timer, uplink->loop, replies_due, uplink);
+}
+
+void downlink_forget(struct uplink *uplink)
+{
+    struct list *node;
+
+    timer_stop(&uplink->reply_timer);
+    while ((node = list_first(&uplink->replies)))
+        reply_free(uplink, CONTAINER_OF(node, struct reply, node));
 }
 
 /* v1/devices/me/rpc/request/N */
@@ -24,7 +99,7 @@ static void own_rpc(struct uplink *uplink, struct str number, yyjson_val *root)
     LOG_DEBUG(uplink->log, "request of the platform", KV_STR("method", method));
     buf_add_str(&topic, TOPIC_OWN_RPC_RESPONSE);
     buf_add_str(&topic, number);
-    reply(uplink, buf_str(&topic),
+    reply(uplink, LIMIT_OWN_MESSAGES, buf_str(&topic),
           str_eq_z(method, "gateway_ping") ? STR("{\"code\":200,\"resp\":\"pong\"}")
                                            : STR("{\"error\":\"Method not found\",\"code\":404}"));
 }
@@ -46,7 +121,7 @@ static void device_rpc(struct uplink *uplink, yyjson_val *root)
     json_add_value(&id, number);
     message_rpc_reply(&out, buf_str(&name), buf_str(&id),
                       STR("{\"error\":\"Commands are not available\",\"success\":false}"));
-    reply(uplink, TOPIC_RPC, buf_str(&out));
+    reply(uplink, LIMIT_DEVICE_MESSAGES, TOPIC_RPC, buf_str(&out));
 }
 
 void downlink_message(struct uplink *uplink, struct str topic, struct str payload)

@@ -122,6 +122,16 @@ void limiter_spend(struct limiter *limiter, uint32_t n)
     }
 }
 
+void limiter_charge(struct limiter *limiter, uint32_t n, uint64_t now_ms)
+{
+    refill(limiter, now_ms);
+    for (unsigned i = 0; i < limiter->n; i++) {
+        struct limit_window *window = &limiter->windows[i];
+
+        window->tokens = window->tokens > n ? window->tokens - n : 0;
+    }
+}
+
 void limiter_quota(struct limiter *limiter, uint64_t now_ms)
 {
     refill(limiter, now_ms);

@@ -43,6 +43,8 @@ uint32_t limiter_capacity(const struct limiter *limiter);
 /* 0: there are n tokens in every window; else ms until there may be. Takes nothing. */
 uint64_t limiter_wait(struct limiter *limiter, uint32_t n, uint64_t now_ms);
 void limiter_spend(struct limiter *limiter, uint32_t n); /* after limiter_wait answered 0 */
+/* What the platform has counted already, whether there were tokens or not. */
+void limiter_charge(struct limiter *limiter, uint32_t n, uint64_t now_ms);
 /* The platform says the limit is exceeded: the smallest window is emptied, at the next time the next larger one too. */
 void limiter_quota(struct limiter *limiter, uint64_t now_ms);
 #endif

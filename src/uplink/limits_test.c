@@ -114,9 +114,25 @@ static void test_quota_empties_the_smallest_window_then_the_next(void **state)
     assert_true(limiter.windows[1].tokens == 100);
 }
 
+static void test_what_is_counted_already_takes_what_there_is(void **state)
+{
+    struct limiter limiter = parsed("10:1,100:60", "h", 100);
+
+    (void)state;
+    limiter_charge(&limiter, 4, 1000);
+    assert_int_equal(limiter_wait(&limiter, 6, 1000), 0);
+    assert_in_range(limiter_wait(&limiter, 7, 1000), 90, 110);
+    limiter_charge(&limiter, 50, 1000); /* no debt */
+    assert_in_range(limiter_wait(&limiter, 1, 1000), 90, 110);
+    limiter = (struct limiter){0};
+    limiter_charge(&limiter, 5, 1000);
+    assert_int_equal(limiter_wait(&limiter, 1000, 1000), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_counted_already_takes_what_there_is),
         cmocka_unit_test(test_windows_are_parsed_and_reduced_to_the_share),
         cmocka_unit_test(test_no_limit_has_several_spellings),
         cmocka_unit_test(test_a_malformed_part_is_named),

@@ -89,6 +89,21 @@ static void limits_group(struct uplink *u, yyjson_val *group, enum limit_kind fi
         limiter_negotiated(u, kind, json_str(json_get(group, str_from(limit_members[kind]))));
 }
 
+/* The platform does not tell them: what an earlier answer said holds no more. */
+static void limits_configured(struct uplink *u, enum limit_kind first)
+{
+    for (unsigned kind = first; kind < first + 3u; kind++) {
+        if (u->is_negotiated[kind])
+            limiter_set(u, kind, str_from(u->conf.rate[limit_conf[kind]]));
+        u->is_negotiated[kind] = false;
+    }
+}
+
+static void charge(struct uplink *u, enum limit_kind kind, unsigned n)
+{
+    limiter_charge(&u->limiters[kind], n, loop_mono_ms(u->loop));
+}
+
 static size_t less(size_t a, size_t b)
 {
     return b && (!a || b < a) ? b : a;
@@ -149,6 +164,14 @@ static void ask_limits(struct uplink *u)
         u->limits_request = 0;
 }
 
+static void limits_unknown(struct uplink *u)
+{
+    u->max_payload = u->max_inflight = 0;
+    limits_configured(u, LIMIT_OWN);
+    limits_configured(u, LIMIT_DEVICE);
+    session_apply_limits(u);
+}
+
 static void become_ready(struct uplink *u)
 {
     if (u->state != UPLINK_NEGOTIATING)
@@ -194,6 +217,7 @@ static void limits_answer(struct uplink *u, struct str payload)
     u->limits_request = 0;
     if (is_error) {
         LOG_WARN(u->log, "the platform does not tell its limits, the configured ones apply", KV_STR("answer", payload));
+        limits_unknown(u);
     } else {
         u->max_payload = whole_number(json_get(root, STR("maxPayloadSize")));
         if (u->max_payload && u->max_payload < PAYLOAD_MIN) {
@@ -203,8 +227,12 @@ static void limits_answer(struct uplink *u, struct str payload)
         u->max_inflight = whole_number(json_get(root, STR("maxInflightMessages")));
         if (yyjson_is_obj(own))
             limits_group(u, own, LIMIT_OWN);
+        else
+            limits_configured(u, LIMIT_OWN);
         if (yyjson_is_obj(devices))
             limits_group(u, devices, LIMIT_DEVICE);
+        else
+            limits_configured(u, LIMIT_DEVICE);
         session_apply_limits(u);
     }
     yyjson_doc_free(doc);
@@ -229,17 +257,21 @@ static void subscribe(struct uplink *u, bool only_refused)
     };
     struct mqtt_filter filters[SESSION_FILTERS];
     size_t n = 0;
+    unsigned n_counted = 0;
 
     for (unsigned i = 0; i < SESSION_FILTERS; i++) {
         if (only_refused && !u->is_refused[i])
             continue;
         u->subscribe_order[n] = (uint8_t)i;
+        n_counted += i == 0 || i == 2 ? 1 : 0; /* platform-behaviour.md 4: own attributes and RPC cost a message each */
         /* Without No Local a plain broker would give us back what we publish there ourselves. */
         filters[n++] = (struct mqtt_filter){
             .filter = topics[i], .qos = i < 4 ? u->conf.qos : 1, .no_local = u->attempt.version == MQTT_5};
     }
     if (n && mqtt_subscribe(u->mqtt, filters, n, &u->subscribe_id))
         timer_start_coarse(&u->resubscribe, RESUBSCRIBE_MS);
+    else
+        charge(u, LIMIT_OWN_MESSAGES, n_counted);
 }
 
 static void on_subscribed(void *arg, uint16_t packet_id, const uint8_t *codes, size_t n)
@@ -283,9 +315,11 @@ static void on_connected(void *arg, const struct mqtt_connack *connack)
     u->n_silent_closes = 0;
     u->connack_receive_max = connack->receive_maximum;
     u->connack_max_packet = connack->max_packet_bytes;
-    u->qos = connack->max_qos < u->conf.qos ? connack->max_qos : u->conf.qos;
+    u->max_qos = connack->max_qos;
+    u->qos = u->max_qos < u->conf.qos ? u->max_qos : u->conf.qos;
     if (u->qos < u->conf.qos)
-        LOG_WARN(u->log, "the platform takes QoS 0 only, which can lose data");
+        LOG_WARN(u->log, "the platform takes QoS 0 only, which can lose data", KV_UINT("maximum QoS", u->max_qos));
+    charge(u, LIMIT_OWN_MESSAGES, 1); /* the login */
     u->n_requests = 0;
     u->is_provoking = false;
     memset(u->is_refused, 0, sizeof u->is_refused);
@@ -301,6 +335,7 @@ static void ready_due(void *arg)
     struct uplink *u = arg;
 
     LOG_WARN(u->log, "no answer to getSessionLimits, the configured limits apply", KV_MS("after", READY_MS));
+    limits_unknown(u);
     become_ready(u);
 }
 
@@ -348,10 +383,12 @@ static void on_message(void *arg, const struct mqtt_message *message)
     if (u->attempt.version != MQTT_5 && is_echo(u, topic, payload))
         return;
     if (str_starts(topic, TOPIC_OWN_RPC_RESPONSE) && u->limits_request &&
-        str_to_u64(str_skip(topic, TOPIC_OWN_RPC_RESPONSE.n), &number) == ERR_OK && number == u->limits_request)
+        str_to_u64(str_skip(topic, TOPIC_OWN_RPC_RESPONSE.n), &number) == ERR_OK && number == u->limits_request) {
         limits_answer(u, payload);
-    else
-        downlink_message(u, topic, payload);
+        return;
+    }
+    charge(u, str_starts(topic, TOPIC_OWN) ? LIMIT_OWN_MESSAGES : LIMIT_DEVICE_MESSAGES, 1);
+    downlink_message(u, topic, payload);
 }
 
 static void on_acked(void *arg, uint16_t packet_id, uint8_t code)
@@ -433,6 +470,7 @@ static void on_closed(void *arg, enum err err, const struct why *why)
 
     u->is_busy = u->is_up = u->is_own_close = false;
     u->limits_request = 0;
+    downlink_forget(u);
     timer_stop(&u->ready);
     timer_stop(&u->ask);
     timer_stop(&u->resubscribe);
@@ -507,7 +545,9 @@ static enum err link_publish(void *arg, struct str topic, struct str payload, ui
 
     if (u->attempt.version != MQTT_5)
         note_echo(u, topic, payload);
-    return mqtt_publish(u->mqtt, topic, &iov, 1, qos, is_resent && qos ? MQTT_DUP : 0, id);
+    /* A packet is sent again in a new session only, and each is a clean one: there it is a first PUBLISH (MQTT 5, 3.3.1.1: DUP 0). */
+    (void)is_resent;
+    return mqtt_publish(u->mqtt, topic, &iov, 1, qos, 0, id);
 }
 
 static unsigned link_window(void *arg)
@@ -607,6 +647,7 @@ void session_init(struct uplink *u)
     timer_init(&u->ready, u->loop, ready_due, u);
     timer_init(&u->ask, u->loop, ask_due, u);
     timer_init(&u->resubscribe, u->loop, resubscribe, u);
+    downlink_init(u);
     u->since_ms = loop_wall_ms(u->loop);
     for (unsigned kind = 0; kind < LIMIT_KINDS; kind++)
         limiter_set(u, kind, str_from(u->conf.rate[limit_conf[kind]]));
@@ -619,6 +660,7 @@ void session_fini(struct uplink *u)
     timer_stop(&u->ready);
     timer_stop(&u->ask);
     timer_stop(&u->resubscribe);
+    downlink_forget(u);
     mqtt_free(u->mqtt);
 }
 

@@ -59,10 +59,16 @@ struct uplink {
     uint64_t max_payload, max_inflight; /* 0: not told */
     uint32_t connack_max_packet;
     uint16_t connack_receive_max;
-    uint8_t qos; /* of this session's publications: the configured one, or less if the server takes less */
+    uint8_t max_qos,
+        qos; /* the server's, and of this session's publications: the configured one, or less if the server takes less */
     uint32_t payload_limit;
     size_t told_bytes;
     unsigned told_values, window;
+
+    /* replies that wait for tokens or room, oldest first */
+    struct list replies;
+    unsigned n_replies;
+    struct timer reply_timer;
 
     /* stopping */
     bool is_stopping, is_closed;
@@ -84,4 +90,6 @@ void session_apply_limits(struct uplink *uplink);
 
 /* downlink.c: a message of the platform, already acknowledged. */
 void downlink_message(struct uplink *uplink, struct str topic, struct str payload);
+void downlink_init(struct uplink *uplink);
+void downlink_forget(struct uplink *uplink); /* replies of a session that is over */
 #endif

@@ -453,6 +453,8 @@ static void test_a_platform_that_takes_qos_0_only_gets_qos_0(void **state)
     push("S0", "\"t\":1");
     assert_int_equal(last_on("v1/devices/me/rpc/request/1")->qos, 0);
     assert_int_equal(last_on("v1/gateway/telemetry")->qos, 0);
+    send_down("v1/devices/me/rpc/request/11", "{\"method\":\"gateway_ping\"}");
+    assert_int_equal(last_on("v1/devices/me/rpc/response/11")->qos, 0);
     close_all();
 }
 
@@ -659,6 +661,75 @@ static void test_data_of_the_gateway_itself_is_sent_when_ready_and_else_dropped(
     close_all();
 }
 
+static void test_own_messages_are_charged_and_replies_wait_for_tokens(void **state)
+{
+    (void)state;
+    open_all();
+    accept_connect();
+    send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"messages\":\"10:8\"},\"gatewayRateLimits\":{\"messages\":\"10:8\"}}");
+    for (unsigned i = 0; i < 6; i++) { /* 8 tokens, two for each: the request and its reply */
+        send_down("v1/devices/me/rpc/request/1", "{\"method\":\"gateway_ping\"}");
+        send_down("v1/gateway/rpc", "{\"device\":\"A\",\"data\":{\"id\":5,\"method\":\"m\"}}");
+    }
+    assert_int_equal(client->n_sent, 1 + 4 + 4);
+    loop_advance(loop, 1100);
+    assert_int_equal(client->n_sent, 1 + 5 + 5);
+    loop_advance(loop, 1100);
+    assert_int_equal(client->n_sent, 1 + 6 + 6);
+    hang_up(ERR_CLOSED, 0); /* 1 of the login and 2 of the subscriptions, of 2 that have come meanwhile */
+    loop_advance(loop, 2000);
+    accept_connect();
+    unsigned n = client->n_sent;
+
+    send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"messages\":\"10:8\"},\"gatewayRateLimits\":{\"messages\":\"10:8\"}}");
+    send_down("v1/devices/me/rpc/request/1", "{\"method\":\"gateway_ping\"}");
+    assert_int_equal(client->n_sent, n);
+    loop_advance(loop, 1100);
+    assert_int_equal(client->n_sent, n + 1);
+    close_all();
+}
+
+static void test_limits_that_are_told_no_more_give_way_to_the_configured_ones(void **state)
+{
+    static const char *const silent[] = {"{\"maxPayloadSize\":65536}", "{\"gatewayRateLimits\":{}}", "{\"error\":1}"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(silent); i++) {
+        open_all();
+        accept_connect();
+        send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"telemetryMessages\":\"5:60\"},\"gatewayRateLimits\":{}}");
+        assert_int_equal(uplink_status(uplink).window, 4);
+        hang_up(ERR_CLOSED, 0);
+        loop_advance(loop, 1000);
+        accept_connect();
+        send_down(LIMITS_TOPIC, silent[i]);
+        assert_int_equal(uplink_status(uplink).state, UPLINK_READY);
+        assert_int_equal(uplink_status(uplink).window, 100);
+        close_all();
+    }
+}
+
+static void test_what_is_sent_again_in_a_new_session_is_no_duplicate_to_the_server(void **state)
+{
+    (void)state;
+    open_all();
+    accept_connect();
+    send_down(LIMITS_TOPIC, GATEWAY_LIMITS);
+    push("S1", "\"t\":1");
+    assert_non_null(last_on("v1/gateway/telemetry"));
+    hang_up(ERR_CLOSED, 0x8B);
+    loop_advance(loop, 3000);
+    accept_connect();
+    send_down(LIMITS_TOPIC, GATEWAY_LIMITS);
+    loop_advance(loop, 3000);
+    answer_all(); /* the device flies alone after such a close, then come its data */
+    answer_all();
+    assert_non_null(last_on("v1/gateway/telemetry"));
+    assert_int_equal(last_on("v1/gateway/telemetry")->flags, 0);
+    assert_true(uplink_status(uplink).n_resent > 0);
+    close_all();
+}
+
 /* --- stopping --------------------------------------------------------------------------------------------------------------------- */
 
 static void test_stopping_delivers_what_waits_disconnects_devices_and_then_itself(void **state)
@@ -757,6 +828,9 @@ int main(void)
         cmocka_unit_test(test_requests_of_the_platform_are_answered),
         cmocka_unit_test(test_with_3_1_1_what_comes_back_from_a_plain_broker_is_dropped),
         cmocka_unit_test(test_data_of_the_gateway_itself_is_sent_when_ready_and_else_dropped),
+        cmocka_unit_test(test_own_messages_are_charged_and_replies_wait_for_tokens),
+        cmocka_unit_test(test_limits_that_are_told_no_more_give_way_to_the_configured_ones),
+        cmocka_unit_test(test_what_is_sent_again_in_a_new_session_is_no_duplicate_to_the_server),
         cmocka_unit_test(test_stopping_delivers_what_waits_disconnects_devices_and_then_itself),
         cmocka_unit_test(test_stopping_ends_in_time_when_nobody_answers),
         cmocka_unit_test(test_stopping_without_a_connection_is_quick),

@@ -4,6 +4,7 @@
 /* Topics of the Gateway MQTT API (platform-api.md 2, 3); exact, those that end in "/" are followed by a number. */
 #include "base/str.h"
 
+#define TOPIC_OWN STR("v1/devices/me/")
 #define TOPIC_OWN_TELEMETRY STR("v1/devices/me/telemetry")
 #define TOPIC_OWN_ATTRIBUTES STR("v1/devices/me/attributes")
 #define TOPIC_OWN_ATTRIBUTES_REQUEST STR("v1/devices/me/attributes/request/")
