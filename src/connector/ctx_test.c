@@ -316,6 +316,7 @@ static void test_without_links_a_device_that_had_left_is_back_with_its_next_conn
     (void)ctx_mark(f->ctx, 1);
 }
 
+/* Invariant 8. */
 static void test_answers_for_a_connector_that_is_gone_vanish(void **state)
 {
     struct fixture *f = *state;
@@ -332,6 +333,35 @@ static void test_answers_for_a_connector_that_is_gone_vanish(void **state)
     answer(&f->store, 2, ERR_OK);
     loop_advance(f->loop, 0); /* frees it: the address sanitizer would tell */
     assert_int_equal(f->instance.n_done, 0);
+}
+
+/* Invariant 8: what was answered before is told once, the rest comes back here and to nobody else. */
+static void test_each_batch_comes_back_once_also_when_its_connector_ends_meanwhile(void **state)
+{
+    struct fixture *f = *state;
+    struct ctx *ctx = ctx_ref(f->ctx);
+
+    for (uint64_t i = 1; i <= 10; i++) {
+        (void)message(f, i);
+        ctx_flush(f->ctx);
+        if (i == 4)
+            answer(&f->store, 2, ERR_OK);
+    }
+    answer(&f->store, 3, ERR_OK);
+    loop_advance(f->loop, 0);
+    assert_int_equal(f->instance.n_done, 1);
+    assert_int_equal(f->instance.cookies[0], 5);
+    answer(&f->store, 1, ERR_OK); /* on its way when the connector ends */
+    ctx_attach(f->ctx, NULL);
+    ctx_unref(f->ctx);
+    f->ctx = NULL;
+    assert_true(ctx_in_flight_bytes(ctx) > 0);
+    answer(&f->store, 4, ERR_FULL);
+    loop_advance(f->loop, 0);
+    assert_int_equal(f->store.n, 0);
+    assert_int_equal(f->instance.n_done, 1);
+    assert_int_equal(ctx_in_flight_bytes(ctx), 0);
+    ctx_unref(ctx);
 }
 
 static void *answer_all(void *arg)
@@ -526,6 +556,7 @@ int main(void)
         TEST(test_connects_and_disconnects_stand_between_the_data),
         TEST(test_without_links_a_device_that_had_left_is_back_with_its_next_connect_or_data),
         TEST(test_answers_for_a_connector_that_is_gone_vanish),
+        TEST(test_each_batch_comes_back_once_also_when_its_connector_ends_meanwhile),
         TEST(test_answers_may_come_from_another_thread),
         TEST(test_a_denied_device_gives_nothing),
         TEST(test_an_item_without_values_is_told_apart),

@@ -19,6 +19,8 @@ static struct loop *the_loop;
 static struct store *the_store;
 static struct batch *answered[MAX_BATCHES];
 static unsigned n_answered, n_readable, n_dropped_calls;
+static unsigned dropped_calls[16]; /* by the device's number less first_device */
+static uint32_t first_device;
 
 static void on_answer(struct batch *batch)
 {
@@ -36,6 +38,8 @@ static void on_dropped(void *arg, struct device *dev)
     (void)arg;
     assert_non_null(dev);
     n_dropped_calls++;
+    if (dev->number - first_device < COUNT_OF(dropped_calls))
+        dropped_calls[dev->number - first_device]++;
 }
 
 static void open_store(uint64_t max_events, uint64_t max_bytes, enum overflow overflow)
@@ -95,6 +99,24 @@ static struct device *device_named(const char *name)
     atomic_store(&dev->n_appended, 0);
     atomic_store(&dev->n_overflowed, 0);
     return dev;
+}
+
+/* A batch with n events of each of the devices. */
+static struct batch *batch_of_all(struct device *const *devs, size_t n_devs, unsigned n, bool can_wait)
+{
+    struct batch *all = batch_of(devs[0], n, 0, 10, NULL, can_wait);
+
+    for (size_t i = 1; i < n_devs; i++) {
+        struct batch *more = batch_of(devs[i], n, 0, 10, NULL, can_wait);
+
+        memcpy(all->bytes + all->n_bytes, more->bytes, more->n_bytes);
+        all->n_bytes += more->n_bytes;
+        all->n_events += more->n_events;
+        all->n_values += more->n_values;
+        batch_drop_bytes(more);
+        mem_free(more);
+    }
+    return all;
 }
 
 static int64_t first_ts(const struct chunk *chunk)
@@ -349,6 +371,7 @@ static size_t resident_kib(void)
     return resident * 4;
 }
 
+/* Invariant 7, the store's half; close_store counts the slabs. */
 static void test_memory_goes_back_to_the_system_when_drained(void **state)
 {
     struct device *dev = device_named("memory");
@@ -439,6 +462,82 @@ static void note_stopped(void *arg)
     *(bool *)arg = true;
 }
 
+/* Invariant 8, for batches: taken at once, after waiting, refused at the door, cancelled by the end, or come after it. */
+static void test_every_batch_is_answered_exactly_once_in_the_order_of_its_connector(void **state)
+{
+    enum { BATCHES = 24 };
+    static const enum overflow overflows[] = {OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST};
+    struct device *dev = device_named("once");
+
+    (void)state;
+    for (size_t k = 0; k < COUNT_OF(overflows); k++) {
+        struct batch *appended[BATCHES];
+        uint64_t last[2] = {0, 0};
+        bool is_stopped = false;
+
+        open_store(50, 0, overflows[k]);
+        for (unsigned i = 0; i < BATCHES; i++) {
+            if (i == BATCHES - 4)
+                store_stop(the_store, note_stopped, &is_stopped);
+            appended[i] = batch_of(dev, 10, i * 10, 10, i % 2 ? (struct ctx *)16 : (struct ctx *)32, i % 5 != 4);
+            appended[i]->cookie = i + 1;
+            store_append(the_store, appended[i]);
+            if (i == 12) {
+                struct chunk *chunk = store_read(the_store, 0, 1);
+
+                store_ack(the_store, 0, chunk->to);
+                chunk_release(chunk);
+            }
+        }
+        loop_advance(the_loop, 0);
+        assert_true(is_stopped);
+        assert_int_equal(n_answered, BATCHES);
+        for (unsigned i = 0; i < n_answered; i++) {
+            uint64_t *of = &last[answered[i]->ctx == (struct ctx *)16];
+
+            assert_ptr_equal(answered[i], appended[answered[i]->cookie - 1]);
+            assert_true(answered[i]->cookie > *of); /* so none twice */
+            *of = answered[i]->cookie;
+        }
+        close_store();
+    }
+}
+
+/* Invariant 9, the store's half: who filters reports is told each device of which something was dropped. */
+static void test_each_device_of_dropped_data_is_named(void **state)
+{
+    static const enum overflow overflows[] = {OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST};
+    struct device *devs[5];
+    struct device *kept = device_named("kept");
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(devs); i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "forget %zu", i);
+        devs[i] = device_named(name);
+    }
+    first_device = devs[0]->number;
+    for (size_t k = 0; k < COUNT_OF(overflows); k++) {
+        bool by_oldest = overflows[k] == OVERFLOW_DROP_OLDEST;
+
+        memset(dropped_calls, 0, sizeof dropped_calls);
+        open_store(160, 0, overflows[k]);
+        if (!by_oldest)
+            store_append(the_store, batch_of(kept, 160, 0, 10, NULL, true));
+        store_append(the_store, batch_of_all(devs, COUNT_OF(devs), 2, false));
+        for (int i = 0; by_oldest && i < 16; i++)
+            store_append(the_store, batch_of(kept, 10, i * 10, 10, NULL, true));
+        assert_int_equal(store_stats(the_store).n_dropped_events, 2 * COUNT_OF(devs));
+        for (size_t i = 0; i < COUNT_OF(devs); i++) {
+            assert_true(dropped_calls[i] >= 1);
+            assert_int_equal(atomic_load(&devs[i]->n_overflowed), 2 * (k + 1));
+        }
+        assert_int_equal(atomic_load(&kept->n_overflowed), 0);
+        close_store();
+    }
+}
+
 static void test_stopping_answers_what_waits_and_what_comes_later(void **state)
 {
     struct device *dev = device_named("stop");
@@ -474,6 +573,8 @@ int main(void)
         cmocka_unit_test(test_memory_goes_back_to_the_system_when_drained),
         cmocka_unit_test(test_batches_of_other_threads_arrive_in_their_order),
         cmocka_unit_test(test_stopping_answers_what_waits_and_what_comes_later),
+        cmocka_unit_test(test_every_batch_is_answered_exactly_once_in_the_order_of_its_connector),
+        cmocka_unit_test(test_each_device_of_dropped_data_is_named),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
