@@ -81,9 +81,7 @@ static size_t ts_digits(struct packer *packer, const struct record *record)
 /* Length of the values; the metadata behind them, if any, has record->spare bytes. */
 static size_t values_n(const struct record *record)
 {
-    size_t n = record_body(record).n;
-
-    return record->flags & RECORD_HAS_META && record->spare <= n ? n - record->spare : n;
+    return record_body(record).n;
 }
 
 static bool has_meta(const struct record *record)

@@ -152,6 +152,16 @@ static void test_metadata_follows_the_values_with_the_time_of_publication(void *
     buf_add_u8(&out, 0);
     assert_string_equal((char *)out.p, "{\"A\":[{\"ts\":5,\"values\":{\"t\":1},\"metadata\":{\"connector\":\"m\","
                                        "\"publishedTs\":1700000000001}}]}");
+    mem_free(record);
+    /* values longer than the metadata */
+    record =
+        made(a, RECORD_TELEMETRY, 5, 1, RECORD_HAS_META, "\"t\":\"a text of some length\"{\"connector\":\"m\"}", 17);
+    packer_begin(packer, PACK_TELEMETRY, &limits);
+    assert_true(packer_add(packer, a, name_of(a), record));
+    packer_finish(packer, &out, &parts, &n_parts);
+    buf_add_u8(&out, 0);
+    assert_string_equal((char *)out.p, "{\"A\":[{\"ts\":5,\"values\":{\"t\":\"a text of some length\"},"
+                                       "\"metadata\":{\"connector\":\"m\",\"publishedTs\":1700000000001}}]}");
     packer_free(packer);
     mem_free(record);
 }
