@@ -281,10 +281,12 @@ static void check(void *arg)
         else if (oldest->parts[0].dev->announced == d->session) /* is it this message, or all? May be announced twice */
             (void)deliver_say(d, oldest->parts[0].dev, PACK_CONNECT);
     }
-    if (d->n_known)
+    if (d->n_known) {
         timer_start_coarse(&d->check_timer, CHECK_MS);
-    else
+    } else {
         deliver_free_packs(d, FREE_PACKS_IDLE);
+        deliver_free_spans(d);
+    }
     deliver_wake(d);
 }
 
@@ -307,6 +309,7 @@ struct deliver *deliver_new(struct loop *loop, struct log *log, const struct del
     list_init(&d->open);
     list_init(&d->others);
     list_init(&d->free);
+    list_init(&d->free_spans);
     d->packers[PACK_TELEMETRY] = packer_new();
     d->packers[PACK_ATTRIBUTES] = packer_new();
     deliver_begin(d);
@@ -342,6 +345,7 @@ void deliver_free(struct deliver *d)
     free_list(&d->free);
     while (!list_is_empty(&d->spans))
         deliver_span_free(d, CONTAINER_OF(d->spans.next, struct span, node));
+    deliver_free_spans(d);
     packer_free(d->packers[PACK_TELEMETRY]);
     packer_free(d->packers[PACK_ATTRIBUTES]);
     mem_free(d->leaving);

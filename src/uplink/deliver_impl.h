@@ -37,7 +37,7 @@ enum {
     TOKENS_MS = 500,    /* longest time for which tokens are saved up */
     PAUSE_MIN_MS = 1000,
     PAUSE_MAX_MS = 120 * 1000,
-    FREE_PACKS = 16, /* kept with their buffers */
+    FREE_BYTES_MAX = FLYING_MAX, /* payload buffers kept with the packs that are not used now */
     FREE_PACKS_IDLE = 1,
     FREE_PAYLOAD_MAX = 256 * 1024,
     ID_BUCKETS = 256,
@@ -115,10 +115,10 @@ struct deliver {
     struct span *gather_from; /* first span of what is gathered */
     size_t ahead_bytes;
 
-    struct list open, others, free;
+    struct list open, others, free, free_spans;
     unsigned n_free, n_queued, n_flying, n_known; /* flying: data; known: everything that awaits an answer */
     unsigned n_lost;                              /* of those, the ones that nobody waits for any more */
-    size_t flying_bytes, pass_bytes;
+    size_t flying_bytes, pass_bytes, free_bytes;  /* free: capacity of unused packs' payloads */
     struct pack *by_id[ID_BUCKETS];
     uint64_t n_sent, newest_acked; /* transmissions; newest one on a gateway topic that was answered in this session */
     uint64_t n_taken;              /* answers on gateway topics that were no refusal */
@@ -176,6 +176,8 @@ struct pack *deliver_pack_new(struct deliver *d, int kind);
 void deliver_pack_free(struct pack *pack);
 void deliver_pack_put(struct deliver *d, struct pack *pack);
 void deliver_free_packs(struct deliver *d, unsigned keep);
+struct span *deliver_span_new(struct deliver *d);
+void deliver_free_spans(struct deliver *d);
 void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last);
 void deliver_pack_unhold(struct deliver *d, struct pack *pack);
 void deliver_span_free(struct deliver *d, struct span *span);

@@ -890,6 +890,37 @@ static void test_quota_and_rate_limits_together_stall_nothing(void **state)
     close_all();
 }
 
+static void test_a_record_without_a_valid_device_name_is_rejected_with_its_bytes(void **state)
+{
+    struct device *dev = mem_zero(sizeof *dev), *known;
+
+    (void)state;
+    open_all(&usual, 60000, 100, true);
+    known = devices[0];
+    *dev = (struct device){.number = UINT32_MAX, .name = "<b>\"x", .name_n = 5}; /* what the platform takes for HTML */
+    devices[0] = dev;
+    struct batch *batch = new_batch();
+
+    add_record(batch, 0, RECORD_TELEMETRY, "\"n\":5,\"s\":\"a\"", 2);
+    add_record(batch, 0, RECORD_ATTRIBUTES, "\"a\":6", 1);
+    add_record(batch, 0, RECORD_TELEMETRY, "no JSON\"", 1);
+    devices[0] = known;
+    store_append(store, batch);
+    loop_advance(loop, 0);
+    answer_all();
+    assert_int_equal(pf.n_rejected, 3);
+    buf_add_u8(&pf.rejected, 0);
+    const char *text = (char *)pf.rejected.p;
+
+    assert_non_null(
+        strstr(text, "\"payload\":{\"<b>\\\"x\":[{\"ts\":1700000000000,\"values\":{\"n\":5,\"s\":\"a\"}}]}}\n"));
+    assert_non_null(strstr(text, "\"payload\":{\"<b>\\\"x\":{\"a\":6}}}\n"));
+    assert_non_null(strstr(text, "\"payload\":\"no JSON\\\"\"}\n"));
+    assert_int_equal(store_stats(store).n_events, 0);
+    mem_free(dev);
+    close_all();
+}
+
 static void test_events_per_message_are_bounded(void **state)
 {
     struct deliver_conf conf = usual;
@@ -968,6 +999,7 @@ int main(void)
         cmocka_unit_test(test_tokens_are_taken_for_each_device_in_a_message),
         cmocka_unit_test(test_a_limit_that_shrank_splits_records_once_more_and_rejects_what_is_too_large_alone),
         cmocka_unit_test(test_quota_and_rate_limits_together_stall_nothing),
+        cmocka_unit_test(test_a_record_without_a_valid_device_name_is_rejected_with_its_bytes),
         cmocka_unit_test(test_events_per_message_are_bounded),
         cmocka_unit_test(test_the_gateways_own_messages_pass_and_are_not_kept),
         cmocka_unit_test(test_goodbye_disconnects_what_was_announced),

@@ -24,6 +24,7 @@ struct pack *deliver_pack_new(struct deliver *d, int kind)
     if (node) {
         pack = CONTAINER_OF(node, struct pack, node);
         d->n_free--;
+        d->free_bytes -= pack->payload.cap;
     } else {
         pack = mem_zero(sizeof *pack);
     }
@@ -50,10 +51,13 @@ void deliver_pack_put(struct deliver *d, struct pack *pack)
     list_del(&pack->node);
     if (d->blamed == pack)
         d->blamed = NULL;
-    if (d->n_free >= FREE_PACKS || pack->payload.cap > FREE_PAYLOAD_MAX) {
+    /* In steady state as many are needed as may be in flight, and one that is being built of each kind. */
+    if (d->n_free >= d->limits.window + 2 || pack->payload.cap > FREE_PAYLOAD_MAX ||
+        d->free_bytes + pack->payload.cap > FREE_BYTES_MAX) {
         deliver_pack_free(pack);
         return;
     }
+    d->free_bytes += pack->payload.cap;
     list_add_after(&d->free, &pack->node);
     d->n_free++;
 }
@@ -61,9 +65,29 @@ void deliver_pack_put(struct deliver *d, struct pack *pack)
 void deliver_free_packs(struct deliver *d, unsigned keep)
 {
     while (d->n_free > keep) {
+        struct pack *pack = CONTAINER_OF(list_take_first(&d->free), struct pack, node);
+
         d->n_free--;
-        deliver_pack_free(CONTAINER_OF(list_take_first(&d->free), struct pack, node));
+        d->free_bytes -= pack->payload.cap;
+        deliver_pack_free(pack);
     }
+}
+
+struct span *deliver_span_new(struct deliver *d)
+{
+    struct list *node = list_take_first(&d->free_spans);
+    struct span *span = node ? CONTAINER_OF(node, struct span, node) : mem_new(sizeof *span);
+
+    *span = (struct span){0};
+    return span;
+}
+
+void deliver_free_spans(struct deliver *d)
+{
+    struct list *node;
+
+    while ((node = list_take_first(&d->free_spans)))
+        mem_free(CONTAINER_OF(node, struct span, node));
 }
 
 static struct span *span_next(const struct deliver *d, const struct span *span)
@@ -106,7 +130,7 @@ void deliver_span_free(struct deliver *d, struct span *span)
         buf_fini(&piece->bytes);
         mem_free(piece);
     }
-    mem_free(span);
+    list_add_after(&d->free_spans, &span->node);
 }
 
 /* The store's position moves over what is finished. */

@@ -64,7 +64,7 @@ static bool read_span(struct deliver *d)
     chunk = store_read(d->store, 0, READ_MAX);
     if (!chunk)
         return false;
-    struct span *span = mem_zero(sizeof *span);
+    struct span *span = deliver_span_new(d);
 
     span->chunk = chunk;
     span->number = d->n_spans++;

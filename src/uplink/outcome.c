@@ -23,6 +23,31 @@ static const char *code_text(uint8_t code)
     }
 }
 
+/* The payload of a record whose device cannot be named on the wire; what is no JSON goes as text. */
+static void add_unnamed(struct buf *out, int kind, const struct record *record)
+{
+    struct str body = record_body(record);
+    size_t from = out->n;
+    bool is_plain = kind == PACK_ATTRIBUTES || record->flags & RECORD_NO_TS;
+
+    buf_add_u8(out, '{');
+    json_add_string(out, record_name(record));
+    buf_add_z(out, kind == PACK_ATTRIBUTES ? ":" : ":[");
+    if (!is_plain)
+        buf_printf(out, "{\"ts\":%lld,\"values\":", (long long)record->ts);
+    buf_add_u8(out, '{');
+    buf_add_str(out, body);
+    buf_add_z(out, is_plain ? "}" : "}}");
+    buf_add_z(out, kind == PACK_ATTRIBUTES ? "}" : "]}");
+    yyjson_doc *doc = yyjson_read((const char *)out->p + from, out->n - from, YYJSON_READ_NUMBER_AS_RAW);
+
+    if (!doc) {
+        out->n = from;
+        json_add_string(out, body);
+    }
+    yyjson_doc_free(doc);
+}
+
 /* One line of the rejected file: time, code, reason, topic, and the payload with this record alone. */
 void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason)
 {
@@ -51,7 +76,10 @@ void deliver_reject(struct deliver *d, int kind, const struct record *record, ui
     buf_add_str(&line, STR(",\"device\":"));
     json_add_string(&line, record_name(record));
     buf_add_str(&line, STR(",\"payload\":"));
-    buf_add_str(&line, payload.n ? buf_str(&payload) : STR("null"));
+    if (payload.n)
+        buf_add_str(&line, buf_str(&payload));
+    else
+        add_unnamed(&line, kind, record);
     buf_add_str(&line, STR("}\n"));
     LOG_ERROR(d->log, "data rejected by the platform", KV_STR("device", record_name(record)), KV_UINT("code", code),
               KV_Z("reason", reason), KV_UINT("values", record->n_values));

@@ -39,3 +39,5 @@ def test_a_message_costs_no_allocation_lock_clock_reading_or_system_call_of_its_
     each = {what: (after[what] - before[what]) / n for what in after}
     # Whatever a message had of its own would show as 1 at least; what a burst costs depends on how fast the source is here.
     assert all(value < 0.5 for value in each.values()), each
+    # Spans and messages to the platform come from pools: not even a message to the platform costs an allocation.
+    assert each["allocations"] < 0.1, each
