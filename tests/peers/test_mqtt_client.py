@@ -101,12 +101,12 @@ def client():
 
 
 def publish(broker, topic, text, qos=1, version=4, *more):
-    subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-V", VERSIONS[version], "-q", str(qos), "-t", topic, "-m", text,
+    subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port), "-V", VERSIONS[version], "-q", str(qos), "-t", topic, "-m", text,
                     *more], check=True, timeout=TIMEOUT_S)
 
 
 def publish_numbers(broker, topic, n, qos=1):
-    subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-q", str(qos), "-t", topic, "-l"], check=True,
+    subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", str(qos), "-t", topic, "-l"], check=True,
                    timeout=TIMEOUT_S, text=True, input="".join(f"{i}\n" for i in range(n)))
 
 
@@ -315,7 +315,7 @@ def test_tls_is_verified(start_mosquitto, certificates, client):
     assert c.refused(broker.port, ca=certificates / "other-ca.pem")[0] == "TLS"
     error, _, why = c.refused(broker.port, ca=certificates / "ca.pem", name="elsewhere.example")
     assert error == "TLS" and "elsewhere.example" in why
-    c.connect(broker.port, ca=certificates / "ca.pem", host="localhost")
+    c.connect(broker.port, ca=certificates / "ca.pem", name="localhost")
     c.subscribe("1", "large/#")
     c.say("many 20 200000 1 large/a")
     while c.n_seen(r"msg .* large/a 200000 bytes") < 20:

@@ -391,7 +391,7 @@ def certificate(tmp_path_factory):
 
 def test_platform_over_tls_is_reached_by_a_mosquitto_client(certificate):
     with Simulator(SIM, "platform", "--cert", certificate / "cert.pem", "--key", certificate / "key.pem") as platform:
-        subprocess.run(["mosquitto_pub", "--cafile", certificate / "cert.pem", "-h", "localhost", "-p", str(platform.port), "-u", "T", "-q", "1",
+        subprocess.run(["mosquitto_pub", "--cafile", certificate / "cert.pem", "-h", "127.0.0.1", "-p", str(platform.port), "-u", "T", "-q", "1",
                         "-t", "v1/gateway/telemetry", "-m", '{"A":[{"t":1}]}'], check=True, timeout=20)
         assert platform.ask("stats")["values"] == 1
 
