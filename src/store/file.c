@@ -510,6 +510,11 @@ static void retry(void *arg)
     }
 }
 
+static void read_again(void *arg)
+{
+    file_feed(arg);
+}
+
 static void idle(void *arg)
 {
     struct file_store *s = arg;
@@ -557,6 +562,7 @@ static void stop_now(void *arg, UNUSED struct node *nodes)
     timer_stop(&s->retry);
     timer_stop(&s->save);
     timer_stop(&s->idle);
+    timer_stop(&s->again);
     if (!s->open.n_bytes)
         file_segment_seal(s);
     file_feed(s); /* what is lost of it is counted before the totals are saved */
@@ -676,6 +682,7 @@ static void file_free(struct store *base)
     timer_stop(&s->retry);
     timer_stop(&s->save);
     timer_stop(&s->idle);
+    timer_stop(&s->again);
     timer_stop(&s->stop_timer);
     late_cancel(&s->commit_late);
     file_read_fini(s);
@@ -758,6 +765,7 @@ static void init(struct file_store *s, struct loop *loop)
     timer_init(&s->retry, s->own, retry, s);
     timer_init(&s->save, s->own, save_due, s);
     timer_init(&s->idle, s->own, idle, s);
+    timer_init(&s->again, s->own, read_again, s);
     mailbox_init(&s->slices, loop, file_slices_arrived, s);
     mailbox_init(&s->drops, loop, drops_arrived, s);
     mailbox_init(&s->stopped, loop, stopped, s);

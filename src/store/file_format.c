@@ -124,12 +124,8 @@ static const uint8_t *look(struct walk *walk, uint64_t off, size_t n)
         return walk->window + (off - walk->window_at);
     if (want > walk->window_cap || walk->window_cap > 4 * want) {
         mem_free(walk->window);
-        walk->window = mem_try(want);
-        walk->window_cap = walk->window ? want : 0;
-        if (!walk->window) {
-            walk->window_n = 0;
-            return NULL;
-        }
+        walk->window = mem_new(want); /* at most BATCH_MAX_BYTES; a record is not lost because memory is short */
+        walk->window_cap = want;
     }
     if (want > walk->end - off)
         want = (size_t)(walk->end - off);

@@ -136,8 +136,8 @@ struct file_store {
     /* the store's thread */
     struct mailbox inbox, pokes, control;
     struct late commit_late;
-    struct timer retry, save, idle;
-    struct list segments; /* oldest first; the active one is the last */
+    struct timer retry, save, idle, again; /* again: reading */
+    struct list segments;                  /* oldest first; the active one is the last */
     struct segment *active;
     uint64_t next;                   /* position for the next segment */
     struct block *tail_first, *tail; /* blocks of the active segment */

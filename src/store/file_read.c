@@ -156,7 +156,8 @@ static void walk_close(struct file_store *s)
     s->walking = NULL;
 }
 
-static bool walk_open(struct file_store *s)
+/* 0, or errno. */
+static int walk_open(struct file_store *s)
 {
     struct segment *segment = s->reading;
 
@@ -164,15 +165,17 @@ static bool walk_open(struct file_store *s)
         walk_close(s);
         s->walk_fd = s->io->open(s->dir, segment->name, O_RDONLY, 0);
         if (s->walk_fd < 0) {
-            LOG_ERROR(s->log, "a segment cannot be read", KV_Z("file", segment->name), KV_ERR(err_from_errno(errno)));
-            return false;
+            int number = errno;
+
+            LOG_ERROR(s->log, "a segment cannot be read", KV_Z("file", segment->name), KV_ERR(err_from_errno(number)));
+            return number;
         }
         walk_init(&s->walk, s->io, s->walk_fd, s->read_off, segment->end);
         s->walking = segment;
     }
     s->walk.end = segment->end;
     s->walk.off = s->read_off;
-    return true;
+    return 0;
 }
 
 /* Records of an earlier life: the device's number is another one now, and what was said about its link is out of date. */
@@ -307,12 +310,17 @@ void file_feed(struct file_store *s)
         if (block) {
             walk_close(s);
             give_from_memory(s, block);
-        } else if (walk_open(s)) {
+            continue;
+        }
+        int number = walk_open(s);
+
+        if (number == 0) {
             give_from_disk(s);
+        } else if (number == ENOENT) {
+            s->read_off = segment->end; /* somebody removed it: it will be counted as lost */
         } else {
-            s->read_off = segment->end; /* gone: it will be counted as lost */
-            if (segment == s->active)
-                break;
+            timer_start(&s->again, RETRY_MS);
+            break;
         }
     }
     file_blocks_trim(s);

@@ -586,7 +586,7 @@ static void test_a_directory_that_cannot_be_written_is_read_and_delivered(void *
         open_store();
         append(20);
         kill_store();
-        for (int call = CALL_OPEN; call < CALLS; call++)
+        for (int call = CALL_OPEN; call < CALL_LOOK; call++)
             faults[call].number = numbers[i];
         open_store();
         append(5);
@@ -603,6 +603,31 @@ static void test_a_directory_that_cannot_be_written_is_read_and_delivered(void *
         assert_int_equal(read_all(), 5);
         end_test();
     }
+}
+
+static void test_a_segment_that_cannot_be_opened_now_is_read_later(void **state)
+{
+    (void)state;
+    begin_test();
+    the_conf.segment_events = 100;
+    open_store();
+    for (unsigned i = 0; i < 20; i++) {
+        append_from("later", 60, 900, true);
+        loop_advance(the_loop, 0);
+    }
+    faults[CALL_LOOK] = (struct fault){.number = EMFILE};
+    unsigned n = read_all();
+
+    loop_advance(the_loop, 20000);
+    assert_true(n + read_all() < 1200);
+    assert_int_equal(store_stats(the_store).n_dropped_events, 0);
+    faults[CALL_LOOK].number = 0;
+    loop_advance(the_loop, 1000);
+    (void)read_all();
+    for (unsigned i = 0; i < 1200; i++)
+        assert_int_equal(was_read[i], 1);
+    assert_int_equal(store_stats(the_store).n_dropped_events, 0);
+    end_test();
 }
 
 static void test_short_writes_are_continued(void **state)
@@ -971,6 +996,7 @@ int main(void)
         TEST(test_what_lies_behind_a_failed_sync_is_not_read_again),
         TEST(test_on_a_failing_disk_nothing_completes_reading_goes_on_and_it_recovers_by_itself),
         TEST(test_a_directory_that_cannot_be_written_is_read_and_delivered),
+        TEST(test_a_segment_that_cannot_be_opened_now_is_read_later),
         TEST(test_short_writes_are_continued),
         TEST(test_a_segment_that_cannot_be_begun_is_begun_later),
         TEST(test_a_state_file_that_cannot_be_written_is_trouble_but_stops_nothing),
