@@ -671,6 +671,40 @@ static void test_a_quota_that_hits_everything_rejects_nothing(void **state)
     close_all();
 }
 
+static void test_a_platform_that_closes_and_refuses_at_random_stalls_nothing(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 40; seed++) {
+        unsigned n_pushed = 0;
+
+        srand(seed);
+        open_all(&usual, 700 + (unsigned)rand() % 3000, 1 + (unsigned)rand() % 20, seed % 4 != 0);
+        pf.is_lax = true;
+        for (unsigned i = 0; i < 200000 && (n_pushed < 100 || !deliver_is_idle(deliver)); i++) {
+            unsigned skip = pf.n_open ? (unsigned)rand() % pf.n_open : 0;
+            struct list *node = pf.open.next;
+
+            if (n_pushed < 100 && rand() % 4 == 0) {
+                push((unsigned)rand() % 20, 1 + (unsigned)rand() % 20, "");
+                n_pushed++;
+            } else if (rand() % 40 == 0) {
+                disconnect(rand() % 4 != 0);
+                loop_advance(loop, 500);
+                connect_again();
+            } else if (pf.n_open) {
+                while (skip--)
+                    node = node->next;
+                answer(CONTAINER_OF(node, struct message, node), rand() % 30 ? 0 : rand() % 2 ? 0x97 : 0x80);
+            }
+            loop_advance(loop, (unsigned)rand() % 200);
+            check_ledger();
+        }
+        assert_true(deliver_is_idle(deliver));
+        assert_int_equal(store_stats(store).n_events, 0);
+        close_all();
+    }
+}
+
 /* --- versions and qualities ---------------------------------------------------------------------------------------------------- */
 
 static void test_with_version_3_an_answer_counts_after_half_a_second(void **state)
@@ -990,6 +1024,7 @@ int main(void)
         cmocka_unit_test(test_a_close_at_a_connect_makes_the_announcing_slower),
         cmocka_unit_test(test_a_device_above_the_tenants_limit_does_not_stop_the_others),
         cmocka_unit_test(test_a_quota_that_hits_everything_rejects_nothing),
+        cmocka_unit_test(test_a_platform_that_closes_and_refuses_at_random_stalls_nothing),
         cmocka_unit_test(test_with_version_3_an_answer_counts_after_half_a_second),
         cmocka_unit_test(test_version_3_finds_the_message_at_which_the_server_closes_after_its_answer),
         cmocka_unit_test(test_quality_0_counts_when_the_server_was_heard_after_the_bytes_left),
