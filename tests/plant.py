@@ -14,6 +14,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("IOTGW_BUILD", ROOT / "build"))
+IS_INSTRUMENTED = any(word in BUILD.name for word in ("asan", "tsan"))  # then resident memory says nothing
 LIMIT_S = float(os.environ.get("IOTGW_TEST_LIMIT_S", 30))  # of every wait; sanitizer builds are slow
 
 

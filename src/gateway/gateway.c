@@ -492,6 +492,20 @@ static NODISCARD enum err start(struct gateway *gateway)
     return ERR_OK;
 }
 
+/* Once no loop runs any more. */
+static void fini(struct gateway *gateway)
+{
+    for (size_t i = 0; i < gateway->n_loops; i++)
+        runner_join(&gateway->loops[i].runner);
+    runner_join(&gateway->main);
+    mem_free(gateway->instances);
+    mem_free(gateway->loops);
+    log_flush(true);
+    log_fini(&gateway->connection_log);
+    log_fini(&gateway->storage_log);
+    arena_fini(&gateway->arena);
+}
+
 int gateway_run(const struct gateway_conf *conf, struct log *log)
 {
     struct gateway gateway = {.conf = conf, .log = log};
@@ -509,6 +523,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     err = make_loops(&gateway);
     if (!err && (err = open_store(&gateway, &why))) {
         LOG_ERROR(log, "the storage cannot be opened", KV_WHY(&why));
+        fini(&gateway);
         return 1;
     }
     if (!err) {
@@ -517,21 +532,13 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     }
     if (err) {
         LOG_ERROR(log, "cannot start", KV_ERR(err));
-        return 1;
+        return 1; /* loops may run: the process ends with them */
     }
     loop_run(gateway.main.loop);
     if (gateway.is_left_behind) {
         LOG_ERROR(log, "stopped without the connectors that are left behind");
         leave(gateway.start_err ? 78 : 0);
     }
-    for (size_t i = 0; i < gateway.n_loops; i++)
-        runner_join(&gateway.loops[i].runner);
-    runner_join(&gateway.main);
-    mem_free(gateway.instances);
-    mem_free(gateway.loops);
-    log_flush(true);
-    log_fini(&gateway.connection_log);
-    log_fini(&gateway.storage_log);
-    arena_fini(&gateway.arena);
+    fini(&gateway);
     return gateway.start_err ? 78 : 0;
 }
