@@ -944,7 +944,7 @@ static int hang(int fd)
 static void test_invariant_6_on_a_disk_that_hangs_appending_and_stopping_do_not(void **state)
 {
     static const struct store_events events = {0};
-    struct file_io io = file_io_system;
+    static struct file_io io; /* its thread outlives the test */
     struct file_conf conf = {.log = &quiet, .path = dir_path, .io = &io};
     struct why why = {0};
     bool is_stopped = false;
@@ -953,6 +953,7 @@ static void test_invariant_6_on_a_disk_that_hangs_appending_and_stopping_do_not(
     begin_test();
     log_init(&quiet, "storage", LOG_LEVEL_OFF);
     store_answer_fn = on_answer;
+    io = file_io_system;
     io.fdatasync = hang;
     pthread_mutex_lock(&stuck);
     the_loop = loop_new_fake(1700000000000); /* the reader's; the store has a thread */

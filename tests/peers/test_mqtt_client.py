@@ -438,8 +438,9 @@ def test_paho_and_our_client_understand_each_other(mosquitto, client, version, q
             ours.say(f"pub {qos} from/us/{i} {i}")
         for i in range(50):
             ours.wait(rf"msg qos={qos} .* from/paho/{i} value {i}")
-            message = theirs.got.get(timeout=TIMEOUT_S)
-            assert (message.topic, message.payload, message.qos) == (f"from/us/{i}", str(i).encode(), qos)
+        # Beyond paho's receive maximum of 20 the broker lets a new message overtake those that it has queued.
+        got = [theirs.got.get(timeout=TIMEOUT_S) for _ in range(50)]
+        assert sorted((m.topic, m.payload, m.qos) for m in got) == sorted((f"from/us/{i}", str(i).encode(), qos) for i in range(50))
     finally:
         theirs.close()
 
