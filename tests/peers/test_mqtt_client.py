@@ -119,7 +119,7 @@ def test_messages_pass_both_ways(mosquitto, client, version, qos):
     publish(mosquitto, "down/a", "hello world", qos, version)
     found = c.wait(r"msg qos=(\d) retain=0 dup=0 id=(\d+) down/a hello world")
     assert int(found[1]) == qos and (int(found[2]) > 0) == (qos > 0)
-    with subprocess.Popen(["mosquitto_sub", "-p", str(mosquitto.port), "-V", VERSIONS[version], "-q", "2", "-t", "up/#", "-C", "1",
+    with subprocess.Popen(["mosquitto_sub", "-h", "127.0.0.1", "-p", str(mosquitto.port), "-V", VERSIONS[version], "-q", "2", "-t", "up/#", "-C", "1",
                            "-F", "%q %t %p", "-W", str(TIMEOUT_S)], stdout=subprocess.PIPE, text=True) as listener:
         while listener.poll() is None:  # until it has subscribed, nothing comes of it
             c.say(f"pub {qos} up/b good day")
