@@ -28,6 +28,7 @@ struct device {
     _Atomic(uint64_t) n_overflowed; /* store: dropped by limits */
     _Atomic(uint64_t) n_delivered;  /* uplink */
     _Atomic(uint64_t) n_rejected;   /* uplink */
+    uint64_t store_mark;            /* store: where its newest record stands (store/lanes.h) */
     uint32_t announced;             /* uplink: session in which its connect was written */
     uint32_t pack_slot;             /* uplink: place in the pack being built */
     uint64_t last_ms;               /* connector: monotonic, last data */

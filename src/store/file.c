@@ -703,11 +703,17 @@ static void file_free(struct store *base)
     mem_free(s);
 }
 
+static void file_split(struct store *base)
+{
+    loop_assert(base->loop);
+}
+
 static const struct store_ops file_ops = {
     .free = file_free,
     .append = file_append,
     .read = file_store_read,
     .ack = file_store_ack,
+    .split = file_split,
     .stats = file_stats,
     .stop = file_stop,
 };

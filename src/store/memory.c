@@ -591,11 +591,17 @@ static void memory_free(struct store *base)
     mem_free(store);
 }
 
+static void memory_split(struct store *base)
+{
+    loop_assert(base->loop);
+}
+
 static const struct store_ops memory_ops = {
     .free = memory_free,
     .append = memory_append,
     .read = memory_read,
     .ack = memory_ack,
+    .split = memory_split,
     .stats = memory_stats,
     .stop = memory_stop,
 };

@@ -7,6 +7,7 @@
  * Owner thread: memory: loop 0; durable kinds: the store thread. store_append from any thread, read and ack from the uplink's loop.
  * Guarantee:    with a durable kind, a batch that comes back with ERR_OK survives SIGKILL and loss of power.
  * Order:        within a lane, the order of store_append; a device's records are never waiting in two lanes.
+ * Lanes:        one, but for the time after a split (an outage): then what waited, the backlog, is read beside what is new.
  * Memory:       a chunk's bytes stay until chunk_release; the store keeps at most two chunks of 256 KiB ahead of the reader.
  */
 #include "data/batch.h"
@@ -15,7 +16,9 @@
 struct store;
 struct log;
 
-/* A position: grows with every record of a lane; opaque but for its order. */
+enum { LANE_LIVE, LANE_BACKLOG, LANES };
+
+/* A position: grows with every record of a lane, no two lanes share one; opaque but for its order. */
 struct chunk {
     struct node node;     /* for kinds that answer from another thread */
     const uint8_t *bytes; /* whole sealed records, back to back */
@@ -34,9 +37,12 @@ struct store_stats {
     /* appended = acked + waiting + dropped; what was dropped at the door counts as appended, per device too. */
     uint64_t n_appended_values, n_acked_values;
     uint64_t n_dropped_events, n_dropped_values; /* by overflow or age */
-    int64_t oldest_ms;                           /* wall time at which the oldest waiting one was appended; 0: none */
-    bool is_blocked;                             /* batches wait unanswered */
-    const char *trouble;                         /* "disk full" …; NULL: none */
+    uint64_t n_backlog_events,
+        n_backlog_values; /* of the waiting ones: in the backlog lane; 0 while there is one lane */
+    int64_t oldest_ms;    /* wall time at which the oldest waiting one was appended; 0: none */
+    bool is_blocked;      /* batches wait unanswered */
+    bool is_split;        /* there is a backlog lane */
+    const char *trouble;  /* "disk full" …; NULL: none */
 };
 
 /* Told on the uplink's loop when there is something to read after a read found nothing; and when values were dropped by
@@ -53,6 +59,7 @@ struct store_ops {
      * will be called. */
     struct chunk *(*read)(struct store *, int lane, size_t max);
     void (*ack)(struct store *, int lane, uint64_t pos);
+    void (*split)(struct store *);
     struct store_stats (*stats)(const struct store *);
     void (*stop)(struct store *, closed_fn *done, void *arg); /* last commit, completions; then done */
 };
@@ -76,6 +83,16 @@ static inline void store_ack(struct store *store, int lane,
                              uint64_t pos) /* all below pos delivered, rejected or dropped */
 {
     store->ops->ack(store, lane, pos);
+}
+/*
+ * On the uplink's loop. All that was appended before becomes the backlog lane; positions that the live lane has given belong
+ * to the backlog from then on. Each later record goes there if its device still has unacknowledged records in it, else
+ * to the live lane; a batch may go to both, and is answered when all of it is durable. Once the backlog is empty one lane
+ * remains. No effect while split, or while nothing waits. After a restart all is one lane: the backlog first, then the live one.
+ */
+static inline void store_split(struct store *store)
+{
+    store->ops->split(store);
 }
 /* Last commit and completions; what still waits for room is answered ERR_CANCELLED, as is whatever is appended later. */
 static inline void store_stop(struct store *store, closed_fn *done, void *arg)
