@@ -80,7 +80,7 @@ static void add_seen(struct seen *to, const struct seen *seen)
 
 static void walk_segment(struct job *job, const struct found_segment *found, const struct action *action)
 {
-    int fd = file_io_system.open(job->dir, found->name, O_RDONLY, 0);
+    int fd = file_io_system.open(&file_io_system, job->dir, found->name, O_RDONLY, 0);
     struct segment_head head = {0};
     struct seen seen = {0};
     struct walk walk;
@@ -258,7 +258,7 @@ static const struct {
 static int run_job(struct job *job, int (*fn)(struct job *job), const char *path)
 {
     bool has_peer;
-    enum err err = segments_find(job->dir, &job->segments, &job->n_segments, &has_peer);
+    enum err err = segments_find(&file_io_system, job->dir, &job->segments, &job->n_segments, &has_peer);
     int code;
 
     if (err)
@@ -283,7 +283,7 @@ static int run(const struct command_line *line)
 
         if (strcmp(line->args[0], jobs[i].name) != 0)
             continue;
-        job.dir = file_io_system.open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+        job.dir = file_io_system.open(&file_io_system, AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
         if (job.dir < 0)
             return command_fail(line, EXIT_FAILED, "%s: %s", path, err_text(err_from_errno(errno)));
         code = run_job(&job, jobs[i].run, path);

@@ -691,7 +691,7 @@ static void file_free(struct store *base)
         struct segment *segment = segment_of(s->segments.next);
 
         if (segment->fd >= 0)
-            close(segment->fd);
+            s->io->close(s->io, segment->fd);
         list_del(&segment->node);
         mem_free(segment);
     }

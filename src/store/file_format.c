@@ -259,7 +259,7 @@ static enum err parse_state(struct state *state, char *text, size_t n)
 
 enum err state_read(struct state *state, const struct file_io *io, int dir)
 {
-    int fd = io->open(dir, "state", O_RDONLY, 0);
+    int fd = io->open(io, dir, "state", O_RDONLY, 0);
     struct stat info;
     enum err err = ERR_CORRUPT;
 
@@ -273,7 +273,7 @@ enum err state_read(struct state *state, const struct file_io *io, int dir)
         if (file_io_read_all(io, fd, text, n, 0) == 0)
             err = parse_state(state, text, n);
     }
-    close(fd);
+    io->close(io, fd);
     if (err)
         state_fini(state);
     return err;
@@ -312,32 +312,36 @@ static DIR *open_dir(int dir, const char *name)
     return list;
 }
 
-enum err segments_find(int dir, struct found_segment **out, size_t *n, bool *has_peer)
+struct finding {
+    struct found_segment *segments;
+    size_t n;
+    bool has_peer;
+};
+
+static void found(void *arg, const char *name, uint64_t size)
 {
-    DIR *list = open_dir(dir, ".");
+    struct finding *finding = arg;
+    struct found_segment segment = {.size = size};
 
-    *out = NULL;
-    *n = 0;
-    *has_peer = false;
-    if (!list)
-        return err_from_errno(errno);
-    for (const struct dirent *entry; (entry = readdir(list));) {
-        struct found_segment found = {0};
-        struct stat info;
+    finding->has_peer |= strncmp(name, "data_", 5) == 0 && str_ends(str_from(name), STR(".txt"));
+    if (!segment_name_parse(name, &segment.base))
+        return;
+    segment_name(segment.name, segment.base);
+    finding->segments = mem_grow(finding->segments, (finding->n + 1) * sizeof *finding->segments);
+    finding->segments[finding->n++] = segment;
+}
 
-        *has_peer |= strncmp(entry->d_name, "data_", 5) == 0 && str_ends(str_from(entry->d_name), STR(".txt"));
-        if (!segment_name_parse(entry->d_name, &found.base) || fstatat(dir, entry->d_name, &info, 0) ||
-            !S_ISREG(info.st_mode))
-            continue;
-        segment_name(found.name, found.base);
-        found.size = (uint64_t)info.st_size;
-        *out = mem_grow(*out, (*n + 1) * sizeof **out);
-        (*out)[(*n)++] = found;
-    }
-    closedir(list);
+enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n, bool *has_peer)
+{
+    struct finding finding = {0};
+    enum err err = io->list(io, dir, found, &finding) ? err_from_errno(errno) : ERR_OK;
+
+    *out = finding.segments;
+    *n = finding.n;
+    *has_peer = finding.has_peer;
     if (*n)
         qsort(*out, *n, sizeof **out, by_base);
-    return ERR_OK;
+    return err;
 }
 
 static bool is_crowded(int dir)
@@ -360,11 +364,11 @@ enum err quarantine(const struct file_io *io, int dir, int fd, uint64_t base, ui
     int out, failed = 0;
 
     snprintf(name, QUARANTINE_NAME, "quarantine/events-%016" PRIx64 "-%" PRIu64 "-%" PRIu64 ".bin", base, from, to);
-    if (io->mkdir(dir, "quarantine", 0750) && errno != EEXIST)
+    if (io->mkdir(io, dir, "quarantine", 0750) && errno != EEXIST)
         return err_from_errno(errno);
     if (is_crowded(dir))
         return ERR_LIMIT;
-    out = io->open(dir, name, O_WRONLY | O_CREAT | O_EXCL, 0640);
+    out = io->open(io, dir, name, O_WRONLY | O_CREAT | O_EXCL, 0640);
     if (out < 0)
         return errno == EEXIST ? ERR_EXISTS : err_from_errno(errno);
     for (uint64_t at = from; at < to && !failed;) {
@@ -374,10 +378,10 @@ enum err quarantine(const struct file_io *io, int dir, int fd, uint64_t base, ui
         failed = file_io_write_all(io, out, &(struct iovec){bytes, n}, 1, (off_t)(at - from)) ? errno : 0;
         at += n;
     }
-    if (!failed && io->fdatasync(out))
+    if (!failed && io->fdatasync(io, out))
         failed = errno;
-    close(out);
+    io->close(io, out);
     if (failed)
-        io->unlink(dir, name);
+        io->unlink(io, dir, name);
     return failed ? err_from_errno(failed) : ERR_OK;
 }

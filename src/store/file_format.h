@@ -91,7 +91,8 @@ struct found_segment {
     char name[SEGMENT_NAME];
 };
 /* In the order of their positions; freed by mem_free. has_peer: files of the Python gateway lie there, too. */
-NODISCARD enum err segments_find(int dir, struct found_segment **out, size_t *n, bool *has_peer);
+NODISCARD enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n,
+                                 bool *has_peer);
 /* Copies a corrupt stretch to quarantine/; ERR_EXISTS if it is there; ERR_LIMIT: there is too much in it. */
 NODISCARD enum err quarantine(const struct file_io *io, int dir, int fd, uint64_t base, uint64_t from, uint64_t to,
                               char name[QUARANTINE_NAME]);

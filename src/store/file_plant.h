@@ -106,13 +106,13 @@ UNUSED static void forget_deeds(void)
     n_deeds = cap_deeds = 0;
 }
 
-static int test_open(int dir, const char *name, int flags, mode_t mode)
+static int test_open(UNUSED const struct file_io *io, int dir, const char *name, int flags, mode_t mode)
 {
     int fd;
 
     if (fails(flags & (O_WRONLY | O_RDWR) ? CALL_OPEN : CALL_LOOK))
         return -1;
-    fd = file_io_system.open(dir, name, flags, mode);
+    fd = file_io_system.open(&file_io_system, dir, name, flags, mode);
     if (fd >= 0 && fd < 256)
         snprintf(fd_names[fd], sizeof fd_names[fd], "%s", name);
     if (fd >= 0 && flags & O_CREAT)
@@ -120,7 +120,7 @@ static int test_open(int dir, const char *name, int flags, mode_t mode)
     return fd;
 }
 
-static ssize_t test_pwritev(int fd, const struct iovec *parts, int n_parts, off_t at)
+static ssize_t test_pwritev(UNUSED const struct file_io *io, int fd, const struct iovec *parts, int n_parts, off_t at)
 {
     size_t n = 0;
     uint8_t *bytes;
@@ -150,7 +150,7 @@ static ssize_t test_pwritev(int fd, const struct iovec *parts, int n_parts, off_
     return (ssize_t)n;
 }
 
-static int test_fdatasync(int fd)
+static int test_fdatasync(UNUSED const struct file_io *io, int fd)
 {
     if (fails(CALL_SYNC))
         return -1;
@@ -158,7 +158,7 @@ static int test_fdatasync(int fd)
     return 0; /* the machine does not lose its power */
 }
 
-static int test_fsync(int fd)
+static int test_fsync(UNUSED const struct file_io *io, int fd)
 {
     (void)fd;
     if (fails(CALL_SYNC_DIR))
@@ -167,7 +167,7 @@ static int test_fsync(int fd)
     return 0;
 }
 
-static int test_allocate(int fd, off_t size)
+static int test_allocate(UNUSED const struct file_io *io, int fd, off_t size)
 {
     if (fails(CALL_ALLOCATE))
         return -1;
@@ -175,7 +175,7 @@ static int test_allocate(int fd, off_t size)
     return ftruncate(fd, size);
 }
 
-static int test_truncate(int fd, off_t size)
+static int test_truncate(UNUSED const struct file_io *io, int fd, off_t size)
 {
     if (fails(CALL_TRUNCATE))
         return -1;
@@ -183,34 +183,49 @@ static int test_truncate(int fd, off_t size)
     return ftruncate(fd, size);
 }
 
-static int test_rename(int dir, const char *from, const char *to)
+static int test_rename(UNUSED const struct file_io *io, int dir, const char *from, const char *to)
 {
     if (fails(CALL_RENAME))
         return -1;
     struct deed *deed = note(CALL_RENAME, from);
 
     snprintf(deed->to, sizeof deed->to, "%s", to);
-    return file_io_system.rename(dir, from, to);
+    return file_io_system.rename(&file_io_system, dir, from, to);
 }
 
-static int test_unlink(int dir, const char *name)
+static int test_unlink(UNUSED const struct file_io *io, int dir, const char *name)
 {
     if (fails(CALL_UNLINK))
         return -1;
     note(CALL_UNLINK, name);
-    return file_io_system.unlink(dir, name);
+    return file_io_system.unlink(&file_io_system, dir, name);
 }
 
-static int test_mkdir(int dir, const char *name, mode_t mode)
+static int test_mkdir(UNUSED const struct file_io *io, int dir, const char *name, mode_t mode)
 {
     if (fails(CALL_MKDIR))
         return -1;
-    return file_io_system.mkdir(dir, name, mode);
+    return file_io_system.mkdir(&file_io_system, dir, name, mode);
+}
+
+static ssize_t test_pread(UNUSED const struct file_io *io, int fd, void *to, size_t n, off_t at)
+{
+    return pread(fd, to, n, at);
+}
+
+static int test_close(UNUSED const struct file_io *io, int fd)
+{
+    return close(fd);
+}
+
+static int test_list(UNUSED const struct file_io *io, int dir, file_io_name_fn *each, void *arg)
+{
+    return file_io_system.list(&file_io_system, dir, each, arg);
 }
 
 static const struct file_io test_io = {
     .open = test_open,
-    .pread = pread,
+    .pread = test_pread,
     .pwritev = test_pwritev,
     .fdatasync = test_fdatasync,
     .fsync = test_fsync,
@@ -219,6 +234,8 @@ static const struct file_io test_io = {
     .rename = test_rename,
     .unlink = test_unlink,
     .mkdir = test_mkdir,
+    .close = test_close,
+    .list = test_list,
 };
 
 /* --- directories -------------------------------------------------------------------------------------------------------------- */
@@ -292,7 +309,7 @@ UNUSED static size_t list_segments(struct found_segment *out, size_t max)
     bool has_peer;
     int dir = open(dir_path, O_RDONLY | O_DIRECTORY);
 
-    assert_int_equal(segments_find(dir, &found, &n, &has_peer), ERR_OK);
+    assert_int_equal(segments_find(&test_io, dir, &found, &n, &has_peer), ERR_OK);
     close(dir);
     for (size_t i = 0; i < n && i < max; i++)
         out[i] = found[i];

@@ -152,7 +152,7 @@ static void walk_close(struct file_store *s)
     if (!s->walking)
         return;
     walk_fini(&s->walk);
-    close(s->walk_fd);
+    s->io->close(s->io, s->walk_fd);
     s->walking = NULL;
 }
 
@@ -163,7 +163,7 @@ static int walk_open(struct file_store *s)
 
     if (s->walking != segment) {
         walk_close(s);
-        s->walk_fd = s->io->open(s->dir, segment->name, O_RDONLY, 0);
+        s->walk_fd = s->io->open(s->io, s->dir, segment->name, O_RDONLY, 0);
         if (s->walk_fd < 0) {
             int number = errno;
 
@@ -332,7 +332,7 @@ static void drop(struct file_store *s, struct segment *segment)
 {
     struct sum rest = sum_less(segment->all, segment->given);
     struct losers *losers = mem_zero(sizeof *losers);
-    int fd = s->io->open(s->dir, segment->name, O_RDONLY, 0);
+    int fd = s->io->open(s->io, s->dir, segment->name, O_RDONLY, 0);
 
     if (fd >= 0) {
         struct walk walk;
@@ -342,7 +342,7 @@ static void drop(struct file_store *s, struct segment *segment)
             if (step == WALK_RECORD)
                 file_count_device(walk.record, false, losers);
         walk_fini(&walk);
-        close(fd);
+        s->io->close(s->io, fd);
     }
     counters_add(&s->lost, rest);
     LOG_WARN(s->log, "the storage is full: the oldest records are dropped", KV_UINT("events", rest.n_events),

@@ -21,18 +21,18 @@ static int make_directories(const struct file_io *io, const char *path)
         if (*p != '/')
             continue;
         *p = 0;
-        if (io->mkdir(AT_FDCWD, part, 0750) && errno != EEXIST)
+        if (io->mkdir(io, AT_FDCWD, part, 0750) && errno != EEXIST)
             return -1;
         *p = '/';
     }
-    return io->mkdir(AT_FDCWD, part, 0750) && errno != EEXIST ? -1 : 0;
+    return io->mkdir(io, AT_FDCWD, part, 0750) && errno != EEXIST ? -1 : 0;
 }
 
 static NODISCARD enum err open_directory(struct file_store *s, struct why *why)
 {
-    s->dir = s->io->open(AT_FDCWD, s->path, O_RDONLY | O_DIRECTORY, 0);
+    s->dir = s->io->open(s->io, AT_FDCWD, s->path, O_RDONLY | O_DIRECTORY, 0);
     if (s->dir < 0 && errno == ENOENT && make_directories(s->io, s->path) == 0)
-        s->dir = s->io->open(AT_FDCWD, s->path, O_RDONLY | O_DIRECTORY, 0);
+        s->dir = s->io->open(s->io, AT_FDCWD, s->path, O_RDONLY | O_DIRECTORY, 0);
     if (s->dir < 0) {
         enum err err = err_from_errno(errno);
 
@@ -47,13 +47,13 @@ static NODISCARD enum err open_directory(struct file_store *s, struct why *why)
 
 static enum err read_head(struct file_store *s, const char *name, struct segment_head *head)
 {
-    int fd = s->io->open(s->dir, name, O_RDONLY, 0);
+    int fd = s->io->open(s->io, s->dir, name, O_RDONLY, 0);
 
     memset(head, 0, sizeof *head);
     if (fd < 0)
         return err_from_errno(errno);
     (void)file_io_read_all(s->io, fd, head, sizeof *head, 0);
-    close(fd);
+    s->io->close(s->io, fd);
     return segment_head_check(head);
 }
 
@@ -174,12 +174,12 @@ static void cut(struct file_store *s, struct segment *segment)
 
     if (segment->n_file <= segment->end)
         return;
-    fd = s->io->open(s->dir, segment->name, O_RDWR, 0);
+    fd = s->io->open(s->io, s->dir, segment->name, O_RDWR, 0);
     if (fd < 0)
         return;
-    if (s->io->truncate(fd, (off_t)segment->end) == 0)
+    if (s->io->truncate(s->io, fd, (off_t)segment->end) == 0)
         segment->n_file = segment->end;
-    close(fd);
+    s->io->close(s->io, fd);
 }
 
 /* Adds it to the list, unless nothing in it waits. */
@@ -192,7 +192,7 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
     const struct state_segment *known = err ? NULL : state_find(state, found->base, head.boot);
     struct scan scan = {.segment = segment, .last = HEAD};
     uint64_t end = found->size;
-    int fd = s->io->open(s->dir, found->name, O_RDONLY, 0);
+    int fd = s->io->open(s->io, s->dir, found->name, O_RDONLY, 0);
 
     if (fd < 0) { /* it stays as it is, for the next start */
         LOG_ERROR(s->log, "a segment cannot be read", KV_Z("file", found->name), KV_ERR(err_from_errno(errno)));
@@ -213,7 +213,7 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
         scan_segment(s, &scan, is_newest);
         walk_fini(&scan.walk);
     }
-    close(fd);
+    s->io->close(s->io, fd);
     segment->end = scan.last;
     note_lost(s, segment, scan.lost, known);
     counters_add(&s->in, segment->all);
@@ -250,7 +250,7 @@ enum err file_recover(struct file_store *s, struct why *why)
     enum err err = open_directory(s, why);
 
     if (!err)
-        err = segments_find(s->dir, &found, &n, &has_peer);
+        err = segments_find(s->io, s->dir, &found, &n, &has_peer);
     if (!err)
         err = check_formats(s, found, n, &state, why);
     if (err)

@@ -157,7 +157,11 @@ bool file_must_rotate(const struct file_store *s, size_t n_bytes)
 
 bool file_has_files_room(const struct file_store *s, size_t n_bytes)
 {
-    if (!s->conf.max_bytes || list_is_empty(&s->segments) || (s->active && !file_must_rotate(s, n_bytes)))
+    if (list_is_empty(&s->segments) || (s->active && !file_must_rotate(s, n_bytes)))
+        return true;
+    if (s->io->has_room && !s->io->has_room(s->io, size_for(s, n_bytes)))
+        return false;
+    if (!s->conf.max_bytes)
         return true;
     return s->files_bytes + size_for(s, n_bytes) <= s->conf.max_bytes;
 }
@@ -191,16 +195,16 @@ static int create(struct file_store *s, struct segment *segment)
 {
     int number;
 
-    segment->fd = s->io->open(s->dir, segment->name, O_RDWR | O_CREAT | O_TRUNC, 0640);
+    segment->fd = s->io->open(s->io, s->dir, segment->name, O_RDWR | O_CREAT | O_TRUNC, 0640);
     if (segment->fd < 0)
         return errno;
     segment->has_file = true;
-    if (s->io->allocate(segment->fd, (off_t)segment->n_file) == 0)
+    if (s->io->allocate(s->io, segment->fd, (off_t)segment->n_file) == 0)
         return 0;
     number = errno;
-    close(segment->fd);
+    s->io->close(s->io, segment->fd);
     segment->fd = -1;
-    segment->has_file = s->io->unlink(s->dir, segment->name) != 0;
+    segment->has_file = s->io->unlink(s->io, s->dir, segment->name) != 0;
     return number;
 }
 
@@ -235,7 +239,7 @@ static int write_and_sync(struct file_store *s, struct segment *segment)
         s->must_restart = number != ENOSPC && number != EDQUOT;
         return number;
     }
-    if (s->io->fdatasync(segment->fd) || (!segment->is_synced && s->io->fsync(s->dir))) {
+    if (s->io->fdatasync(s->io, segment->fd) || (!segment->is_synced && s->io->fsync(s->io, s->dir))) {
         s->must_restart = true; /* the system has forgotten which pages it could not write */
         return errno;
     }
@@ -257,11 +261,11 @@ static void shorten(struct file_store *s, struct segment *segment)
 {
     if (segment->fd < 0)
         return;
-    if (s->io->truncate(segment->fd, (off_t)segment->end) == 0) {
+    if (s->io->truncate(s->io, segment->fd, (off_t)segment->end) == 0) {
         s->files_bytes -= segment->n_file - segment->end;
         segment->n_file = segment->end;
     }
-    close(segment->fd);
+    s->io->close(s->io, segment->fd);
     segment->fd = -1;
 }
 
@@ -314,7 +318,7 @@ void file_restart(struct file_store *s)
 
 void file_segment_remove(struct file_store *s, struct segment *segment)
 {
-    if (segment->has_file && s->io->unlink(s->dir, segment->name) && errno != ENOENT) {
+    if (segment->has_file && s->io->unlink(s->io, s->dir, segment->name) && errno != ENOENT) {
         LOG_WARN(s->log, "a delivered segment cannot be removed", KV_Z("file", segment->name),
                  KV_ERR(err_from_errno(errno)));
         return; /* tried again with the next */
@@ -322,7 +326,7 @@ void file_segment_remove(struct file_store *s, struct segment *segment)
     file_reading_gone(s, segment);
     s->files_bytes -= segment->n_file;
     if (segment->fd >= 0)
-        close(segment->fd);
+        s->io->close(s->io, segment->fd);
     list_del(&segment->node);
     mem_free(segment);
 }
@@ -375,14 +379,14 @@ static void describe(const struct file_store *s, struct state *state, uint64_t a
 
 static int write_state(struct file_store *s, struct buf *text)
 {
-    int fd = s->io->open(s->dir, "state.new", O_WRONLY | O_CREAT | O_TRUNC, 0640), number = 0;
+    int fd = s->io->open(s->io, s->dir, "state.new", O_WRONLY | O_CREAT | O_TRUNC, 0640), number = 0;
 
     if (fd < 0)
         return errno;
-    if (file_io_write_all(s->io, fd, &(struct iovec){text->p, text->n}, 1, 0) || s->io->fdatasync(fd))
+    if (file_io_write_all(s->io, fd, &(struct iovec){text->p, text->n}, 1, 0) || s->io->fdatasync(s->io, fd))
         number = errno;
-    close(fd);
-    if (!number && s->io->rename(s->dir, "state.new", "state"))
+    s->io->close(s->io, fd);
+    if (!number && s->io->rename(s->io, s->dir, "state.new", "state"))
         number = errno;
     return number;
 }

@@ -933,8 +933,9 @@ static void test_producers_store_and_reader_work_on_threads_of_their_own(void **
 
 static pthread_mutex_t stuck = PTHREAD_MUTEX_INITIALIZER;
 
-static int hang(int fd)
+static int hang(const struct file_io *io, int fd)
 {
+    (void)io;
     (void)fd;
     pthread_mutex_lock(&stuck);
     pthread_mutex_unlock(&stuck);
