@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-enum { POOL_SIZE = 4 * 1024 * 1024 };
+enum { POOL_SIZE = 4 * 1024 * 1024, INACTIVITY_MS = 600 * 1000 };
 
 /* As a platform without rate limits answers. */
 static const char default_limits[] =
@@ -88,6 +88,12 @@ static void puback(struct session *session, const struct mqtt_message *message, 
     } else if (delay_ms || session->n_withheld) {
         withhold(session, message->packet_id, code, loop_mono_ms(platform->loop) + delay_ms);
         release(session, false);
+    } else if (platform->is_shuffling && code == 0) {
+        if (session->n_burst == session->cap_burst) {
+            session->cap_burst = session->cap_burst ? session->cap_burst * 2 : 64;
+            session->burst = mem_grow(session->burst, session->cap_burst * sizeof *session->burst);
+        }
+        session->burst[session->n_burst++] = (struct withheld){.packet_id = message->packet_id, .code = code};
     } else {
         server_puback(session->client, message->packet_id, code);
         platform->n_pubacks++;
@@ -191,49 +197,24 @@ static uint8_t refusal_of(enum mqtt_version version, uint8_t code)
     }
 }
 
-static uint8_t judge_login(const struct platform *platform, const struct mqtt_connect_packet *connect)
-{
-    if (platform->refusal)
-        return platform->refusal;
-    if (!platform->conf.token)
-        return 0;
-    if (connect->username.n)
-        return str_eq_z(connect->username, platform->conf.token) ? 0 : 0x86;
-    return connect->client_id.n ? 0x85 : 0x87;
-}
-
 static uint8_t on_connect(void *arg, struct server_client *client, const struct mqtt_connect_packet *connect,
                           bool *session_present)
 {
     struct platform *platform = arg;
-    uint8_t code = judge_login(platform, connect);
-    struct session *session;
+    uint8_t code = platform_login(platform, client, connect);
+    struct session *session = client->user;
 
     *session_present = !connect->clean_start;
     if (code) {
         platform->n_refused++;
         return refusal_of(client->version, code);
     }
-    if (client->user) /* a second CONNECT in a session is processed like the first */
+    if (session->is_provisioning || session->timer.loop) /* a second CONNECT is processed like the first */
         return 0;
-    session = mem_zero(sizeof *session);
-    session->client = client;
-    session->platform = platform;
-    session->number = ++platform->n_sessions;
-    session->is_gateway = platform->is_gateway;
-    session->username =
-        memcpy(mem_zero(connect->username.n + 1), connect->username.n ? connect->username.p : "", connect->username.n);
     timer_init(&session->timer, platform->loop, on_due, session);
-    client->user = session;
     platform->connected_us = clock_mono_us();
     if (!platform->ready_us)
         platform->ready_us = platform->connected_us;
-    LIST_EACH_SAFE(node, server_clients(platform->server)) {
-        struct server_client *other = CONTAINER_OF(node, struct server_client, node);
-
-        if (other != client && other->user && !strcmp(((struct session *)other->user)->username, session->username))
-            server_kick(other, 0x8e);
-    }
     return 0;
 }
 
@@ -244,7 +225,8 @@ static uint8_t on_subscribe(void *arg, struct server_client *client, const struc
     bool is_rpc = str_eq(filter->filter, STR("v1/devices/me/rpc/request/+"));
     bool is_attributes = str_eq(filter->filter, STR("v1/devices/me/attributes"));
 
-    if (!platform_filter_is_known(filter->filter))
+    if (session->is_provisioning ? !str_eq(filter->filter, STR("/provision/response"))
+                                 : !platform_filter_is_known(filter->filter))
         return client->version == MQTT_5 ? 0x8f : 0x80;
     /* Over the limit the SUBACK still says granted, and nothing is delivered. */
     if ((is_rpc || is_attributes) && quota_take(&platform->own[LIMIT_MESSAGES], 1, clock_mono_us())) {
@@ -263,6 +245,14 @@ static void on_publish(void *arg, struct server_client *client, const struct mqt
     platform->n_packets++;
     platform->n_bytes += message->payload_n;
     platform->n_dup_flags += message->dup;
+    if (session->is_provisioning) {
+        enum outcome outcome = platform_provision(platform, session, message);
+
+        settle(session, message, outcome);
+        if (outcome == OUTCOME_UNKNOWN)
+            server_kick(client, 0x90);
+        return;
+    }
     settle(session, message,
            is_forced(platform, message) ? forced_outcome(platform, message)
                                         : platform_take(platform, session, message));
@@ -277,19 +267,38 @@ static void on_publish(void *arg, struct server_client *client, const struct mqt
     }
 }
 
+/* The acknowledgements of one read, the newest first. */
+static void on_burst(void *arg UNUSED, struct server_client *client)
+{
+    struct session *session = client->user;
+
+    while (session && session->n_burst) {
+        const struct withheld *last = &session->burst[--session->n_burst];
+
+        server_puback(client, last->packet_id, last->code);
+        session->platform->n_pubacks++;
+    }
+}
+
 static void on_session_closed(void *arg UNUSED, struct server_client *client, bool was_asked UNUSED)
 {
     struct session *session = client->user;
 
     timer_stop(&session->timer);
+    timer_stop(&session->idle);
     mem_free(session->withheld);
+    mem_free(session->burst);
     mem_free(session->username);
+    mem_free(session->device);
     mem_free(session);
     client->user = NULL;
 }
 
-static const struct server_events server_events = {
-    .connect = on_connect, .subscribe = on_subscribe, .publish = on_publish, .closed = on_session_closed};
+static const struct server_events server_events = {.connect = on_connect,
+                                                   .subscribe = on_subscribe,
+                                                   .publish = on_publish,
+                                                   .burst = on_burst,
+                                                   .closed = on_session_closed};
 
 /* --- exported --------------------------------------------------------------------------------------------------- */
 unsigned platform_send(struct platform *platform, struct str topic, struct str payload)
@@ -303,7 +312,7 @@ unsigned platform_send(struct platform *platform, struct str topic, struct str p
         struct server_client *client = CONTAINER_OF(node, struct server_client, node);
         struct session *session = client->user;
 
-        if (!session || client->is_closing || (is_rpc && !session->wants_rpc) ||
+        if (!session || client->is_closing || session->is_provisioning || (is_rpc && !session->wants_rpc) ||
             (is_attributes && !session->wants_attributes) || (is_gateway && !session->is_gateway))
             continue;
         server_publish(client, topic, payload, server_granted(client, topic) == 0 ? 0 : 1);
@@ -371,6 +380,17 @@ enum err platform_init(struct platform *platform, struct loop *loop, const struc
         (struct platform){.loop = loop, .conf = *conf, .is_gateway = true, .is_acking = true, .pool_n = POOL_SIZE};
     if (!platform->conf.refused_ms)
         platform->conf.refused_ms = 10000;
+    if (!platform->conf.inactivity_ms)
+        platform->conf.inactivity_ms = INACTIVITY_MS;
+    if (conf->token)
+        access_set(&access_add(&platform->access, ACCESS_TOKEN, STR("gateway"))->username, str_from(conf->token));
+    if (conf->provision) {
+        struct str secret = str_from(conf->provision), key;
+
+        (void)str_split(&secret, ':', &key);
+        access_set(&platform->access.profile_key, key);
+        access_set(&platform->access.profile_secret, secret);
+    }
     platform->pool = mem_new(platform->pool_n);
     err = platform_set_limits(platform, str_from(conf->limits ? conf->limits : default_limits), why);
     if (!err)
@@ -397,6 +417,7 @@ void platform_fini(struct platform *platform)
     }
     map_fini(&platform->shared);
     tally_fini(&platform->tally);
+    access_fini(&platform->access);
     tally_values_fini(&platform->own_telemetry);
     tally_values_fini(&platform->own_attributes);
     mem_free((void *)platform->forced_part.p);
@@ -441,6 +462,8 @@ int platform_main(int argc, char **argv)
         {"--host", OPT_TEXT, &server.host, "ADDRESS", "address to listen on (127.0.0.1)", 0},
         {"--port", OPT_UINT, &port, "N", "port to listen on; 0, the default: any free one", 65535},
         {"--token", OPT_TEXT, &conf.token, "TOKEN", "access token of the gateway; without it every one is accepted", 0},
+        {"--provision", OPT_TEXT, &conf.provision, "KEY:SECRET", "make devices for gateways that know these", 0},
+        {"--inactivity-ms", OPT_UINT, &conf.inactivity_ms, "MS", "end what is silent for so long (600000)", 86400000},
         {"--cert", OPT_TEXT, &server.cert_file, "FILE", "TLS: the server's certificate (PEM)", 0},
         {"--key", OPT_TEXT, &server.key_file, "FILE", "TLS: its private key", 0},
         {"--limits", OPT_TEXT, &conf.limits, "JSON", "answer to getSessionLimits; rate limits in it are kept", 0},

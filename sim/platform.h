@@ -9,6 +9,7 @@
  * platform.c: sessions, acknowledgement and what the outcomes mean; platform_topics.c: what is done with each topic;
  * platform_command.c: the lines that steer it; platform_view.c: the live picture. One thread.
  */
+#include "access.h"
 #include "quota.h"
 #include "server.h"
 #include "tally.h"
@@ -25,9 +26,11 @@ enum outcome { /* X(name): in the order of severity for parts of one message */
 enum { LIMIT_MESSAGES, LIMIT_TELEMETRY, LIMIT_POINTS, LIMIT_COUNT };
 
 struct platform_conf {
-    const char *token;   /* user name that is accepted; NULL: every one */
-    const char *limits;  /* JSON, the answer to getSessionLimits; NULL: the default */
-    uint64_t refused_ms; /* time until a refused device is answered; 0: 10000 */
+    const char *token;      /* user name that is accepted; NULL: every one */
+    const char *limits;     /* JSON, the answer to getSessionLimits; NULL: the default */
+    uint64_t refused_ms;    /* time until a refused device is answered; 0: 10000 */
+    uint64_t inactivity_ms; /* after so long without a packet a session is ended, a device's too; 0: 600000 */
+    const char *provision;  /* KEY:SECRET of the device profile that makes devices; NULL: none */
 };
 
 struct withheld { /* an acknowledgement that waits */
@@ -40,9 +43,13 @@ struct session {
     struct server_client *client;
     struct platform *platform;
     uint32_t number; /* from 1 */
-    bool is_gateway;
+    bool is_gateway, is_provisioning;
     bool wants_rpc, wants_attributes;
     char *username;
+    char *device;           /* whose credentials let it in; NULL: none were needed */
+    struct withheld *burst; /* acknowledgements of one read, where these leave out of order */
+    size_t n_burst, cap_burst;
+    struct timer idle;
     struct withheld *withheld; /* ring */
     size_t n_withheld, first_withheld, cap_withheld;
     struct timer timer;
@@ -54,6 +61,7 @@ struct platform {
     struct server *server;
     struct tally tally;
     struct tally_values own_telemetry, own_attributes;
+    struct access access;
     struct map shared; /* device → struct tally_device: shared attributes set by command */
 
     char *limits; /* answer to getSessionLimits */
@@ -61,13 +69,14 @@ struct platform {
 
     uint32_t n_sessions;
     bool is_gateway; /* the flag of the device that sessions are opened for */
-    bool is_acking;
+    bool is_acking, is_shuffling;
     uint64_t delay_ms;
     uint8_t refusal;        /* CONNACK code, as of version 5; 0: none */
     uint8_t forced;         /* PUBACK code; 0: none */
     struct str forced_part; /* owned; of topic or payload; empty: any */
 
-    uint64_t n_packets, n_bytes, n_telemetry, n_connects, n_disconnects, n_own_values, n_refused, n_early, n_dup_flags;
+    uint64_t n_packets, n_bytes, n_telemetry, n_connects, n_disconnects, n_own_values, n_refused, n_early, n_dup_flags,
+        n_provisioned;
     uint64_t n_pubacks, n_downlinks;
     uint64_t outcomes[OUTCOME_COUNT];
     uint64_t connected_us; /* of the newest session */
@@ -92,6 +101,12 @@ void platform_release(struct platform *platform); /* acknowledges what is withhe
 /* platform_topics.c */
 enum outcome platform_take(struct platform *platform, struct session *session, const struct mqtt_message *message);
 bool platform_filter_is_known(struct str filter);
+
+/* platform_access.c */
+uint8_t platform_login(struct platform *platform, struct server_client *client,
+                       const struct mqtt_connect_packet *connect);
+enum outcome platform_provision(struct platform *platform, struct session *session, const struct mqtt_message *message);
+NODISCARD enum err platform_credential(struct platform *platform, struct str rest, struct why *why);
 
 /* platform_command.c */
 void platform_command(struct platform *platform, struct str word, struct str rest);

@@ -66,6 +66,7 @@ void platform_add_stats(struct platform *platform, struct buf *out)
     add_uint(out, "withheld", count_withheld(platform));
     add_uint(out, "sessions", platform->n_sessions);
     add_uint(out, "open", count_open(platform));
+    add_uint(out, "provisioned", platform->n_provisioned);
     add_uint(out, "refused_logins", platform->n_refused);
     add_uint(out, "now_us", clock_mono_us());
     add_uint(out, "connected_us", platform->ready_us);
@@ -282,6 +283,45 @@ static enum err cmd_is_gateway(struct platform *platform, struct str rest, struc
     return ERR_OK;
 }
 
+static enum err cmd_shuffle(struct platform *platform, struct str rest, struct buf *out UNUSED, struct why *why)
+{
+    if (!str_eq(rest, STR("on")) && !str_eq(rest, STR("off")))
+        return why_set(why, ERR_USAGE, "shuffle on|off");
+    platform->is_shuffling = str_eq(rest, STR("on"));
+    return ERR_OK;
+}
+
+static enum err cmd_credential(struct platform *platform, struct str rest, struct buf *out UNUSED, struct why *why)
+{
+    return platform_credential(platform, rest, why);
+}
+
+static enum err cmd_logins(struct platform *platform, struct str rest UNUSED, struct buf *out, struct why *why UNUSED)
+{
+    bool is_first = true;
+
+    buf_add_z(out, "\"logins\":[");
+    LIST_EACH(node, server_clients(platform->server)) {
+        const struct server_client *client = CONTAINER_OF(node, struct server_client, node);
+        const struct session *session = client->user;
+
+        if (!session)
+            continue;
+        buf_add_z(out, is_first ? "{\"username\":" : ",{\"username\":");
+        json_add_text(out, str_from(session->username));
+        buf_add_z(out, ",\"device\":");
+        if (session->device)
+            json_add_text(out, str_from(session->device));
+        else
+            buf_add_z(out, "null");
+        buf_printf(out, ",\"version\":%d,\"gateway\":%s}", (int)client->version,
+                   session->is_gateway ? "true" : "false");
+        is_first = false;
+    }
+    buf_add_u8(out, ']');
+    return ERR_OK;
+}
+
 static enum err cmd_publish(struct platform *platform, struct str rest, struct buf *out, struct why *why)
 {
     struct str topic;
@@ -339,6 +379,9 @@ static const struct {
     {"resume", "read again", cmd_resume},
     {"limits", "JSON: the answer to getSessionLimits; its rate limits are kept", cmd_limits},
     {"is-gateway", "on|off: the flag that the device has on the platform, for new sessions", cmd_is_gateway},
+    {"shuffle", "on|off: acknowledge what came in one read in reverse order", cmd_shuffle},
+    {"credential", "token|basic|certificate|remove …: who is let in; without any, everybody is", cmd_credential},
+    {"logins", "the open sessions and who is behind them", cmd_logins},
     {"publish", "TOPIC PAYLOAD: send to the gateway", cmd_publish},
     {"shared", "[DEVICE] {…}: set shared attributes", cmd_shared},
     {"help", "this list", cmd_help},

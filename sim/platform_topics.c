@@ -77,15 +77,22 @@ static bool name_is_refused(struct str name)
 }
 
 /* --- devices behind the gateway --------------------------------------------------------------------------------- */
+/* A device's session ends after a time without activity of its own, which nobody is told. */
+static bool is_over(const struct platform *platform, const struct tally_device *device)
+{
+    return platform->now_us > device->active_us + platform->conf.inactivity_ms * 1000;
+}
+
 /* Opens the device's session if it is not open in this one; costs two messages of the gateway's limit. */
 static enum outcome open_device(struct platform *platform, struct session *session, struct tally_device *device,
                                 struct str profile)
 {
-    if (device->session == session->number)
+    if (device->session == session->number && !is_over(platform, device))
         return OUTCOME_OK;
     if (!quota_take(&platform->gateway[LIMIT_MESSAGES], 1, platform->now_us))
         return OUTCOME_CRASH;
     device->session = session->number;
+    device->active_us = platform->now_us;
     if (!device->profile)
         device->profile = memcpy(mem_zero(profile.n + 1), profile.p, profile.n);
     if (!quota_take(&platform->gateway[LIMIT_MESSAGES], 1, platform->now_us))
@@ -101,7 +108,10 @@ static enum outcome find_device(struct platform *platform, struct session *sessi
     *out = tally_device(&platform->tally, name);
     if ((*out)->session != session->number)
         platform->n_early++;
-    return open_device(platform, session, *out, STR("default"));
+    enum outcome outcome = open_device(platform, session, *out, STR("default"));
+
+    (*out)->active_us = platform->now_us;
+    return outcome;
 }
 
 static enum outcome take_connect(struct platform *platform, struct session *session, yyjson_val *root)

@@ -174,6 +174,8 @@ static enum err take_packet(struct server_client *client, uint8_t first, struct 
 
     if (!client->is_connected && first >> 4 != MQTT_CONNECT)
         return ERR_PROTO;
+    if (first >> 4 == MQTT_PUBLISH || first >> 4 == MQTT_SUBSCRIBE || first >> 4 == MQTT_PINGREQ)
+        client->active_ms = loop_mono_ms(server->loop);
     switch (first >> 4) {
     case MQTT_CONNECT:
         return take_connect(client, body);
@@ -354,7 +356,8 @@ enum err server_up(struct server *server, struct why *why)
                                  .port = server->port,
                                  .tls = server->conf.cert_file != NULL,
                                  .cert_file = server->conf.cert_file,
-                                 .key_file = server->conf.key_file};
+                                 .key_file = server->conf.key_file,
+                                 .asks_client = true};
     enum err err;
 
     if (server->listener)

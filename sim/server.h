@@ -29,13 +29,14 @@ struct server_client {
         next_id; /* of the next QoS 1 publication; counts through 0 as the platform does, unless the server says otherwise */
     struct server_filter *filters;
     size_t n_filters;
+    uint64_t active_ms; /* monotonic: last PUBLISH, SUBSCRIBE or PINGREQ */
     void *user;
 };
 
 struct server_conf {
     const char *host;
     uint16_t port;                    /* 0: any */
-    const char *cert_file, *key_file; /* both: TLS */
+    const char *cert_file, *key_file; /* both: TLS; a client certificate is asked for, none is needed */
     uint32_t max_remaining;           /* largest remaining length of a packet; 0: 256 MiB */
     bool answers_disconnect;          /* version 5: DISCONNECT 0 as answer to the client's */
     bool ids_through_0;               /* packet identifiers wrap from 65535 to 0 instead of 1 */

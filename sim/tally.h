@@ -56,6 +56,7 @@ struct tally_device {
     int64_t last_ts_ms;
     bool has_seq, has_ts;
     uint64_t n_entries, n_values, last_us; /* last_us: monotonic, of the last data */
+    uint64_t active_us;                    /* the user's: last activity, monotonic */
     uint32_t session;                      /* the user's: gateway session in which it is open; 0: not open */
     uint64_t n_shown;                      /* the user's: n_entries at the last picture */
 };

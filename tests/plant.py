@@ -195,6 +195,7 @@ class Gateway:
                             "checkConnectorsConfigurationInSeconds": 60, **(thingsboard or {})},
             "storage": {"type": "memory", "read_records_count": 100, "max_records_count": 100000, **(storage or {})},
             "connectors": entries}
+        main["thingsboard"] = {k: v for k, v in main["thingsboard"].items() if v is not None}  # None: not there
         (self.directory / "tb_gateway.json").write_text(json.dumps(main, indent=2))
         self.process = None
         if start:

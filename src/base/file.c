@@ -87,6 +87,8 @@ static bool take_attributes(int fd, const char *like)
     struct stat st;
     mode_t mode;
 
+    if (!like)
+        return true;
     if (stat(like, &st))
         return false;
     mode = st.st_mode & 0777;

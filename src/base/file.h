@@ -14,6 +14,6 @@ enum file_put {
     FILE_NEW,    /* ERR_EXISTS if there is one of that name, which stays as it is */
     FILE_REPLACE /* a symbolic link stays, and what it points at is replaced */
 };
-/* Mode and, where that is allowed, owner are those of the file like. */
+/* Mode and, where that is allowed, owner are those of the file like; NULL: mode 0600, for secrets. */
 NODISCARD enum err file_put(const char *path, struct str content, enum file_put how, const char *like, struct why *why);
 #endif

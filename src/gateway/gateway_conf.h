@@ -8,6 +8,7 @@
  */
 #include "conf/common.h"
 #include "conf/conf.h"
+#include "uplink/credentials.h"
 
 enum security_type {
     SECURITY_ANONYMOUS,
@@ -224,6 +225,8 @@ struct gateway_connector {
     const char *reason;
 };
 
+enum login_source { LOGIN_SECURITY, LOGIN_STORED, LOGIN_PROVISION };
+
 struct gateway_conf {
     struct arena arena;
     const char *dir, *path;                                           /* of the configuration, of the main file */
@@ -235,6 +238,8 @@ struct gateway_conf {
     size_t n_connectors;
     uint32_t rate_percent;   /* share of each rate limit that is used */
     bool provision_from_env; /* then provisioning goes before security */
+    enum login_source login;
+    struct credentials stored; /* LOGIN_STORED */
 };
 
 /* dir_or_file NULL: as the environment says, else the first known directory that exists. NULL with problems if the main

@@ -488,9 +488,9 @@ static void test_environment_alone_can_give_the_login(void **state)
     conf = load(&report);
     unsetenv("TB_GW_PROVISIONING_DEVICE_KEY");
     unsetenv("TB_GW_PROVISIONING_DEVICE_SECRET");
-    assert_string_equal(report,
-                        "D/tb_gateway.json:1:16: thingsboard.provisioning: warning: has no effect in this version\n");
+    assert_string_equal(report, "");
     assert_true(conf->provision_from_env);
+    assert_int_equal(conf->login, LOGIN_PROVISION);
     assert_int_equal(conf->main->platform->provisioning->type, PROVISION_ACCESS_TOKEN);
     gateway_conf_free(conf);
     mem_free(report);
@@ -650,14 +650,53 @@ static void test_a_missing_filter_file_is_an_error(void **state)
 
 static void test_stored_credentials_are_enough_to_log_in(void **state)
 {
+    struct gateway_conf *conf;
     char *report;
 
     (void)state;
     put("tb_gateway.json", "{\"thingsboard\":{\"host\":\"h\"}," TAIL);
+    put(".credentials", "{\"credentialsType\":\"ACCESS_TOKEN\",\"credentialsValue\":\"t0ken\",\"status\":\"SUCCESS\"}");
+    conf = load(&report);
+    assert_string_equal(report, "");
+    assert_int_equal(conf->login, LOGIN_STORED);
+    assert_true(str_eq_z(conf->stored.username, "t0ken"));
+    gateway_conf_free(conf);
+    mem_free(report);
     put(".credentials", "{}");
     gateway_conf_free(load(&report));
-    assert_string_equal(report, "");
+    assert_non_null(strstr(report, "D/.credentials: credentialsType: expected \"ACCESS_TOKEN\""));
+    assert_non_null(strstr(report, "\"security\" is missing"));
     mem_free(report);
+}
+
+static void test_sources_of_credentials_have_their_order(void **state)
+{
+    struct gateway_conf *conf;
+    char *report;
+
+    (void)state;
+    put(".credentials", "{\"credentialsType\":\"ACCESS_TOKEN\",\"credentialsValue\":\"t0ken\"}");
+    put("tb_gateway.json",
+        "{\"thingsboard\":{\"host\":\"h\",\"security\":{\"accessToken\":\"a\"},\"provisioning\":"
+        "{\"type\":\"access_token\",\"provisionDeviceKey\":\"k\",\"provisionDeviceSecret\":\"s\"}}," TAIL);
+    conf = load(&report);
+    assert_int_equal(conf->login, LOGIN_SECURITY);
+    assert_non_null(strstr(report, "thingsboard.provisioning: warning: has no effect, because there is \"security\""));
+    gateway_conf_free(conf);
+    mem_free(report);
+    setenv("TB_GW_PROVISIONING_DEVICE_KEY", "k", 1);
+    setenv("TB_GW_PROVISIONING_DEVICE_SECRET", "s", 1);
+    conf = load(&report);
+    assert_int_equal(conf->login, LOGIN_STORED);
+    gateway_conf_free(conf);
+    mem_free(report);
+    unlink(path_of(".credentials"));
+    conf = load(&report);
+    assert_int_equal(conf->login, LOGIN_PROVISION);
+    gateway_conf_free(conf);
+    mem_free(report);
+    unsetenv("TB_GW_PROVISIONING_DEVICE_KEY");
+    unsetenv("TB_GW_PROVISIONING_DEVICE_SECRET");
 }
 
 static void test_the_main_file_may_have_any_name(void **state)
@@ -730,6 +769,7 @@ int main(void)
         TEST(test_filter_and_statistics_files_are_read_when_they_are_named),
         TEST(test_a_missing_filter_file_is_an_error),
         TEST(test_stored_credentials_are_enough_to_log_in),
+        TEST(test_sources_of_credentials_have_their_order),
         TEST(test_the_main_file_may_have_any_name),
         TEST(test_every_key_is_in_schema_and_reference),
     };

@@ -4,6 +4,8 @@
  * file's keys (2.4), and the files that it names.
  */
 #include "gateway/gateway_conf.h"
+
+#include "base/file.h"
 #include "gateway/gateway_sketch.h"
 #include "gateway/gateway_write.h"
 
@@ -61,6 +63,7 @@ static const struct variable provisioning_variables[] = {
     {"PROVISIONING_DEVICE_CA_CERT_FILENAME", NULL, &provisioning_conf_type, "caCert"},
 };
 
+enum { CREDENTIALS_MAX = 64 * 1024 };
 enum { MAX_OVERRIDES = COUNT_OF(variables) + COUNT_OF(provisioning_variables) + 2 };
 
 struct environment {
@@ -430,12 +433,47 @@ static bool load_main(struct gateway_conf *conf, bool may_write, struct problems
     return true;
 }
 
+/* What provisioning has left; false: nothing, or nothing that can be used, as reported. */
+static bool load_stored(struct gateway_conf *conf, struct problems *problems)
+{
+    const char *path = arena_printf(&conf->arena, "%s.credentials", conf->dir).p;
+    struct conf_at at = {.file = path, .path = ""};
+    autobuf struct buf text = {0};
+    struct why why = {0};
+
+    if (access(path, F_OK) != 0)
+        return false;
+    if (!file_read(&text, path, CREDENTIALS_MAX, &why) &&
+        !credentials_parse(&conf->stored, &conf->arena, buf_str(&text), &why))
+        return true;
+    problem_add(problems, CONF_ERROR, &at,
+                "%s; the stored credentials are not used: remove the file, or put back its "
+                "copy",
+                why_text(&why));
+    return false;
+}
+
+/* core.md 4: provisioning from the environment, security, what is stored, provisioning. */
 static void check_credentials(struct gateway_conf *conf, struct problems *problems)
 {
     const struct platform_conf *platform = conf->main->platform;
+    bool has_security = platform->has_security || platform->security->type != SECURITY_ANONYMOUS;
 
-    if (platform->has_security || platform->security->type != SECURITY_ANONYMOUS || platform->provisioning ||
-        exists_beside(conf, ".credentials"))
+    if (has_security && !conf->provision_from_env) {
+        if (platform->provisioning)
+            problem_add(problems, CONF_WARNING, &platform->provisioning->at,
+                        "has no effect, because there is \"security\"");
+        return;
+    }
+    if (load_stored(conf, problems)) {
+        conf->login = LOGIN_STORED;
+        return;
+    }
+    if (platform->provisioning) {
+        conf->login = LOGIN_PROVISION;
+        return;
+    }
+    if (has_security)
         return;
     problem_add(problems, CONF_ERROR, &platform->at,
                 "\"security\" is missing; expected it or \"provisioning\", so that the "

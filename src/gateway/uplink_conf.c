@@ -31,6 +31,71 @@ static void set_credentials(struct mqtt_conf *mqtt, const struct security_conf *
     }
 }
 
+/* Relative to the configuration directory, or as given. */
+static const char *beside(struct arena *arena, const struct gateway_conf *conf, struct str name)
+{
+    struct str path = arena_printf(arena, "%s" STR_FMT, conf->dir, STR_ARG(name));
+
+    if (!name.n)
+        return NULL;
+    return name.p[0] != '/' && conf_file_exists(path.p) ? path.p : arena_text(arena, name);
+}
+
+/* What provisioning makes. */
+static void use_generated(struct tls_conf *tls, const struct gateway_conf *conf, struct arena *arena)
+{
+    tls->is_on = true;
+    tls->cert_file = arena_printf(arena, "%scert.pem", conf->dir).p;
+    tls->key_file = arena_printf(arena, "%skey.pem", conf->dir).p;
+}
+
+static void trust(struct tls_conf *tls, const char *ca_file)
+{
+    if (!ca_file)
+        return;
+    tls->is_on = true;
+    tls->ca_file = ca_file;
+}
+
+static void use_stored(struct uplink_conf *out, const struct gateway_conf *conf, struct arena *arena)
+{
+    const struct credentials *stored = &conf->stored;
+
+    out->mqtt.username = stored->username;
+    out->mqtt.password = stored->password;
+    out->mqtt.client_id = stored->client_id;
+    trust(&out->mqtt.stream.tls, beside(arena, conf, stored->ca_cert));
+    if (stored->type == CREDENTIALS_CERTIFICATE)
+        use_generated(&out->mqtt.stream.tls, conf, arena);
+}
+
+static void use_provisioning(struct uplink_conf *out, const struct gateway_conf *conf, struct arena *arena)
+{
+    static const enum credentials_type types[] = {[PROVISION_ACCESS_TOKEN] = CREDENTIALS_TOKEN,
+                                                  [PROVISION_MQTT_BASIC] = CREDENTIALS_BASIC,
+                                                  [PROVISION_X509] = CREDENTIALS_CERTIFICATE};
+    const struct provisioning_conf *from = conf->main->platform->provisioning;
+    struct provision_conf *provision = arena_zero(arena, sizeof *provision);
+    struct tls_conf generated = {0};
+
+    trust(&out->mqtt.stream.tls, beside(arena, conf, from->ca_cert));
+    use_generated(&generated, conf, arena);
+    *provision = (struct provision_conf){.type = types[from->type],
+                                         .stream = out->mqtt.stream,
+                                         .device_key = from->device_key,
+                                         .device_secret = from->device_secret.value,
+                                         .device_name = from->device_name,
+                                         .access_token = from->access_token.value,
+                                         .client_id = from->client_id,
+                                         .username = from->username,
+                                         .password = from->password.value,
+                                         .ca_cert = from->ca_cert,
+                                         .path = arena_printf(arena, "%s.credentials", conf->dir).p,
+                                         .cert_path = generated.cert_file,
+                                         .key_path = generated.key_file};
+    out->provision = provision;
+}
+
 /* Beside the data where these have a directory. */
 static const char *rejected_path(struct arena *arena, const struct storage_conf *storage)
 {
@@ -75,6 +140,12 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
                              .proxy_port = platform->has_proxy_port ? (uint16_t)platform->proxy_port : PROXY_PORT};
     stream->tls = (struct tls_conf){
         .is_on = platform->use_tls, .insecure = security->insecure, .ca_file = security->ca_cert_path};
+    if (conf->login == LOGIN_STORED)
+        use_stored(out, conf, arena);
+    if (conf->login == LOGIN_PROVISION)
+        use_provisioning(out, conf, arena);
+    if (conf->login != LOGIN_SECURITY)
+        return;
     /* A platform that sees a certificate looks at nothing else (platform-behaviour.md 1): only when it is the credential. */
     if (security->type == SECURITY_CERTIFICATE) {
         stream->tls.cert_file = security->cert_path;

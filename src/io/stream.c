@@ -447,6 +447,11 @@ const char *stream_peer(const struct stream *stream)
     return stream->peer;
 }
 
+bool stream_peer_certificate(const struct stream *stream, struct buf *pem)
+{
+    return stream->session && stream->tls->peer(stream->session, pem);
+}
+
 uint64_t stream_last_in_ms(const struct stream *stream)
 {
     return stream->last_in_ms;

@@ -71,6 +71,8 @@ void stream_close(struct stream *stream, bool now);
 void stream_free(struct stream *stream);
 /* "127.0.0.1:1883" of the other end, "" before open. */
 const char *stream_peer(const struct stream *stream);
+/* Appends the certificate that the other end has shown (PEM); false: none. After .open. */
+bool stream_peer_certificate(const struct stream *stream, struct buf *pem);
 /* Monotonic ms of the last byte received or sent. */
 uint64_t stream_last_in_ms(const struct stream *stream);
 uint64_t stream_last_out_ms(const struct stream *stream);
@@ -84,6 +86,7 @@ struct listener_conf {
     bool tls;
     const char *cert_file, *key_file,
         *client_ca_file; /* client_ca_file: a client certificate is asked for and must verify */
+    bool asks_client;    /* without client_ca_file: one is asked for, none is needed, and any is taken */
 };
 /* For each connection: the callee must call stream_accept on it within the callback, or it is closed. */
 typedef void accepted_fn(void *arg, struct stream *stream);

@@ -38,6 +38,13 @@ struct tls_api {
     void (*shutdown)(struct tls_session *session); /* the next drain has close_notify */
     /* Appends the bytes for the wire to out and forgets them. Also starts the handshake of a client. */
     void (*drain)(struct tls_session *session, struct buf *out);
+    /* Appends the certificate that the other end has shown, as PEM; false: it has shown none. */
+    bool (*peer)(const struct tls_session *session, struct buf *pem);
+    /* A new key pair (EC P-256) and its self-signed certificate for that name, valid from now for so many days; PEM. */
+    NODISCARD enum err (*self_signed)(const char *name, unsigned days, struct buf *cert, struct buf *key,
+                                      struct why *why);
+    /* When the certificates of a PEM file end, ms since the epoch: the first that does, or the last (a bundle of CAs). Blocks. */
+    NODISCARD enum err (*expiry)(const char *file, bool is_bundle, int64_t *until_ms, struct why *why);
 };
 
 /* Loads the module once; NULL with a reason when it is not there or was built for another program. Any thread. */

@@ -6,6 +6,7 @@
 #include "io/tls.h"
 #include "build_id.h"
 #include "io/stream.h"
+#include "io/tls_cert.h"
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -396,6 +397,12 @@ static enum err client_ctx(struct tls_ctx **out, const struct tls_conf *conf, st
     return err;
 }
 
+/* Who the client is, is judged by the server's user. */
+static int take_any(int is_ok UNUSED, X509_STORE_CTX *store UNUSED)
+{
+    return 1;
+}
+
 static enum err server_ctx(struct tls_ctx **out, const struct listener_conf *conf, struct why *why)
 {
     struct tls_ctx *ctx = new_ctx(TLS_server_method());
@@ -417,6 +424,8 @@ static enum err server_ctx(struct tls_ctx **out, const struct listener_conf *con
         SSL_CTX_set_client_CA_list(ctx->ssl, names);
         SSL_CTX_set_verify(ctx->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
     }
+    if (!err && !ca_file && conf->asks_client)
+        SSL_CTX_set_verify(ctx->ssl, SSL_VERIFY_PEER, take_any);
     if (err)
         ctx_free(ctx);
     else
@@ -615,6 +624,15 @@ static void drain(struct tls_session *session, struct buf *out)
     buf_fini(&session->out);
 }
 
+static bool peer(const struct tls_session *session, struct buf *pem)
+{
+    X509 *cert = SSL_get0_peer_certificate(session->ssl);
+
+    if (cert)
+        tls_cert_print(cert, pem);
+    return cert != NULL;
+}
+
 extern const struct tls_api iotgw_tls;
 const struct tls_api iotgw_tls = {
     .size = sizeof(struct tls_api),
@@ -629,4 +647,7 @@ const struct tls_api iotgw_tls = {
     .write = write_clear,
     .shutdown = shut,
     .drain = drain,
+    .peer = peer,
+    .self_signed = tls_cert_self_signed,
+    .expiry = tls_cert_expiry,
 };

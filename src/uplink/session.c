@@ -508,12 +508,74 @@ static void on_closed(void *arg, enum err err, const struct why *why)
         retry_start(&u->retry, pause);
 }
 
+/* --- credentials first ------------------------------------------------------------------------------------------------------- */
+
+static void provision_done(void *arg, const struct credentials *credentials)
+{
+    struct uplink *u = arg;
+    struct mqtt_conf *mqtt = &u->conf.mqtt;
+
+    u->is_busy = false;
+    if (u->is_stopping) {
+        session_closed_for_good(u);
+        return;
+    }
+    u->is_provisioned = true;
+    mqtt->username = credentials->username;
+    mqtt->password = credentials->password;
+    mqtt->client_id = credentials->client_id;
+    if (credentials->type == CREDENTIALS_CERTIFICATE) {
+        mqtt->stream.tls.cert_file = u->conf.provision->cert_path;
+        mqtt->stream.tls.key_file = u->conf.provision->key_path;
+    }
+    u->n_attempts = 0;
+    retry_start_deaf(&u->retry, 0);
+}
+
+static void provision_failed(void *arg, enum err err, const struct why *why)
+{
+    struct uplink *u = arg;
+    uint64_t now = loop_mono_ms(u->loop), pause;
+
+    u->is_busy = false;
+    if (u->is_stopping) {
+        enter(u, UPLINK_DOWN);
+        session_closed_for_good(u);
+        return;
+    }
+    snprintf(u->reason, sizeof u->reason, "provisioning: %.280s", why_text(why));
+    enter(u, err == ERR_AUTH ? UPLINK_REFUSED : UPLINK_DOWN);
+    if (err == ERR_QUOTA)
+        u->backoff.floor_ms = QUOTA_MS;
+    pause = backoff_next(err == ERR_AUTH ? &u->refused : &u->backoff, now);
+    if (err == ERR_AUTH) {
+        LOG_ERROR(u->log, "the platform refuses to provision the gateway", KV_WHY(why), KV_MS("next attempt", pause));
+        retry_start_deaf(&u->retry, pause);
+    } else {
+        LOG_WARN(u->log, "the gateway is not provisioned", KV_WHY(why), KV_MS("next attempt", pause));
+        retry_start(&u->retry, pause);
+    }
+}
+
+static void ask_for_credentials(struct uplink *u)
+{
+    u->n_attempts++;
+    u->is_busy = true;
+    snprintf(u->reason, sizeof u->reason, "asking the platform for credentials");
+    enter(u, UPLINK_CONNECTING);
+    provision_start(u->provision);
+}
+
 static void attempt(void *arg)
 {
     struct uplink *u = arg;
     bool is_v3 = u->is_v3 || u->conf.mqtt.version == MQTT_311;
 
     u->is_not_gateway = false;
+    if (u->provision && !u->is_provisioned) {
+        ask_for_credentials(u);
+        return;
+    }
     u->attempt = u->conf.mqtt;
     u->attempt.version = is_v3 ? MQTT_311 : MQTT_5;
     u->attempt.clean_start = true;
@@ -637,8 +699,11 @@ void session_init(struct uplink *u)
         .subscribed = on_subscribed,
         .writable = on_writable,
     };
+    static const struct provision_events provision_events = {.done = provision_done, .failed = provision_failed};
     uint64_t seed = (uint64_t)loop_wall_ms(u->loop) ^ (uintptr_t)u;
 
+    if (u->conf.provision)
+        u->provision = provision_new(u->loop, u->log, u->conf.provision, &provision_events, u);
     u->mqtt = mqtt_new(u->loop, u->log, &events, u);
     backoff_init(&u->backoff, seed);
     backoff_init(&u->refused, seed + 1);
@@ -662,6 +727,7 @@ void session_fini(struct uplink *u)
     timer_stop(&u->resubscribe);
     downlink_forget(u);
     mqtt_free(u->mqtt);
+    provision_free(u->provision);
 }
 
 void session_start(struct uplink *u)
@@ -673,7 +739,9 @@ void session_stop(struct uplink *u)
 {
     u->is_stopping = true;
     retry_stop(&u->retry);
-    if (u->is_busy)
+    if (u->provision && provision_is_busy(u->provision))
+        provision_stop(u->provision);
+    else if (u->is_busy)
         mqtt_disconnect(u->mqtt, 0);
     else
         session_closed_for_good(u);

@@ -14,12 +14,14 @@
 #include "base/log.h"
 #include "mqtt/mqtt.h"
 #include "store/store.h"
+#include "uplink/provision.h"
 
 /* The platform ends what is silent for longer than twice that (platform-behaviour.md 1). */
 enum { UPLINK_KEEP_ALIVE_MAX_S = 300 };
 
 struct uplink_conf {
     struct mqtt_conf mqtt; /* version 5 is tried first unless mqtt.version says 3.1.1 */
+    const struct provision_conf *provision; /* the credentials are asked for first; NULL: mqtt has them */
     uint8_t qos;
     uint32_t max_payload_bytes; /* upper bound; 8196 until limits are negotiated */
     bool has_max_payload;       /* the key is in the file: then it also bounds the negotiated limit */
