@@ -420,6 +420,17 @@ static struct device *suspect_devices(struct deliver *d, const struct pack *firs
     return oldest && oldest != first ? oldest->dev : NULL;
 }
 
+/* A rate limit of the gateway's own topics ends the session without an answer, in 3.x that of the devices' does too
+ * (platform-behaviour.md 9). */
+static void suspect_quota(struct deliver *d)
+{
+    struct str oldest = deliver_oldest_topic(d);
+    bool is_own = str_starts(oldest, TOPIC_OWN) || str_eq(oldest, str_cut(TOPIC_OWN, TOPIC_OWN.n - 1));
+
+    if (is_own || (!d->is_v5 && !list_is_empty(&d->open)))
+        deliver_empty_buckets(d, is_own);
+}
+
 void deliver_closed(struct deliver *d, bool by_peer)
 {
     bool has_cause = by_peer && !d->is_explained;
@@ -427,6 +438,8 @@ void deliver_closed(struct deliver *d, bool by_peer)
     struct pack *first = NULL;
     struct list *node;
 
+    if (has_cause)
+        suspect_quota(d);
     d->is_ready = false;
     memset(d->by_id, 0, sizeof d->by_id);
     LIST_EACH(at, &d->open) {

@@ -197,6 +197,7 @@ bool deliver_announce(struct deliver *d, struct device *dev);
 void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason);
 void deliver_build(struct deliver *d, struct packer *packer, struct pack *pack);
 void deliver_expel(struct deliver *d, struct pack *pack, size_t part, uint8_t code, const char *reason);
+void deliver_empty_buckets(struct deliver *d, bool is_own);
 void deliver_suspect(struct deliver *d, struct pack *pack, uint8_t code, const char *reason);
 bool deliver_is_leaving(const struct deliver *d, const struct device *dev);
 void deliver_delivered(struct deliver *d, struct pack *pack);

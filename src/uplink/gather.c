@@ -143,8 +143,8 @@ static uint64_t token_wait(struct deliver *d, const struct packer *packer, const
 static void wait_for_tokens(struct deliver *d, uint64_t at_least_ms)
 {
     struct limiter *messages = &d->limiters[LIMIT_DEVICE], *values = &d->limiters[LIMIT_DEVICE_VALUES];
-    uint64_t a = limiter_wait(messages, limiter_capacity(messages) / 2, now_ms(d));
-    uint64_t b = limiter_wait(values, limiter_capacity(values) / 2, now_ms(d)), ms = a > b ? a : b;
+    uint64_t a = limiter_peek(messages, limiter_capacity(messages) / 2, now_ms(d));
+    uint64_t b = limiter_peek(values, limiter_capacity(values) / 2, now_ms(d)), ms = a > b ? a : b;
 
     ms = ms > TOKENS_MS ? TOKENS_MS : ms;
     ms = ms < at_least_ms ? at_least_ms : ms;

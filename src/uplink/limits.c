@@ -92,7 +92,7 @@ static void refill(struct limiter *limiter, uint64_t now_ms)
     }
 }
 
-uint64_t limiter_wait(struct limiter *limiter, uint32_t n, uint64_t now_ms)
+uint64_t limiter_peek(struct limiter *limiter, uint32_t n, uint64_t now_ms)
 {
     uint64_t wait = 0;
 
@@ -113,8 +113,35 @@ uint64_t limiter_wait(struct limiter *limiter, uint32_t n, uint64_t now_ms)
     return wait;
 }
 
+uint64_t limiter_wait(struct limiter *limiter, uint32_t n, uint64_t now_ms)
+{
+    uint64_t wait = limiter_peek(limiter, n, now_ms);
+
+    if (UNLIKELY(wait && !limiter->waiting_since_ms)) {
+        limiter->waiting_since_ms = now_ms ? now_ms : 1;
+        limiter->n_waits++;
+    }
+    return wait;
+}
+
+uint64_t limiter_waited_ms(const struct limiter *limiter, uint64_t now_ms)
+{
+    uint64_t since = limiter->waiting_since_ms;
+
+    return limiter->waited_ms + (since && now_ms > since ? now_ms - since : 0);
+}
+
+void limiter_no_wait(struct limiter *limiter)
+{
+    limiter->waiting_since_ms = 0;
+}
+
 void limiter_spend(struct limiter *limiter, uint32_t n)
 {
+    if (UNLIKELY(limiter->waiting_since_ms != 0)) {
+        limiter->waited_ms = limiter_waited_ms(limiter, limiter->at_ms);
+        limiter->waiting_since_ms = 0;
+    }
     for (unsigned i = 0; i < limiter->n; i++) {
         struct limit_window *window = &limiter->windows[i];
 

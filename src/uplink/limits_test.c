@@ -129,9 +129,32 @@ static void test_what_is_counted_already_takes_what_there_is(void **state)
     assert_int_equal(limiter_wait(&limiter, 1000, 1000), 0);
 }
 
+static void test_what_waits_for_tokens_is_counted_until_it_has_them(void **state)
+{
+    struct limiter limiter = parsed("10:1", "h", 100);
+
+    (void)state;
+    assert_int_equal(limiter_wait(&limiter, 10, 1000), 0);
+    limiter_spend(&limiter, 10);
+    assert_true(limiter_wait(&limiter, 5, 1000) > 0);
+    assert_true(limiter_wait(&limiter, 5, 1200) > 0);
+    assert_int_equal(limiter_waited_ms(&limiter, 1300), 300);
+    assert_int_equal(limiter_wait(&limiter, 5, 1600), 0);
+    limiter_spend(&limiter, 5);
+    assert_int_equal(limiter_waited_ms(&limiter, 9000), 600);
+    assert_int_equal(limiter.n_waits, 1);
+    assert_true(limiter_peek(&limiter, 10, 1600) > 0); /* nobody waits for that */
+    assert_int_equal(limiter_waited_ms(&limiter, 9000), 600);
+    assert_true(limiter_wait(&limiter, 10, 1600) > 0);
+    limiter_no_wait(&limiter);
+    assert_int_equal(limiter_waited_ms(&limiter, 9000), 600);
+    assert_int_equal(limiter.n_waits, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_waits_for_tokens_is_counted_until_it_has_them),
         cmocka_unit_test(test_what_is_counted_already_takes_what_there_is),
         cmocka_unit_test(test_windows_are_parsed_and_reduced_to_the_share),
         cmocka_unit_test(test_no_limit_has_several_spellings),

@@ -236,12 +236,19 @@ void deliver_requeue(struct deliver *d, struct pack *pack)
     d->n_queued++;
 }
 
-static void quota(struct deliver *d)
+/* Which of the three was exceeded is not told. */
+void deliver_empty_buckets(struct deliver *d, bool is_own)
 {
-    static const enum limit_kind kinds[] = {LIMIT_DEVICE, LIMIT_DEVICE_VALUES, LIMIT_DEVICE_MESSAGES};
+    static const enum limit_kind own[] = {LIMIT_OWN, LIMIT_OWN_VALUES, LIMIT_OWN_MESSAGES};
+    static const enum limit_kind devices[] = {LIMIT_DEVICE, LIMIT_DEVICE_VALUES, LIMIT_DEVICE_MESSAGES};
 
-    for (size_t i = 0; i < COUNT_OF(kinds); i++)
-        limiter_quota(&d->limiters[kinds[i]], now_ms(d));
+    for (size_t i = 0; i < COUNT_OF(own); i++)
+        limiter_quota(&d->limiters[is_own ? own[i] : devices[i]], now_ms(d));
+}
+
+static void quota(struct deliver *d, bool is_own)
+{
+    deliver_empty_buckets(d, is_own);
     d->pause_ms = d->pause_ms ? d->pause_ms * 2 : PAUSE_MIN_MS;
     if (d->pause_ms > PAUSE_MAX_MS)
         d->pause_ms = PAUSE_MAX_MS;
@@ -272,7 +279,7 @@ static void data_quota(struct deliver *d, struct pack *pack)
         return;
     }
     deliver_requeue(d, pack);
-    quota(d);
+    quota(d, false);
 }
 
 void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
@@ -314,7 +321,7 @@ void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
 
 void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code)
 {
-    bool is_parked = false;
+    bool is_parked = false, is_own = pack->kind == PACK_OWN;
 
     if (d->lone_pack == pack) {
         d->lone = NULL;
@@ -332,5 +339,5 @@ void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code)
     }
     deliver_pack_put(d, pack);
     if (code == 0x97 && !is_parked)
-        quota(d);
+        quota(d, is_own);
 }

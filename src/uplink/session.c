@@ -66,10 +66,14 @@ static void enter(struct uplink *u, enum uplink_state state)
 
 static void limiter_set(struct uplink *u, enum limit_kind kind, struct str text)
 {
+    struct limiter *limiter = &u->limiters[kind];
+    const struct limiter former = *limiter;
     struct why why = {0};
 
-    if (limiter_parse(&u->limiters[kind], text, str_from(u->conf.mqtt.stream.host), u->conf.rate_percent, &why))
+    if (limiter_parse(limiter, text, str_from(u->conf.mqtt.stream.host), u->conf.rate_percent, &why))
         LOG_WARN(u->log, "rate limit not understood, none is kept", KV_STR("limit", text), KV_WHY(&why));
+    limiter->n_waits = former.n_waits;
+    limiter->waited_ms = limiter_waited_ms(&former, loop_mono_ms(u->loop));
 }
 
 static void limiter_negotiated(struct uplink *u, enum limit_kind kind, struct str text)
@@ -471,6 +475,8 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     u->is_busy = u->is_up = u->is_own_close = false;
     u->limits_request = 0;
     downlink_forget(u);
+    for (unsigned kind = 0; kind < LIMIT_KINDS; kind++)
+        limiter_no_wait(&u->limiters[kind]);
     timer_stop(&u->ready);
     timer_stop(&u->ask);
     timer_stop(&u->resubscribe);

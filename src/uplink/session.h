@@ -25,8 +25,8 @@ struct uplink {
 
     /* connection */
     struct mqtt *mqtt;
-    struct mqtt_conf attempt; /* the one running */
-    char client_id[32];       /* generated for 3.1.1 */
+    struct mqtt_conf attempt;    /* the one running */
+    char client_id[32];          /* generated for 3.1.1 */
     struct provision *provision; /* NULL: there are credentials */
     bool is_provisioned;
     struct backoff backoff, refused;

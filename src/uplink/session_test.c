@@ -529,6 +529,77 @@ static void test_a_quota_at_login_waits_longer_each_time(void **state)
     close_all();
 }
 
+static unsigned count_sent(const char *part)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < client->n_sent; i++)
+        n += strstr(client->sent[i].payload, part) != NULL;
+    return n;
+}
+
+static void test_limits_are_asked_for_again_every_ten_minutes(void **state)
+{
+    (void)state;
+    open_all();
+    accept_connect();
+    send_down(LIMITS_TOPIC, GATEWAY_LIMITS);
+    assert_int_equal(count_sent("getSessionLimits"), 1);
+    loop_advance(loop, 9 * 60 * 1000);
+    assert_int_equal(count_sent("getSessionLimits"), 1);
+    loop_advance(loop, 62 * 1000);
+    assert_int_equal(count_sent("getSessionLimits"), 2);
+    assert_string_equal(client->sent[client->n_sent - 1].topic, "v1/devices/me/rpc/request/2");
+    send_down("v1/devices/me/rpc/response/2", "{\"maxInflightMessages\":7,\"rateLimits\":{},\"gatewayRateLimits\":{}}");
+    assert_int_equal(uplink_status(uplink).window, 7);
+    close_all();
+}
+
+static void test_a_quota_has_the_limits_asked_for_again_and_the_message_goes_back(void **state)
+{
+    (void)state;
+    open_all();
+    accept_connect();
+    send_down(LIMITS_TOPIC, GATEWAY_LIMITS);
+    push("pump", "\"a\":1");
+    loop_advance(loop, 10);
+    struct publication *data = &client->sent[client->n_sent - 1];
+
+    assert_string_equal(data->topic, "v1/gateway/telemetry");
+    client->events.acked(client->arg, data->id, 0x97);
+    loop_advance(loop, 0);
+    assert_int_equal(count_sent("getSessionLimits"), 2);
+    hang_up(ERR_CLOSED, 0);
+    for (unsigned i = 0; i < 100 && client->n_connects < 2; i++)
+        loop_advance(loop, 100);
+    accept_connect();
+    send_down(LIMITS_TOPIC, GATEWAY_LIMITS);
+    loop_advance(loop, 3000);
+    assert_string_equal(client->sent[client->n_sent - 1].topic,
+                        "v1/gateway/telemetry"); /* it went back and leaves again */
+    close_all();
+}
+
+static void test_a_close_at_an_own_message_empties_the_buckets_of_own_messages(void **state)
+{
+    (void)state;
+    open_all();
+    accept_connect();
+    send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"telemetryMessages\":\"10:10\"},\"gatewayRateLimits\":{}}");
+    answer_all();
+    uplink_own_telemetry(uplink, STR("{\"a\":1}"));
+    hang_up(ERR_CLOSED, 0x83);
+    loop_advance(loop, 600);
+    accept_connect();
+    send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"telemetryMessages\":\"10:10\"},\"gatewayRateLimits\":{}}");
+    uplink_own_telemetry(uplink, STR("{\"b\":1}"));
+    assert_int_equal(count_sent("\"b\""), 0);
+    loop_advance(loop, 3000);
+    uplink_own_telemetry(uplink, STR("{\"b\":1}"));
+    assert_int_equal(count_sent("\"b\""), 1);
+    close_all();
+}
+
 static void test_a_server_without_version_5_gets_3_1_1_with_a_generated_id(void **state)
 {
     (void)state;
@@ -821,6 +892,9 @@ int main(void)
         cmocka_unit_test(test_a_lost_connection_is_made_again_soon),
         cmocka_unit_test(test_wrong_credentials_are_tried_once_a_minute),
         cmocka_unit_test(test_a_quota_at_login_waits_longer_each_time),
+        cmocka_unit_test(test_limits_are_asked_for_again_every_ten_minutes),
+        cmocka_unit_test(test_a_quota_has_the_limits_asked_for_again_and_the_message_goes_back),
+        cmocka_unit_test(test_a_close_at_an_own_message_empties_the_buckets_of_own_messages),
         cmocka_unit_test(test_a_server_without_version_5_gets_3_1_1_with_a_generated_id),
         cmocka_unit_test(test_closed_twice_before_connack_tries_the_other_version_in_turn),
         cmocka_unit_test(test_a_device_that_is_no_gateway_is_said_so_and_tried_once_a_minute),

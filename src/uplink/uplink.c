@@ -128,6 +128,11 @@ struct uplink_status uplink_status(struct uplink *u)
         .payload_limit = u->payload_limit,
     };
 
+    for (unsigned kind = 0; kind < LIMIT_KINDS; kind++) {
+        const struct limiter *limiter = &u->limiters[kind];
+
+        status.waits[kind] = (struct uplink_wait){limiter->n_waits, limiter_waited_ms(limiter, loop_mono_ms(u->loop))};
+    }
     memcpy(status.reason, u->reason, sizeof status.reason);
     return status;
 }
@@ -156,7 +161,7 @@ static void own(struct uplink *u, struct str topic, struct str payload)
     uint32_t n = count_values(payload);
     struct limiter *messages = &u->limiters[LIMIT_OWN], *values = &u->limiters[LIMIT_OWN_VALUES];
 
-    if (u->state != UPLINK_READY || limiter_wait(messages, 1, now) || limiter_wait(values, n, now) ||
+    if (u->state != UPLINK_READY || limiter_peek(messages, 1, now) || limiter_peek(values, n, now) ||
         !deliver_own(u->deliver, topic, payload, u->qos)) {
         LOG_DEBUG(u->log, "data of the gateway itself dropped", KV_STR("topic", topic));
         return;

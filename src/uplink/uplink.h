@@ -14,13 +14,14 @@
 #include "base/log.h"
 #include "mqtt/mqtt.h"
 #include "store/store.h"
+#include "uplink/limits.h"
 #include "uplink/provision.h"
 
 /* The platform ends what is silent for longer than twice that (platform-behaviour.md 1). */
 enum { UPLINK_KEEP_ALIVE_MAX_S = 300 };
 
 struct uplink_conf {
-    struct mqtt_conf mqtt; /* version 5 is tried first unless mqtt.version says 3.1.1 */
+    struct mqtt_conf mqtt;                  /* version 5 is tried first unless mqtt.version says 3.1.1 */
     const struct provision_conf *provision; /* the credentials are asked for first; NULL: mqtt has them */
     uint8_t qos;
     uint32_t max_payload_bytes; /* upper bound; 8196 until limits are negotiated */
@@ -45,6 +46,9 @@ struct uplink_status {
     uint64_t n_resent, n_rejected_values, n_reconnects;
     unsigned in_flight, window;
     uint32_t payload_limit; /* in force */
+    struct uplink_wait {    /* for tokens of the rate limits; the wait that goes on included */
+        uint64_t n, ms;
+    } waits[LIMIT_KINDS];
 };
 
 struct uplink_events {

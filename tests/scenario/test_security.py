@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the gateway logs in to the platform, whom it trusts, and what it says when that fails."""
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import threading
+
+import pytest
+from plant import BUILD, Broker, Certificates, Gateway, Platform, mqtt_connector, wait_until
+
+
+def tls_platform(made, certificates, *args):
+    return made(Platform, "--cert", certificates.server_cert, "--key", certificates.server_key, *args)
+
+
+def login(platform):
+    """Of the one session that is open, once there is one."""
+    return wait_until(lambda: (platform.ask("logins")["logins"] or [None])[0], "the gateway is logged in")
+
+
+def gateway_with(made, platform, security, env=None, host="127.0.0.1", **thingsboard):
+    return made(Gateway, platform.port, {}, thingsboard={"host": host, "security": security, **thingsboard}, env=env)
+
+
+def ready(gateway):
+    gateway.wait_log("connected to the platform")
+    return gateway
+
+
+def test_access_token(made):
+    platform = made(Platform, "--token", "token-of-7")
+    ready(gateway_with(made, platform, {"accessToken": "token-of-7"}))
+    assert login(platform) == {"username": "token-of-7", "device": "gateway", "version": 5, "gateway": True}
+
+
+@pytest.mark.parametrize("kind", ["tlsAccessToken", "accessToken"])
+def test_access_token_over_tls(made, kind):
+    certificates = made(Certificates)
+    platform = tls_platform(made, certificates, "--token", "token-of-7")
+    ready(gateway_with(made, platform, {"type": kind, "accessToken": "token-of-7", "caCert": certificates.ca}))
+    assert login(platform)["device"] == "gateway"
+
+
+def test_no_client_certificate_is_shown_where_a_token_is_the_login(made):
+    certificates = made(Certificates)
+    platform = tls_platform(made, certificates, "--token", "token-of-7")
+    ready(gateway_with(made, platform, {"type": "accessToken", "accessToken": "token-of-7", "caCert": certificates.ca,
+                                        "cert": certificates.client_cert, "privateKey": certificates.client_key}))
+    assert login(platform)["device"] == "gateway"
+
+
+@pytest.mark.parametrize("credential, security", [
+    ("client-7 user-7 pass-7", {"username": "user-7", "password": "pass-7", "clientId": "client-7"}),
+    ("- user-7 pass-7", {"username": "user-7", "password": "pass-7"}),
+    ("client-7 - -", {"clientId": "client-7"})])
+def test_user_password_and_client_id(made, credential, security):
+    platform = made(Platform)
+    platform.ask(f"credential basic hall {credential}")
+    ready(gateway_with(made, platform, {"type": "usernamePassword", **security}))
+    assert login(platform)["device"] == "hall"
+
+
+@pytest.mark.parametrize("kind", ["x509Certificate", "tlsPrivateKey"])
+def test_client_certificate(made, kind):
+    certificates = made(Certificates)
+    platform = tls_platform(made, certificates)
+    platform.ask(f"credential certificate hall {certificates.client_cert}")
+    ready(gateway_with(made, platform, {"type": kind, "caCert": certificates.ca, "cert": certificates.client_cert, "privateKey": certificates.client_key}))
+    assert login(platform) == {"username": "", "device": "hall", "version": 5, "gateway": True}
+
+
+def test_unknown_client_certificate_is_refused(made):
+    certificates, others = made(Certificates), made(Certificates)
+    platform = tls_platform(made, certificates)
+    platform.ask(f"credential certificate hall {others.client_cert}")
+    gateway = gateway_with(made, platform, {"type": "x509Certificate", "caCert": certificates.ca, "cert": certificates.client_cert,
+                                            "privateKey": certificates.client_key})
+    gateway.wait_log("refuses the connection")
+    assert "code=135" in gateway.log_text()
+
+
+def test_certificate_paths_are_relative_to_the_configuration(made):
+    certificates = made(Certificates)
+    platform = tls_platform(made, certificates)
+    gateway = made(Gateway, platform.port, {}, thingsboard={"security": {"accessToken": "t", "caCert": "mine.pem"}}, start=False)
+    (gateway.directory / "mine.pem").write_text(pathlib.Path(certificates.ca).read_text())
+    gateway.start()
+    ready(gateway)
+
+
+def test_anonymous(made):
+    platform = made(Platform)
+    ready(gateway_with(made, platform, {"type": "anonymous"}))
+    assert login(platform)["username"] == ""
+
+
+@pytest.mark.parametrize("version, code", [(5, 134), (3, 5)])
+def test_a_wrong_token_is_said_and_not_hammered(made, version, code):
+    platform = made(Platform, "--token", "right-token")
+    if version == 3:
+        platform.ask("refuse 0x84")
+    gateway = gateway_with(made, platform, {"accessToken": "wrong-token-word"})
+    if version == 3:
+        gateway.wait_log("trying MQTT 3.1.1")
+        platform.ask("refuse 0")
+    gateway.wait_log("refuses the connection")
+    text = gateway.log_text()
+    assert f"code={code}" in text and "wrong-token-word" not in text
+    assert platform.stats()["refused_logins"] <= 3
+
+
+def test_environment_is_merged_key_by_key(made):
+    certificates = made(Certificates)
+    platform = tls_platform(made, certificates, "--token", "token-of-env")
+    gateway_with(made, platform, {"type": "usernamePassword", "username": "u", "caCert": certificates.ca}, env={"TB_GW_ACCESS_TOKEN": "token-of-env"})
+    assert login(platform)["username"] == "token-of-env"
+
+
+# --- whom the gateway trusts -----------------------------------------------------------------------------------------
+
+
+def failing(made, certificates, security, host="127.0.0.1", **more):
+    platform = tls_platform(made, certificates)
+    gateway = gateway_with(made, platform, {"accessToken": "t", **security}, host=host, **more)
+    gateway.wait_log("platform not reached")
+    assert "connected to the platform" not in gateway.log_text()
+    return next(line for line in gateway.log_text().splitlines() if "platform not reached" in line)
+
+
+def test_unknown_ca(made):
+    line = failing(made, made(Certificates), {"caCert": made(Certificates).ca})
+    assert "127.0.0.1" in line and "unknown CA" in line and "test CA" in line and "caCert" in line and "ca.pem" in line
+
+
+def test_without_a_ca_file_the_systems_store_counts(made):
+    line = failing(made, made(Certificates), {"tls": True})
+    assert "127.0.0.1" in line and "unknown CA" in line and "trust store" in line and "caCert" in line and "insecure" in line
+
+
+def test_other_names(made):
+    certificates = made(Certificates, name="platform.example")
+    line = failing(made, certificates, {"caCert": certificates.ca})
+    assert "127.0.0.1" in line and "platform.example" in line and "insecure" in line
+
+
+def test_expired(made):
+    certificates = made(Certificates)
+    key, request, ext = (certificates.directory / f"server{s}" for s in (".key", ".csr", ".ext"))
+    index = certificates.directory / "index"
+    index.write_text("")
+    (certificates.directory / "ca.conf").write_text(
+        f"[ca]\ndefault_ca=c\n[c]\ndatabase={index}\nnew_certs_dir={certificates.directory}\nrand_serial=yes\npolicy=p\ndefault_md=sha256\n"
+        f"[p]\ncommonName=supplied\n")
+    subprocess.run(["openssl", "ca", "-batch", "-config", certificates.directory / "ca.conf", "-cert", certificates.ca, "-keyfile",
+                    certificates.directory / "ca.key", "-in", request, "-out", certificates.server_cert, "-startdate", "20200101000000Z",
+                    "-enddate", "20210203000000Z", "-extfile", ext, "-notext"], check=True, capture_output=True)
+    line = failing(made, certificates, {"caCert": certificates.ca})
+    assert "127.0.0.1" in line and "expired on 2021-02-03" in line
+
+
+@pytest.mark.parametrize("with_ca", [True, False])
+def test_insecure_is_the_only_way_out_and_warned_about_at_each_start(made, with_ca):
+    certificates = made(Certificates, name="platform.example")
+    platform = tls_platform(made, certificates)
+    security = {"accessToken": "t", "insecure": True, **({"caCert": certificates.ca} if with_ca else {"tls": True})}
+    gateway = ready(gateway_with(made, platform, security))
+    said = "name is not verified" if with_ca else "not verified at all"
+    assert gateway.log_text().count(said) == 1
+    gateway.stop()
+    gateway.start()
+    wait_until(lambda: gateway.log_text().count("connected to the platform") == 2, "connected again")
+    assert gateway.log_text().count(said) == 2
+
+
+def test_insecure_with_a_ca_still_verifies_the_chain(made):
+    line = failing(made, made(Certificates), {"caCert": made(Certificates).ca, "insecure": True})
+    assert "unknown CA" in line
+
+
+def test_never_in_clear_text_when_tls_is_wanted(made):
+    platform = made(Platform)  # speaks no TLS
+    gateway = gateway_with(made, platform, {"accessToken": "t", "tls": True})
+    wait_until(lambda: gateway.log_text().count("platform not reached") >= 2, "two attempts")
+    assert platform.stats()["sessions"] == 0
+
+
+# --- proxy ------------------------------------------------------------------------------------------------------------
+
+
+class Proxy:
+    """HTTP CONNECT; notes what was asked for."""
+
+    def __init__(self, status="200 OK"):
+        self.asked, self.status = [], status
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, client):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += client.recv(4096)
+        self.asked.append(request.decode().splitlines()[0])
+        client.sendall(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
+        if not self.status.startswith("200"):
+            client.close()
+            return
+        host, port = self.asked[-1].split()[1].rsplit(":", 1)
+        server = socket.create_connection((host, int(port)))
+        threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
+        self._pump(client, server)
+
+    @staticmethod
+    def _pump(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_through_a_proxy(made, tls):
+    certificates, proxy = made(Certificates), made(Proxy)
+    platform = tls_platform(made, certificates) if tls else made(Platform)
+    ready(gateway_with(made, platform, {"accessToken": "t", **({"caCert": certificates.ca} if tls else {})},
+                       proxy_host="127.0.0.1", proxy_port=proxy.port))
+    assert proxy.asked == [f"CONNECT 127.0.0.1:{platform.port} HTTP/1.1"]
+
+
+def test_a_proxy_that_refuses_is_named(made):
+    platform, proxy = made(Platform), made(Proxy, "403 Forbidden")
+    gateway = gateway_with(made, platform, {"accessToken": "t"}, proxy_host="127.0.0.1", proxy_port=proxy.port)
+    gateway.wait_log("platform not reached")
+    assert "403" in gateway.log_text() and "proxy" in gateway.log_text()
+
+
+# --- two gateways with one token ---------------------------------------------------------------------------------------
+
+
+def test_two_gateways_with_one_token_say_so_and_do_not_fight(made):
+    platform = made(Platform, "--token", "token-of-7")
+    gateways = [gateway_with(made, platform, {"accessToken": "token-of-7"}) for _ in range(2)]
+    wait_until(lambda: any("two gateways share a token" in g.log_text() for g in gateways), "one of them says so")
+    assert platform.stats()["sessions"] < 20
