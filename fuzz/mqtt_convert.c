@@ -103,7 +103,13 @@ static void begin_all(void)
     if (!conf)
         __builtin_trap();
     converter = mqtt_converter_new(((const struct mqtt_file *)conf_root(conf))->plan);
-    fuzz.out = (struct convert_out){begin, end, connect, disconnect, dropped, true};
+    fuzz.out = (struct convert_out){.begin = begin,
+                                    .end = end,
+                                    .connect = connect,
+                                    .disconnect = disconnect,
+                                    .dropped = dropped,
+                                    .ask = ask,
+                                    .is_verbose = true};
     event_init(&fuzz.event);
     batch_sink_init(&fuzz.sink, NULL, full, NULL);
 }

@@ -9,6 +9,8 @@
  *                       │   └──────── closed ─────┴────── closed ──────┤  (CLOSING: by our will, after a failed store)
  *                       └── pause ── WAITING ◄─────────────────────────┘      any ──stop──► STOPPED
  *
+ * The way down: .command → mqtt_down.c → outbox or RPC → the broker; questions of devices: .message → ask → .attributes → outbox.
+ *
  * What is received while there is no credit, or more than maxMessageQueue messages are unacknowledged, stays in the
  * socket: the broker queues or drops it by its own limits.
  */
@@ -19,8 +21,11 @@
 #include "io/backoff.h"
 #include "io/retry.h"
 #include "mqtt/mqtt.h"
+#include "mqtt/topic.h"
+#include "mqtt_ask.h"
 #include "mqtt_convert.h"
 #include "mqtt_dry.h"
+#include "mqtt_rpc.h"
 
 #include <sys/random.h>
 
@@ -31,7 +36,8 @@ enum {
     QUIESCE_MS = 1900,
     REFUSED_PAUSE_MS = 60000, /* a wrong password or certificate does not mend by itself (core.md 5.4) */
     CLIENT_ID_N = 23,         /* what MQTT 3.1 allows */
-    FILTERS_PER_PACKET = 65535
+    FILTERS_PER_PACKET = 65535,
+    NOT_GRANTED = 0x80
 };
 
 enum link { IDLE, WAITING, CONNECTING, SUBSCRIBING, UP, CLOSING, STOPPED };
@@ -57,6 +63,12 @@ struct connector {
     struct mqtt_filter *filters;
     struct asked *asked;
     unsigned n_asked, n_refused;
+    uint8_t *granted; /* by filter: quality of service; NOT_GRANTED: refused, or not answered yet */
+
+    struct outbox outbox;
+    struct rpcs rpcs;
+    struct asks asks;
+    struct arena arena; /* of one attribute update */
 
     struct convert_out out; /* of the converter */
     struct mqtt_converter *converter;
@@ -191,17 +203,25 @@ static void log_dropped(struct convert_out *out, const struct entry *entry, enum
         log_write(log, LOG_LEVEL_WARN, "left out of a message", kvs, COUNT_OF(kvs) - (detail.n == 0));
 }
 
+static void ask_attributes(struct convert_out *out, const struct attribute_request *section, struct device *dev,
+                           const struct attribute_question *question)
+{
+    asks_begin(&connector_of(out)->asks, section, dev, question);
+}
+
 static void on_message(void *arg, const struct mqtt_message *message)
 {
     struct connector *self = arg;
     uint64_t seq = message->qos ? ackring_add(&self->ring, message->packet_id, message->qos) : 0;
     unsigned n, matched;
 
+    /* A response is offered to the mappings too, but they need not understand it. */
+    self->out.is_silent = UNLIKELY(rpcs_are_listening(&self->rpcs)) && rpcs_take(&self->rpcs, message);
     self->n_messages++;
     self->n_bytes += message->topic.n + message->payload_n;
     n = mqtt_convert(self->converter, &self->out, message->topic, str_of(message->payload, message->payload_n),
                      loop_wall_ms(ctx_loop(self->ctx)), loop_mono_ms(ctx_loop(self->ctx)), &matched);
-    if (UNLIKELY(!matched))
+    if (UNLIKELY(!matched && !self->out.is_silent))
         LOG_DEBUG(ctx_log(self->ctx), "no entry for this topic", KV_STR("topic", message->topic));
     if (n) {
         /* A QoS 0 message has no entry: it rides on the one before it. */
@@ -231,6 +251,117 @@ static void count_burst(struct connector *self)
     self->n_messages = self->n_bytes = 0;
 }
 
+/* --- the way down --------------------------------------------------------------------------------------------------------- */
+
+static void on_acked(void *arg, uint16_t packet_id, uint8_t code)
+{
+    struct connector *self = arg;
+
+    outbox_acked(&self->outbox, packet_id, code);
+}
+
+static void on_writable(void *arg)
+{
+    struct connector *self = arg;
+
+    outbox_pump(&self->outbox);
+}
+
+struct cover {
+    const struct connector *self;
+    struct str topic;
+    uint8_t qos;
+    bool found;
+};
+
+static void look_for_cover(void *arg, void *value)
+{
+    struct cover *cover = arg;
+    const struct entry *entry = value;
+    uint8_t granted = cover->self->granted[entry->filter_index];
+
+    if (granted != NOT_GRANTED && !str_starts(entry->filter, STR("$share/")))
+        cover->found |= granted >= cover->qos || str_eq(entry->filter, cover->topic);
+}
+
+/* Subscribed once more, a broker may give each message twice; and unsubscribed, the connector's own filter would be gone. */
+static bool is_covered(void *arg, struct str topic, uint8_t qos)
+{
+    const struct connector *self = arg;
+    struct cover cover = {self, topic, qos, false};
+
+    topic_trie_match(self->file->plan->trie, topic, look_for_cover, &cover);
+    return cover.found;
+}
+
+struct update {
+    struct down_out out;
+    struct connector *self;
+    struct str device;
+};
+
+static void post_update(struct down_out *out, const struct down_message *message)
+{
+    outbox_post(&CONTAINER_OF(out, struct update, out)->self->outbox, message, true);
+}
+
+static void log_update(struct down_out *out, struct str key, const struct why *why)
+{
+    struct update *update = CONTAINER_OF(out, struct update, out);
+
+    LOG_ERROR(ctx_log(update->self->ctx), "attribute update cannot be published", KV_STR("device", update->device),
+              KV_STR("key", key), KV_WHY(why));
+}
+
+static void update_attributes(struct connector *self, struct command *command)
+{
+    struct update update = {.out = {.publish = post_update, .failed = log_update},
+                            .self = self,
+                            .device = command->dev ? device_name(command->dev) : STR_NONE};
+    struct why why = {0};
+    yyjson_doc *doc = json_read(command->params, &why);
+    enum err err = doc ? ERR_OK : ERR_SYNTAX;
+
+    arena_reset(&self->arena);
+    if (!doc)
+        LOG_WARN(ctx_log(self->ctx), "attribute update is not understood", KV_STR("device", update.device),
+                 KV_WHY(&why));
+    else if (!down_attributes(self->file, update.device, yyjson_doc_get_root(doc), &self->arena, &update.out))
+        LOG_DEBUG(ctx_log(self->ctx), "no entry for attribute updates of this device", KV_STR("device", update.device));
+    yyjson_doc_free(doc);
+    ctx_host_functions.reply(self->ctx, command, err, STR_NONE);
+}
+
+static void connector_command(void *arg, struct command *command)
+{
+    struct connector *self = arg;
+
+    switch (command->kind) {
+    case COMMAND_RPC:
+        rpcs_command(&self->rpcs, command, self->is_paused);
+        break;
+    case COMMAND_ATTRIBUTES:
+        update_attributes(self, command);
+        break;
+    }
+}
+
+static void connector_attributes(void *arg, uint64_t cookie, enum err result, struct str json)
+{
+    struct connector *self = arg;
+
+    asks_answer(&self->asks, cookie, result, json);
+}
+
+/* What the file names by a filter that is not a plain name can only be had by asking for all. */
+static bool connector_shared_keys(void *arg, struct device *dev, void (*add)(void *add_arg, struct str key),
+                                  void *add_arg)
+{
+    struct connector *self = arg;
+
+    return down_shared_keys(self->file, device_name(dev), add, add_arg);
+}
+
 static void on_burst(void *arg)
 {
     struct connector *self = arg;
@@ -238,6 +369,7 @@ static void on_burst(void *arg)
     count_burst(self);
     if (self->has_finished)
         acknowledge(self);
+    outbox_pump(&self->outbox);
 }
 
 /* --- connection ----------------------------------------------------------------------------------------------------------- */
@@ -301,6 +433,12 @@ static enum err subscribe(struct connector *self, unsigned first, unsigned n)
     return err;
 }
 
+static void come_up(struct connector *self, bool session_present)
+{
+    rpcs_up(&self->rpcs, session_present);
+    outbox_up(&self->outbox, session_present);
+}
+
 static void on_connected(void *arg, const struct mqtt_connack *connack)
 {
     struct connector *self = arg;
@@ -313,24 +451,29 @@ static void on_connected(void *arg, const struct mqtt_connack *connack)
     if (connack->session_present &&
         self->has_subscribed) { /* the broker kept the subscriptions, and what it said of them */
         all_subscribed(self);
+        come_up(self, true);
         return;
     }
     self->n_refused = 0;
+    memset(self->granted, NOT_GRANTED, plan->n_filters);
     if (plan->n_filters)
         err = subscribe(self, 0, plan->n_filters);
     if (err) {
         LOG_ERROR(ctx_log(self->ctx), "subscriptions could not be sent", KV_ERR(err));
         self->link = CLOSING;
         mqtt_disconnect(self->mqtt, 0);
-    } else if (!self->n_asked) {
-        all_subscribed(self);
+        return;
     }
+    if (!self->n_asked)
+        all_subscribed(self);
+    come_up(self, connack->session_present);
 }
 
 static void take_code(struct connector *self, unsigned i, uint8_t code)
 {
     const struct mqtt_filter *filter = &self->filters[i];
 
+    self->granted[i] = code < 0x80 ? code : NOT_GRANTED;
     if (code >= 0x80) {
         self->n_refused++;
         LOG_ERROR(ctx_log(self->ctx), "subscription refused by the broker", KV_STR("topicFilter", filter->filter),
@@ -348,8 +491,10 @@ static void on_subscribed(void *arg, uint16_t packet_id, const uint8_t *codes, s
 
     while (i < self->n_asked && self->asked[i].packet_id != packet_id)
         i++;
-    if (i == self->n_asked)
+    if (i == self->n_asked) {
+        rpcs_subscribed(&self->rpcs, packet_id, codes, n);
         return;
+    }
     if (n != self->asked[i].n) {
         LOG_ERROR(ctx_log(self->ctx), "the broker answers to another number of subscriptions", KV_UINT("answers", n),
                   KV_UINT("asked", self->asked[i].n));
@@ -373,6 +518,8 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     self->has_finished = false;
     self->is_full = false;
     set_pause(self);
+    outbox_down(&self->outbox);
+    rpcs_down(&self->rpcs);
     if (self->stop_done) {
         retry_start_deaf(&self->retry, 0);
         return;
@@ -434,7 +581,9 @@ static enum err connector_open(void *arg, struct ctx *ctx, const void *conf, str
                                               .closed = on_closed,
                                               .message = on_message,
                                               .burst = on_burst,
-                                              .subscribed = on_subscribed};
+                                              .acked = on_acked,
+                                              .subscribed = on_subscribed,
+                                              .writable = on_writable};
     struct connector *self = arg;
     const struct mqtt_plan *plan;
 
@@ -445,19 +594,28 @@ static enum err connector_open(void *arg, struct ctx *ctx, const void *conf, str
     make_conf(self);
     self->filters = mem_zero((plan->n_filters + 1) * sizeof *self->filters);
     self->asked = mem_zero((plan->n_filters + 1) * sizeof *self->asked);
+    self->granted = mem_zero(plan->n_filters + 1);
+    memset(self->granted, NOT_GRANTED, plan->n_filters);
     for (unsigned i = 0; i < plan->n_filters; i++)
         self->filters[i] = (struct mqtt_filter){.filter = plan->filters[i].filter, .qos = plan->filters[i].qos};
     self->out = (struct convert_out){.begin = begin_event,
                                      .end = end_event,
                                      .connect = connect_device,
                                      .disconnect = disconnect_device,
-                                     .dropped = log_dropped};
+                                     .dropped = log_dropped,
+                                     .ask = ask_attributes};
     self->converter = mqtt_converter_new(plan);
     ackring_init(&self->ring);
     retry_init(&self->retry, ctx_loop(ctx), retry_due, self);
     timer_init(&self->quiet_timer, ctx_loop(ctx), quiet_timer_fired, self);
     backoff_init(&self->backoff, (uint64_t)(uintptr_t)self ^ loop_mono_ms(ctx_loop(ctx)));
     self->mqtt = mqtt_new(ctx_loop(ctx), ctx_log(ctx), &events, self);
+    arena_init(&self->arena, 4096);
+    outbox_init(&self->outbox, ctx, self->mqtt, self->file->broker->version);
+    rpcs_init(&self->rpcs, ctx, self->mqtt, &self->outbox, self->file);
+    self->rpcs.is_covered = is_covered;
+    self->rpcs.arg = self;
+    asks_init(&self->asks, ctx, &self->outbox);
     return ERR_OK;
 }
 
@@ -469,19 +627,22 @@ static void connector_close(void *arg)
         return;
     retry_stop(&self->retry);
     timer_stop(&self->quiet_timer);
+    asks_fini(&self->asks);
+    rpcs_fini(&self->rpcs);
+    outbox_fini(&self->outbox);
+    arena_fini(&self->arena);
     mqtt_free(self->mqtt);
     mqtt_converter_free(self->converter);
     ackring_fini(&self->ring);
     mem_free(self->filters);
     mem_free(self->asked);
+    mem_free(self->granted);
 }
 
 static void connector_start(void *arg)
 {
     struct connector *self = arg;
 
-    if (self->file->plan->has_commands)
-        LOG_WARN(ctx_log(self->ctx), "attribute requests, attribute updates and RPC are not served in this version");
     attempt(self);
 }
 
@@ -506,6 +667,7 @@ static void connector_stop(void *arg, connector_done_fn *done, void *done_arg)
         end_quiesce(self);
     self->stop_done = done;
     self->stop_arg = done_arg;
+    rpcs_stop(&self->rpcs);
     if (before == CONNECTING || before == SUBSCRIBING || before == UP || before == CLOSING)
         mqtt_disconnect(self->mqtt, 0);
     else
@@ -528,5 +690,8 @@ const struct connector_type iotgw_module = {
     .stop = connector_stop,
     .room = connector_room,
     .done = connector_done,
+    .command = connector_command,
+    .attributes = connector_attributes,
+    .shared_keys = connector_shared_keys,
     .convert = mqtt_dry_run,
 };

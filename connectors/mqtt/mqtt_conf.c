@@ -691,25 +691,6 @@ static const struct field file_fields[] = {
            .doc = "Form of the Java gateway, which is refused: one connector is one broker."),
     F_END};
 
-/* What is read and checked, and does nothing yet. */
-static void warn_of_what_is_not_served(struct conf_load *load, const struct mqtt_file *file)
-{
-    const struct request_lists *present = file->requests ? &file->requests->lists : NULL, *old = &file->old_requests;
-    const struct {
-        const char *key;
-        size_t n, n_present;
-    } sections[] = {
-        {"attributeRequests", old->attribute_requests.n, present ? present->attribute_requests.n : 0},
-        {"attributeUpdates", old->attribute_updates.n, present ? present->attribute_updates.n : 0},
-        {"serverSideRpc", old->rpcs.n, present ? present->rpcs.n : 0},
-    };
-
-    for (size_t i = 0; i < COUNT_OF(sections); i++)
-        if (sections[i].n || sections[i].n_present)
-            conf_warning(load, sections[i].n ? &file->common.at : &file->requests->at, sections[i].key,
-                         "has no effect in this version");
-}
-
 static enum err check_file(struct conf_load *load, void *object, const struct conf_at *at)
 {
     struct mqtt_file *file = object;
@@ -730,7 +711,6 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
         if (!file->common.report_strategy)
             file->common.report_strategy = on_change(load);
     }
-    warn_of_what_is_not_served(load, file);
     return plan_compile(load, file);
 }
 

@@ -283,7 +283,6 @@ static void test_equal_filters_are_one_subscription_with_the_highest_quality(voi
     assert_int_equal(plan->filters[0].qos, 2);
     assert_true(str_eq_z(plan->filters[1].filter, "x"));
     assert_int_equal(plan->filters[1].qos, 1);
-    assert_false(plan->has_commands);
     only_problem(&loaded, CONF_WARNING, "requestsMapping.connectRequests[1].deviceInfo", "missing");
     done(&loaded);
 }
@@ -305,7 +304,7 @@ static void test_request_sections_at_top_level_win(void **state)
     done(&loaded);
 }
 
-static void test_requests_of_the_platform_are_checked_though_they_are_not_served(void **state)
+static void test_a_wrong_section_of_requests_is_left_out_alone(void **state)
 {
     struct loaded loaded =
         load("{\"broker\":{\"host\":\"h\"},\"requestsMapping\":{\"attributeRequests\":[{\"topicFilter\":\"a\"," INFO
@@ -319,17 +318,15 @@ static void test_requests_of_the_platform_are_checked_though_they_are_not_served
              "\"t\",\"valueExpression\":\"${params}\"},{\"deviceNameFilter\":\".*\",\"methodFilter\":\"m\","
              "\"requestTopicExpression\":\"t\",\"valueExpression\":\"${params}\",\"responseTopicExpression\":\"r\","
              "\"responseTimeout\":10,\"responseTopicQoS\":2}]}}");
-    unsigned n_warnings = 0;
 
     (void)state;
     only_problem(&loaded, CONF_ERROR, "requestsMapping.serverSideRpc[0].deviceNameFilter", "regular expression");
-    for (const struct problem *p = loaded.problems.first; p; p = p->next)
-        n_warnings += p->severity == CONF_WARNING && strstr(p->text, "has no effect in this version");
-    assert_int_equal(n_warnings, 3); /* one a section */
     assert_int_equal(loaded.file->sections.rpcs.n, 1);
     assert_non_null(((struct rpc_section *)loaded.file->sections.rpcs.items[0])->response_template);
-    assert_true(loaded.file->plan->has_commands);
-    assert_int_equal(loaded.file->plan->n_filters, 0);
+    assert_int_equal(loaded.file->sections.attribute_requests.n, 1);
+    assert_int_equal(loaded.file->sections.attribute_updates.n, 1);
+    assert_int_equal(loaded.file->plan->n_filters, 1);
+    assert_true(str_eq_z(loaded.file->plan->filters[0].filter, "a"));
     done(&loaded);
 }
 
@@ -365,7 +362,7 @@ int main(void)
         cmocka_unit_test(test_tls_is_on_by_type_or_by_the_former_key),
         cmocka_unit_test(test_equal_filters_are_one_subscription_with_the_highest_quality),
         cmocka_unit_test(test_request_sections_at_top_level_win),
-        cmocka_unit_test(test_requests_of_the_platform_are_checked_though_they_are_not_served),
+        cmocka_unit_test(test_a_wrong_section_of_requests_is_left_out_alone),
         cmocka_unit_test(test_an_unknown_key_is_told_with_the_nearest_known_one),
         cmocka_unit_test(test_send_only_on_change_is_the_report_strategy),
     };

@@ -105,6 +105,10 @@ const char *drop_cause_text(enum drop_cause cause)
         return "a time is in a zone that is not known, local time is taken";
     case DROP_REFUSED:
         return "the values were refused";
+    case DROP_NO_ATTRIBUTE:
+        return "there is no attribute name in the request";
+    case DROP_SCOPE:
+        return "the scope of the request is neither shared nor client";
     case DROP_CAUSES:
         break;
     }
@@ -114,8 +118,11 @@ const char *drop_cause_text(enum drop_cause cause)
 static void drop(struct mqtt_converter *converter, const struct entry *entry, enum drop_cause cause, struct str detail)
 {
     struct entry_state *state = &converter->states[entry->index];
-    uint64_t n = ++state->drops[cause].n;
+    uint64_t n;
 
+    if (converter->out->is_silent)
+        return;
+    n = ++state->drops[cause].n;
     if (!converter->out->is_verbose && converter->mono_ms < state->drops[cause].next_ms)
         return;
     state->drops[cause].n = 0;
@@ -580,7 +587,7 @@ static void add_bytes_values(struct mqtt_converter *converter, const struct leg 
 
 static unsigned drop_message(struct mqtt_converter *converter, const struct leg *leg, enum drop_cause cause)
 {
-    converter->counts.n_dropped++;
+    converter->counts.n_dropped += !converter->out->is_silent;
     drop(converter, leg->entry, cause, STR_NONE);
     return 0;
 }
@@ -757,6 +764,26 @@ static unsigned convert_request(struct mqtt_converter *converter, const struct l
     return 1;
 }
 
+static void convert_question(struct mqtt_converter *converter, const struct leg *leg)
+{
+    const struct attribute_request *section = leg->entry->attribute_request;
+    struct attribute_question question;
+    enum drop_cause cause;
+    yyjson_val *data = payload_json(converter);
+    struct device *dev = device_of(converter, leg, data, &cause);
+    enum err err;
+
+    if (!dev) {
+        (void)drop_message(converter, leg, cause);
+        return;
+    }
+    err = down_question(section, converter->topic, data, &converter->arena, &question);
+    if (err)
+        (void)drop_message(converter, leg, err == ERR_RANGE ? DROP_SCOPE : DROP_NO_ATTRIBUTE);
+    else if (converter->out->ask)
+        converter->out->ask(converter->out, section, dev, &question);
+}
+
 unsigned mqtt_convert(struct mqtt_converter *converter, struct convert_out *out, struct str topic, struct str payload,
                       int64_t wall_ms, uint64_t mono_ms, unsigned *matched)
 {
@@ -788,7 +815,8 @@ unsigned mqtt_convert(struct mqtt_converter *converter, struct convert_out *out,
                 n++;
             }
             break;
-        case ENTRY_ATTRIBUTE_REQUEST: /* not subscribed: it comes here only by another entry's filter */
+        case ENTRY_ATTRIBUTE_REQUEST:
+            convert_question(converter, leg);
             break;
         }
     }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `iotgw convert`: one message through the converters of the running connector, and what would be sent as JSON (mqtt.md 11). */
+/*
+ * `iotgw convert`: one message through the converters of the running connector, or one request of the platform through what
+ * makes publications of it; and what would be sent, as JSON (mqtt.md 11).
+ */
 #include "mqtt_dry.h"
 
 #include "base/clock.h"
@@ -12,7 +15,9 @@ struct dry {
     struct convert_out out; /* first */
     struct event event;
     struct arena *arena;
-    struct buf messages, connects, disconnects, left_out;
+    struct buf messages, connects, disconnects, left_out, questions, requests, subscribe, response;
+    yyjson_val *answer; /* of the platform to an attribute request; NULL: none is given */
+    struct down_out down;
 };
 
 static struct dry *dry_of(struct convert_out *out)
@@ -171,12 +176,44 @@ static enum err payload_of(yyjson_val *input, struct arena *arena, struct str *o
     return err;
 }
 
-static void note_request(void *arg, void *value)
+static void add_request(struct dry *dry, const struct down_message *message)
 {
-    bool *found = arg;
-    const struct entry *entry = value;
+    comma(&dry->requests);
+    buf_add_z(&dry->requests, "{\"topic\":");
+    json_add_string(&dry->requests, message->topic);
+    buf_add_z(&dry->requests, ",\"payload\":");
+    json_add_string(&dry->requests, message->payload);
+    buf_printf(&dry->requests, ",\"qos\":%u,\"retain\":%s}", message->qos, message->retain ? "true" : "false");
+}
 
-    *found |= entry->kind == ENTRY_ATTRIBUTE_REQUEST;
+static void add_left_out(struct dry *dry, struct str what, const struct why *why)
+{
+    comma(&dry->left_out);
+    json_add_string(&dry->left_out, arena_printf(dry->arena, STR_FMT ": %s", STR_ARG(what), why_text(why)));
+}
+
+static void dry_ask(struct convert_out *out, const struct attribute_request *section, struct device *dev,
+                    const struct attribute_question *question)
+{
+    struct dry *dry = dry_of(out);
+    struct down_message message;
+    struct why why = {0};
+
+    comma(&dry->questions);
+    buf_add_z(&dry->questions, "{\"device\":");
+    json_add_string(&dry->questions, device_name(dev));
+    buf_printf(&dry->questions, ",\"scope\":\"%s\",\"keys\":", question->is_client ? "client" : "shared");
+    for (size_t i = 0; i < question->n; i++) {
+        buf_add_u8(&dry->questions, i ? ',' : '[');
+        json_add_string(&dry->questions, question->names[i]);
+    }
+    buf_add_z(&dry->questions, "]}");
+    if (!dry->answer)
+        return;
+    if (down_answer(section, device_name(dev), question, dry->answer, dry->arena, &message, &why) == ERR_OK)
+        add_request(dry, &message);
+    else if (why.err)
+        add_left_out(dry, section->topic, &why);
 }
 
 static void add_member(struct buf *out, const char *name, const struct buf *items)
@@ -188,25 +225,57 @@ static void add_member(struct buf *out, const char *name, const struct buf *item
         buf_add_u8(out, ']');
 }
 
-enum err mqtt_dry_run(const void *conf, const struct convert_io *io, struct why *why)
+static void finish(struct dry *dry, const struct convert_io *io, bool is_uplink)
 {
-    const struct mqtt_file *file = conf;
-    yyjson_val *input = (yyjson_val *)(uintptr_t)io->input, *topic = json_get(input, STR("topic"));
+    struct buf all = {0};
+
+    if (is_uplink)
+        buf_add_z(&all, "{\"messages\":[");
+    else
+        buf_add_z(&all, "{\"requests\":[");
+    buf_add_str(&all, buf_str(is_uplink ? &dry->messages : &dry->requests));
+    buf_add_u8(&all, ']');
+    add_member(&all, "connects", &dry->connects);
+    add_member(&all, "disconnects", &dry->disconnects);
+    add_member(&all, "attribute_requests", &dry->questions);
+    if (is_uplink)
+        add_member(&all, "requests", &dry->requests);
+    add_member(&all, "subscribe", &dry->subscribe);
+    if (dry->response.n) {
+        buf_add_z(&all, ",\"response\":");
+        buf_add_str(&all, buf_str(&dry->response));
+    }
+    add_member(&all, "left_out", &dry->left_out);
+    buf_add_u8(&all, '}');
+    *io->output = arena_str(io->arena, buf_str(&all));
+    buf_fini(&all);
+    buf_fini(&dry->messages);
+    buf_fini(&dry->connects);
+    buf_fini(&dry->disconnects);
+    buf_fini(&dry->left_out);
+    buf_fini(&dry->questions);
+    buf_fini(&dry->requests);
+    buf_fini(&dry->subscribe);
+    buf_fini(&dry->response);
+}
+
+static enum err dry_uplink(const struct mqtt_file *file, const struct convert_io *io, yyjson_val *input,
+                           struct why *why)
+{
+    yyjson_val *topic = json_get(input, STR("topic"));
     struct dry dry = {.out = {.begin = dry_begin,
                               .end = dry_end,
                               .connect = dry_connect,
                               .disconnect = dry_disconnect,
                               .dropped = dry_dropped,
+                              .ask = dry_ask,
                               .is_verbose = true},
-                      .arena = io->arena};
+                      .arena = io->arena,
+                      .answer = json_get(input, STR("attribute_response"))};
     struct mqtt_converter *converter;
     struct str payload;
-    struct buf all = {0};
-    bool asks = false;
     enum err err;
 
-    if (!str_eq_z(io->direction, "uplink"))
-        return why_set(why, ERR_UNSUPPORTED, "commands towards devices are not served in this version");
     if (!yyjson_is_str(topic))
         return why_set(why, ERR_USAGE, "the input needs a \"topic\"");
     err = topic_name_check(json_str(topic), why);
@@ -214,26 +283,101 @@ enum err mqtt_dry_run(const void *conf, const struct convert_io *io, struct why 
         err = payload_of(input, io->arena, &payload, why);
     if (err)
         return err;
-    topic_trie_match(file->plan->trie, json_str(topic), note_request, &asks);
-    if (asks)
-        return why_set(why, ERR_UNSUPPORTED, "attribute requests are not served in this version");
     converter = mqtt_converter_new(file->plan);
     event_init(&dry.event);
     (void)mqtt_convert(converter, &dry.out, json_str(topic), payload, clock_wall_ms(), 0, NULL);
-    buf_add_z(&all, "{\"messages\":[");
-    buf_add(&all, dry.messages.p, dry.messages.n);
-    buf_add_u8(&all, ']');
-    add_member(&all, "connects", &dry.connects);
-    add_member(&all, "disconnects", &dry.disconnects);
-    add_member(&all, "left_out", &dry.left_out);
-    buf_add_u8(&all, '}');
-    *io->output = arena_str(io->arena, buf_str(&all));
-    buf_fini(&all);
-    buf_fini(&dry.messages);
-    buf_fini(&dry.connects);
-    buf_fini(&dry.disconnects);
-    buf_fini(&dry.left_out);
+    finish(&dry, io, true);
     event_fini(&dry.event);
     mqtt_converter_free(converter);
     return ERR_OK;
+}
+
+/* --- from the platform --------------------------------------------------------------------------------------------------- */
+
+static void dry_publish(struct down_out *out, const struct down_message *message)
+{
+    add_request(CONTAINER_OF(out, struct dry, down), message);
+}
+
+static void dry_failed(struct down_out *out, struct str key, const struct why *why)
+{
+    add_left_out(CONTAINER_OF(out, struct dry, down), key, why);
+}
+
+static enum err dry_attributes(const struct mqtt_file *file, struct dry *dry, yyjson_val *attributes, struct why *why)
+{
+    yyjson_val *device = json_get(attributes, STR("device")), *values = json_get(attributes, STR("values"));
+
+    if (!yyjson_is_str(device) || !yyjson_is_obj(values))
+        return why_set(why, ERR_USAGE, "\"attributes\" needs \"device\" and the object \"values\"");
+    (void)down_attributes(file, json_str(device), values, dry->arena, &dry->down);
+    return ERR_OK;
+}
+
+/* What the device says: only on its own topic it is an answer. */
+static enum err add_response(struct dry *dry, const struct down_rpc *down, yyjson_val *reply, struct why *why)
+{
+    struct str payload;
+    enum err err;
+
+    if (!reply)
+        return ERR_OK;
+    err = payload_of(reply, dry->arena, &payload, why);
+    if (err)
+        return err;
+    if (str_eq(json_str(json_get(reply, STR("topic"))), down->response_topic))
+        buf_add_str(&dry->response, down_response(payload, dry->arena));
+    else
+        buf_add_z(&dry->response, "{\"success\":false}");
+    return ERR_OK;
+}
+
+static enum err dry_rpc(const struct mqtt_file *file, struct dry *dry, yyjson_val *rpc, yyjson_val *reply,
+                        struct why *why)
+{
+    yyjson_val *id = json_get(rpc, STR("id")), *params = json_get(rpc, STR("params"));
+    const struct rpc_call call = {.device = json_str(json_get(rpc, STR("device"))),
+                                  .method = json_str(json_get(rpc, STR("method"))),
+                                  .id = id ? json_text(dry->arena, id) : STR_NONE,
+                                  .params = params ? json_text(dry->arena, params) : STR_NONE};
+    struct down_rpc down;
+    struct why reason = {0};
+
+    if (!call.method.p)
+        return why_set(why, ERR_USAGE, "\"rpc\" needs \"method\"");
+    if (down_rpc(file, &call, dry->arena, &down, &reason) != ERR_OK) {
+        buf_add_str(&dry->response, down_error(str_from(why_text(&reason)), dry->arena));
+        return ERR_OK;
+    }
+    add_request(dry, &down.request);
+    if (!down.response_topic.p) {
+        buf_add_z(&dry->response, "{\"success\":true}");
+        return ERR_OK;
+    }
+    buf_add_z(&dry->subscribe, "{\"topic\":");
+    json_add_string(&dry->subscribe, down.response_topic);
+    buf_printf(&dry->subscribe, ",\"qos\":%u}", down.response_qos);
+    return add_response(dry, &down, reply, why);
+}
+
+static enum err dry_downlink(const struct mqtt_file *file, const struct convert_io *io, yyjson_val *input,
+                             struct why *why)
+{
+    yyjson_val *rpc = json_get(input, STR("rpc")), *attributes = json_get(input, STR("attributes"));
+    struct dry dry = {.arena = io->arena, .down = {.publish = dry_publish, .failed = dry_failed}};
+    enum err err;
+
+    if (!rpc == !attributes)
+        return why_set(why, ERR_USAGE, "the input needs one of \"rpc\", \"attributes\"");
+    err = rpc ? dry_rpc(file, &dry, rpc, json_get(input, STR("reply")), why)
+              : dry_attributes(file, &dry, attributes, why);
+    finish(&dry, io, false);
+    return err;
+}
+
+enum err mqtt_dry_run(const void *conf, const struct convert_io *io, struct why *why)
+{
+    yyjson_val *input = (yyjson_val *)(uintptr_t)io->input;
+
+    return str_eq_z(io->direction, "uplink") ? dry_uplink(conf, io, input, why) : dry_downlink(conf, io, input, why);
 }

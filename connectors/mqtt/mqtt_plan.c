@@ -92,16 +92,7 @@ static void trie_fini(void *trie)
     topic_trie_free(trie);
 }
 
-static void add_entry(struct mqtt_plan *plan, struct entry entry)
-{
-    struct entry *at = &plan->entries[plan->n_entries];
-
-    *at = entry;
-    at->index = plan->n_entries++;
-    topic_trie_add(plan->trie, entry.filter, at);
-}
-
-static void add_filter(struct mqtt_plan *plan, struct map *seen, struct str filter, uint32_t qos)
+static unsigned add_filter(struct mqtt_plan *plan, struct map *seen, struct str filter, uint32_t qos)
 {
     struct plan_filter *at = map_get(seen, filter);
 
@@ -112,6 +103,17 @@ static void add_filter(struct mqtt_plan *plan, struct map *seen, struct str filt
     } else if (qos > at->qos) {
         at->qos = (uint8_t)qos;
     }
+    return (unsigned)(at - plan->filters);
+}
+
+static void add_entry(struct mqtt_plan *plan, struct map *seen, uint32_t qos, struct entry entry)
+{
+    struct entry *at = &plan->entries[plan->n_entries];
+
+    *at = entry;
+    at->index = plan->n_entries++;
+    at->filter_index = add_filter(plan, seen, entry.filter, qos);
+    topic_trie_add(plan->trie, entry.filter, at);
 }
 
 static void add_requests(struct mqtt_plan *plan, struct map *seen, enum entry_kind kind, const struct conf_list *list)
@@ -121,8 +123,8 @@ static void add_requests(struct mqtt_plan *plan, struct map *seen, enum entry_ki
 
         if (!request->info) /* reported when it was loaded */
             continue;
-        add_entry(plan, (struct entry){.kind = kind, .filter = request->filter, .request = request});
-        add_filter(plan, seen, request->filter, request->qos);
+        add_entry(plan, seen, request->qos,
+                  (struct entry){.kind = kind, .filter = request->filter, .request = request});
     }
 }
 
@@ -143,19 +145,19 @@ enum err plan_compile(struct conf_load *load, struct mqtt_file *file)
 
         if (mapping->converter->is_custom)
             continue;
-        add_entry(plan, (struct entry){.kind = ENTRY_MAPPING, .filter = mapping->filter, .mapping = mapping});
-        add_filter(plan, &seen, mapping->filter, mapping->qos);
+        add_entry(plan, &seen, mapping->qos,
+                  (struct entry){.kind = ENTRY_MAPPING, .filter = mapping->filter, .mapping = mapping});
     }
     add_requests(plan, &seen, ENTRY_CONNECT, &sections->connects);
     add_requests(plan, &seen, ENTRY_DISCONNECT, &sections->disconnects);
     for (size_t i = 0; i < sections->attribute_requests.n; i++) {
         const struct attribute_request *request = sections->attribute_requests.items[i];
 
-        add_entry(plan, (struct entry){
-                            .kind = ENTRY_ATTRIBUTE_REQUEST, .filter = request->filter, .attribute_request = request});
+        add_entry(
+            plan, &seen, request->subscription_qos,
+            (struct entry){.kind = ENTRY_ATTRIBUTE_REQUEST, .filter = request->filter, .attribute_request = request});
     }
     map_fini(&seen);
-    plan->has_commands = sections->attribute_requests.n || sections->attribute_updates.n || sections->rpcs.n;
     file->plan = plan;
     return ERR_OK;
 }

@@ -13,7 +13,8 @@ enum entry_kind { ENTRY_MAPPING, ENTRY_CONNECT, ENTRY_DISCONNECT, ENTRY_ATTRIBUT
 /* One mapping or request section; in the order in which they run. */
 struct entry {
     enum entry_kind kind;
-    unsigned index; /* among all entries */
+    unsigned index;        /* among all entries */
+    unsigned filter_index; /* among the plan's filters */
     struct str filter;
     const struct mapping *mapping;
     const struct device_request *request;
@@ -30,8 +31,7 @@ struct mqtt_plan {
     unsigned n_entries;
     struct topic_trie *trie; /* filter → struct entry; read only */
     struct plan_filter *filters;
-    unsigned n_filters; /* attribute requests left out: they are not served */
-    bool has_commands;  /* attribute requests, attribute updates or RPC */
+    unsigned n_filters;
 };
 
 /* Names of members, each with its slot. Looked up by hash; the right one is usually known from the message before. */
