@@ -4,12 +4,12 @@
 /*
  * To which lane a device's next record belongs: the rule that all kinds of store share. Private to them.
  *
- * Owner thread: the one that appends. Positions are multiples of 8, grow with every record of the store whatever its lane,
- * and begin above those of each earlier store of the process, so that a mark that one of them left says nothing here.
+ * Owner thread: the one that appends. Positions are multiples of 8 and grow with every record of a lane. They begin above
+ * those of each earlier store of the process, so that a mark that one of them left says nothing here. What is put into the
+ * live lane after a split stands above split_at.
  *
- * A device's mark is the position behind its newest record, and one bit: whether that record was put into a backlog
- * lane. Marks from before the split have no bit and are at most split_at; so one comparison with the acknowledged
- * position of the backlog says whether something of the device still waits there.
+ * A device's mark is the position behind its newest record, whether that was put into the backlog of a split, and of
+ * which one. So a comparison or two say whether something of the device still waits in the backlog.
  */
 #include "data/device.h"
 #include "store/store.h"
@@ -18,24 +18,32 @@
 
 struct lanes {
     bool is_split;
+    unsigned n_splits;
     uint64_t split_at; /* behind what was appended before the split */
 };
 
 /* Where the positions of a new store begin. Any thread. */
 uint64_t lanes_first_position(void);
 
+static inline void lanes_split(struct lanes *lanes, uint64_t pos)
+{
+    *lanes = (struct lanes){true, lanes->n_splits + 1, pos};
+}
+
 /* dev: NULL for a record without a valid name. acked: of the backlog lane. */
 static inline int lanes_choose(const struct lanes *lanes, const struct device *dev, uint64_t acked)
 {
     uint64_t mark = dev ? dev->store_mark : 0, pos = mark & ~(uint64_t)7;
+    bool is_of_backlog = mark & 1 ? (mark >> 1 & 3) == (lanes->n_splits & 3) : pos <= lanes->split_at;
 
-    return lanes->is_split && pos > acked && (mark & 1) == (pos > lanes->split_at) ? LANE_BACKLOG : LANE_LIVE;
+    return lanes->is_split && pos > acked && is_of_backlog ? LANE_BACKLOG : LANE_LIVE;
 }
 
-static inline void lanes_mark(struct device *dev, uint64_t pos, int lane)
+/* pos: behind the record. */
+static inline void lanes_mark(const struct lanes *lanes, struct device *dev, uint64_t pos, int lane)
 {
     assert(pos % 8 == 0);
     if (dev)
-        dev->store_mark = pos | (uint64_t)lane;
+        dev->store_mark = pos | (lane == LANE_BACKLOG ? (lanes->n_splits & 3) << 1 | 1 : 0);
 }
 #endif

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "store/store.h"
-
 #include "base/mem.h"
-#include "data/device.h"
+#include "store/lanes.h"
 
 #include <sys/mman.h>
 
 /*
- * A list of blocks, oldest first; the last one is the tail, into which records are copied. A position is the number of
- * record bytes appended before. Blocks come from the system and go back to it, but for a few that are kept hot: so the
+ * A lane is a list of blocks, oldest first; the last one is the tail, into which records are copied. A position is a number
+ * of record bytes appended before. A split makes a backlog of the list, and the live lane begins a new one. Blocks come from the system and go back to it, but for a few that are kept hot: so the
  * resident size follows what waits.
  *
  * A block may go when everything in it is acknowledged (or dropped) and no chunk points into it. A tail that is empty
@@ -35,6 +33,7 @@ struct block {
     size_t n_read;               /* given to the reader */
     size_t n_acked;              /* bytes acknowledged */
     uint64_t base;               /* position of the first byte */
+    uint64_t number;             /* blocks begun before, in either lane: their age */
     uint64_t n_events, n_values; /* not yet acknowledged */
     unsigned n_all_events;       /* ever appended since the block was begun */
     unsigned n_chunks;           /* that point into it */
@@ -49,25 +48,33 @@ struct memory_chunk {
     struct memory_chunk *next; /* in the list of free ones */
 };
 
+struct lane {
+    struct block *first, *tail;
+    struct block *reading; /* where the next chunk comes from; NULL: from the first */
+    uint64_t pos, acked;
+    uint64_t n_events, n_values, n_bytes; /* waiting */
+    bool reader_waits;
+};
+
 struct memory_store {
     struct store store;
     struct memory_conf conf;
-    struct block *first, *tail;
-    struct block *reading; /* where the next chunk comes from; NULL: from the first */
+    struct lane lanes[LANES];
+    struct lanes rule;
     struct block *kept;
     unsigned n_kept;
     struct memory_chunk *free_chunks;
-    uint64_t pos, acked;
+    uint64_t n_begun;      /* blocks */
     size_t block_cap;      /* capacity of a normal block */
     unsigned block_events; /* a block with that many is sealed; 0: no such limit */
     struct store_stats stats;
     struct node *pending, **pending_end; /* batches that wait for room, oldest first */
     unsigned n_chunks;
-    bool reader_waits, is_stopped, is_told;
+    bool is_stopped, is_told;
     struct mailbox inbox, bell;
     struct node bell_node;
     struct timer idle;
-    uint64_t idle_pos; /* end of what was appended when the timer last ran */
+    uint64_t idle_values; /* appended when the timer last ran */
     struct closer closer;
 };
 
@@ -106,8 +113,9 @@ static struct block *block_new(struct memory_store *store, size_t size)
     return block;
 }
 
-static void block_reset(struct block *block, uint64_t base)
+static void block_reset(struct memory_store *store, struct block *block, uint64_t base)
 {
+    block->number = store->n_begun++;
     block->next = NULL;
     block->n = block->n_read = block->n_acked = 0;
     block->base = base;
@@ -147,43 +155,43 @@ static void block_mark(struct block *block, int64_t wall_ms)
     block->marks[block->n_marks++] = (struct mark){block->base + block->n, wall_ms};
 }
 
-/* Takes the block out of the list; prev: the one before it, NULL for the first. */
-static void block_unlist(struct memory_store *store, struct block *block, struct block *prev)
+/* Takes the block out of the lane; prev: the one before it, NULL for the first. */
+static void block_unlist(struct memory_store *store, struct lane *lane, struct block *block, struct block *prev)
 {
     if (prev)
         prev->next = block->next;
     else
-        store->first = block->next;
-    if (store->tail == block)
-        store->tail = prev;
-    if (store->reading == block)
-        store->reading = block->next ? block->next : prev;
+        lane->first = block->next;
+    if (lane->tail == block)
+        lane->tail = prev;
+    if (lane->reading == block)
+        lane->reading = block->next ? block->next : prev;
     block->is_listed = false;
     if (!block->n_chunks)
         block_free(store, block);
 }
 
-static struct block *tail_for(struct memory_store *store, size_t size)
+static struct block *tail_for(struct memory_store *store, struct lane *lane, size_t size)
 {
-    struct block *tail = store->tail;
+    struct block *tail = lane->tail;
 
-    if (tail && tail->n_acked == tail->n && !tail->n_chunks && tail->cap >= size && store->first == tail)
-        block_reset(tail, store->pos);
-    /* Positions within a block are without gaps: what was dropped behind this one ends it. */
-    if (tail && tail->cap - tail->n >= size && tail->base + tail->n == store->pos &&
+    if (tail && tail->n_acked == tail->n && !tail->n_chunks && tail->cap >= size && lane->first == tail)
+        block_reset(store, tail, lane->pos);
+    /* Positions within a block are without gaps: what was dropped behind this one, or a split, ends it. */
+    if (tail && tail->cap - tail->n >= size && tail->base + tail->n == lane->pos &&
         !(store->block_events && tail->n_all_events >= store->block_events))
         return tail;
     struct block *block = block_new(store, size);
 
-    block_reset(block, store->pos);
+    block_reset(store, block, lane->pos);
     block->is_listed = true;
     if (tail)
         tail->next = block;
     else
-        store->first = block;
-    store->tail = block;
-    if (!store->reading)
-        store->reading = block;
+        lane->first = block;
+    lane->tail = block;
+    if (!lane->reading)
+        lane->reading = block;
     return block;
 }
 
@@ -193,43 +201,67 @@ struct sum {
     uint64_t n_events, n_values;
 };
 
+static const struct record *record_at(const uint8_t *p)
+{
+    return (const struct record *)(const void *)p;
+}
+
 static struct device *device_of(const struct record *record)
 {
     return record->dev < device_count() ? device_at(record->dev) : device_get(record_name(record));
 }
 
-/* Counts values per device; told: the values are lost, and whoever filters that device is to forget them. */
-static struct sum count_devices(struct memory_store *store, const uint8_t *p, const uint8_t *end, bool appended,
-                                bool told)
+/* Counts values per device as appended, and marks where the newest record of each stands; pos: of the first byte. */
+static struct sum count_appended(const struct lanes *rule, const uint8_t *p, const uint8_t *end, uint64_t pos, int lane)
 {
     struct sum sum = {0};
-    struct device *dev = NULL;
-    uint32_t number = UINT32_MAX;
-    uint64_t n = 0;
 
-    for (;;) {
-        const struct record *record = (const struct record *)(const void *)p;
-        bool is_end = p == end;
+    while (p < end) {
+        uint32_t number = record_at(p)->dev;
+        struct device *dev = device_of(record_at(p));
+        const uint8_t *from = p;
+        uint64_t n = 0;
 
-        if (is_end || record->dev != number) {
-            if (dev && n && appended)
-                count(&dev->n_appended, n);
-            if (dev && told) {
-                count(&dev->n_overflowed, n);
-                if (store->store.events.dropped)
-                    store->store.events.dropped(store->store.arg, dev);
-            }
-            if (is_end)
-                return sum;
-            number = record->dev;
-            dev = device_of(record);
-            n = 0;
-        }
-        n += record->n_values;
-        sum.n_values += record->n_values;
-        sum.n_events += record->flags & RECORD_END ? 1 : 0;
-        p += record->size;
+        do {
+            n += record_at(p)->n_values;
+            sum.n_events += record_at(p)->flags & RECORD_END ? 1 : 0;
+            p += record_at(p)->size;
+        } while (p < end && record_at(p)->dev == number);
+        sum.n_values += n;
+        pos += (size_t)(p - from);
+        if (!dev)
+            continue;
+        count(&dev->n_appended, n);
+        lanes_mark(rule, dev, pos, lane);
     }
+    return sum;
+}
+
+/* Counts values that are lost; whoever filters their devices is to forget them. appended: they never were in here. */
+static struct sum count_lost(struct memory_store *store, const uint8_t *p, const uint8_t *end, bool appended)
+{
+    struct sum sum = {0};
+
+    while (p < end) {
+        uint32_t number = record_at(p)->dev;
+        struct device *dev = device_of(record_at(p));
+        uint64_t n = 0;
+
+        do {
+            n += record_at(p)->n_values;
+            sum.n_events += record_at(p)->flags & RECORD_END ? 1 : 0;
+            p += record_at(p)->size;
+        } while (p < end && record_at(p)->dev == number);
+        sum.n_values += n;
+        if (!dev)
+            continue;
+        if (appended)
+            count(&dev->n_appended, n);
+        count(&dev->n_overflowed, n);
+        if (store->store.events.dropped)
+            store->store.events.dropped(store->store.arg, dev);
+    }
+    return sum;
 }
 
 static struct sum count_records(const uint8_t *p, const uint8_t *end)
@@ -246,8 +278,11 @@ static struct sum count_records(const uint8_t *p, const uint8_t *end)
     return sum;
 }
 
-static void leave(struct memory_store *store, struct block *block, struct sum sum, size_t n_bytes)
+static void leave(struct memory_store *store, struct lane *lane, struct block *block, struct sum sum, size_t n_bytes)
 {
+    lane->n_events -= sum.n_events;
+    lane->n_values -= sum.n_values;
+    lane->n_bytes -= n_bytes;
     block->n_events -= sum.n_events;
     block->n_values -= sum.n_values;
     store->stats.n_events -= sum.n_events;
@@ -267,33 +302,59 @@ static bool has_room(const struct memory_store *store, const struct batch *batch
            (!store->conf.max_bytes || stats->n_bytes + batch->n_bytes <= store->conf.max_bytes);
 }
 
+/* n bytes of whole records to the end of a lane. */
+static void put(struct memory_store *store, int which, const uint8_t *bytes, size_t n)
+{
+    struct lane *lane = &store->lanes[which];
+    struct block *tail = tail_for(store, lane, n);
+    uint8_t *to = tail->bytes + tail->n;
+
+    block_mark(tail, loop_wall_ms(store->store.loop));
+    memcpy(to, bytes, n);
+    struct sum sum = count_appended(&store->rule, to, to + n, lane->pos, which);
+
+    tail->n += n;
+    tail->n_events += sum.n_events;
+    tail->n_values += sum.n_values;
+    tail->n_all_events += (unsigned)sum.n_events;
+    lane->pos += n;
+    lane->n_events += sum.n_events;
+    lane->n_values += sum.n_values;
+    lane->n_bytes += n;
+    store->stats.n_events += sum.n_events;
+    store->stats.n_values += sum.n_values;
+    store->stats.n_bytes += n;
+    store->stats.n_appended_values += sum.n_values;
+    if (lane->reader_waits && !store->is_told) {
+        store->is_told = true;
+        mailbox_post(&store->bell, &store->bell_node);
+    }
+    lane->reader_waits = false;
+}
+
+/* Each stretch of records to the lane of its devices. */
+static void put_by_lane(struct memory_store *store, const uint8_t *p, const uint8_t *end)
+{
+    while (p < end) {
+        const uint8_t *to = p, *from = p;
+        int lane = lanes_choose(&store->rule, device_of(record_at(p)), store->lanes[LANE_BACKLOG].acked);
+        uint32_t number = record_at(p)->dev;
+
+        do {
+            to += record_at(to)->size;
+        } while (to < end && (record_at(to)->dev == number || lanes_choose(&store->rule, device_of(record_at(to)),
+                                                                           store->lanes[LANE_BACKLOG].acked) == lane));
+        put(store, lane, from, (size_t)(to - from));
+        p = to;
+    }
+}
+
 static void take(struct memory_store *store, struct batch *batch)
 {
-    size_t n = batch->n_bytes;
-
-    if (n) {
-        struct block *tail = tail_for(store, n);
-        uint8_t *to = tail->bytes + tail->n;
-
-        block_mark(tail, loop_wall_ms(store->store.loop));
-        memcpy(to, batch->bytes, n);
-        struct sum sum = count_devices(store, to, to + n, true, false);
-
-        tail->n += n;
-        tail->n_events += sum.n_events;
-        tail->n_values += sum.n_values;
-        tail->n_all_events += (unsigned)sum.n_events;
-        store->pos += n;
-        store->stats.n_events += sum.n_events;
-        store->stats.n_values += sum.n_values;
-        store->stats.n_bytes += n;
-        store->stats.n_appended_values += sum.n_values;
-        if (store->reader_waits && !store->is_told) {
-            store->is_told = true;
-            mailbox_post(&store->bell, &store->bell_node);
-        }
-        store->reader_waits = false;
-    }
+    if (UNLIKELY(store->rule.is_split))
+        put_by_lane(store, batch->bytes, batch->bytes + batch->n_bytes);
+    else if (batch->n_bytes)
+        put(store, LANE_LIVE, batch->bytes, batch->n_bytes);
     batch_drop_bytes(batch);
     batch->result = ERR_OK;
     store_answer(batch);
@@ -302,7 +363,7 @@ static void take(struct memory_store *store, struct batch *batch)
 /* What was refused at the door. The answer follows those of the batches before it. */
 static void refuse(struct memory_store *store, struct batch *batch)
 {
-    struct sum sum = count_devices(store, batch->bytes, batch->bytes + batch->n_bytes, true, true);
+    struct sum sum = count_lost(store, batch->bytes, batch->bytes + batch->n_bytes, true);
 
     store->stats.n_appended_values += sum.n_values;
     store->stats.n_dropped_events += sum.n_events;
@@ -327,24 +388,51 @@ static bool is_waiting(const struct memory_store *store, const struct ctx *ctx)
     return false;
 }
 
+/* Once nothing waits in the backlog, the live lane is the only one. */
+static void merge(struct memory_store *store)
+{
+    struct lane *backlog = &store->lanes[LANE_BACKLOG];
+
+    if (!store->rule.is_split || backlog->n_bytes)
+        return;
+    store->rule.is_split = false;
+    while (backlog->first)
+        block_unlist(store, backlog, backlog->first, NULL);
+}
+
+/* The first block of the lane that has nothing in flight; prev: the one before it. */
+static struct block *droppable(const struct lane *lane, struct block **prev)
+{
+    *prev = NULL;
+    for (struct block *block = lane->first; block; *prev = block, block = block->next)
+        if (!block->n_chunks && block->n_acked < block->n)
+            return block;
+    return NULL;
+}
+
 /* The oldest block that has nothing in flight; false when there is none. */
 static bool drop_oldest(struct memory_store *store)
 {
-    struct block *prev = NULL;
+    struct lane *lane = &store->lanes[LANE_LIVE];
+    struct block *prev, *other_prev, *block = droppable(lane, &prev);
+    struct block *other = droppable(&store->lanes[LANE_BACKLOG], &other_prev);
 
-    for (struct block *block = store->first; block; prev = block, block = block->next) {
-        if (block->n_chunks || block->n_acked == block->n)
-            continue;
-        size_t n = block->n - block->n_acked;
-        struct sum sum = count_devices(store, block->bytes + block->n_acked, block->bytes + block->n, false, true);
-
-        store->stats.n_dropped_events += sum.n_events;
-        store->stats.n_dropped_values += sum.n_values;
-        leave(store, block, sum, n);
-        block_unlist(store, block, prev);
-        return true;
+    if (other && (!block || other->number < block->number)) {
+        lane = &store->lanes[LANE_BACKLOG];
+        block = other;
+        prev = other_prev;
     }
-    return false;
+    if (!block)
+        return false;
+    size_t n = block->n - block->n_acked;
+    struct sum sum = count_lost(store, block->bytes + block->n_acked, block->bytes + block->n, false);
+
+    store->stats.n_dropped_events += sum.n_events;
+    store->stats.n_dropped_values += sum.n_values;
+    leave(store, lane, block, sum, n);
+    block_unlist(store, lane, block, prev);
+    merge(store);
+    return true;
 }
 
 static void append(struct memory_store *store, struct batch *batch)
@@ -429,15 +517,16 @@ static void free_kept(struct memory_store *store)
 static void idle(void *arg)
 {
     struct memory_store *store = arg;
-    struct block *tail = store->tail;
+    struct lane *lane = &store->lanes[LANE_LIVE];
+    struct block *tail = lane->tail;
 
-    if (store->stats.n_bytes || store->pos != store->idle_pos) {
-        store->idle_pos = store->pos;
+    if (store->stats.n_bytes || store->stats.n_appended_values != store->idle_values) {
+        store->idle_values = store->stats.n_appended_values;
         timer_start_coarse(&store->idle, IDLE_MS);
         return;
     }
-    if (tail && store->first == tail && !tail->n_chunks)
-        block_unlist(store, tail, NULL);
+    if (tail && lane->first == tail && !tail->n_chunks)
+        block_unlist(store, lane, tail, NULL);
     free_kept(store);
 }
 
@@ -468,18 +557,18 @@ static void release(struct chunk *chunk)
         block_free(store, block);
 }
 
-static struct chunk *memory_read(struct store *base, int lane, size_t max)
+static struct chunk *memory_read(struct store *base, int which, size_t max)
 {
     struct memory_store *store = of(base);
-    struct block *block = store->reading;
+    struct lane *lane = &store->lanes[which];
+    struct block *block = lane->reading;
 
     loop_assert(base->loop);
-    assert(lane == 0);
     while (block && block->n_read == block->n && block->next)
         block = block->next;
-    store->reading = block;
+    lane->reading = block;
     if (!block || block->n_read == block->n) {
-        store->reader_waits = true;
+        lane->reader_waits = true;
         return NULL;
     }
     const uint8_t *from = block->bytes + block->n_read;
@@ -488,8 +577,8 @@ static struct chunk *memory_read(struct store *base, int lane, size_t max)
     if (n > max) {
         n = 0;
         do
-            n += ((const struct record *)(const void *)(from + n))->size;
-        while (n + ((const struct record *)(const void *)(from + n))->size <= max);
+            n += record_at(from + n)->size;
+        while (n + record_at(from + n)->size <= max);
     }
     struct memory_chunk *mine = store->free_chunks;
 
@@ -501,7 +590,7 @@ static struct chunk *memory_read(struct store *base, int lane, size_t max)
                                  .n = n,
                                  .from = block->base + block->n_read,
                                  .to = block->base + block->n_read + n,
-                                 .lane = lane,
+                                 .lane = which,
                                  .owner = block,
                                  .release = release};
     block->n_read += n;
@@ -510,42 +599,57 @@ static struct chunk *memory_read(struct store *base, int lane, size_t max)
     return &mine->chunk;
 }
 
-static void memory_ack(struct store *base, int lane, uint64_t pos)
+static void memory_ack(struct store *base, int which, uint64_t pos)
 {
     struct memory_store *store = of(base);
+    struct lane *lane = &store->lanes[which];
 
     loop_assert(base->loop);
-    assert(lane == 0 && pos <= store->pos);
-    if (pos <= store->acked)
+    assert(pos <= lane->pos);
+    if (pos <= lane->acked)
         return;
-    store->acked = pos;
-    while (store->first && store->first->base < pos) {
-        struct block *block = store->first;
+    lane->acked = pos;
+    while (lane->first && lane->first->base < pos) {
+        struct block *block = lane->first;
         size_t to = pos - block->base < block->n ? (size_t)(pos - block->base) : block->n, n = to - block->n_acked;
         struct sum sum = {block->n_events, block->n_values};
 
         if (to < block->n)
             sum = count_records(block->bytes + block->n_acked, block->bytes + to);
-        leave(store, block, sum, n);
+        leave(store, lane, block, sum, n);
         store->stats.n_acked_values += sum.n_values;
         block->n_acked = to;
         if (block->n_read < to)
             block->n_read = to;
-        if (to < block->n || block == store->tail)
+        if (to < block->n || block == lane->tail)
             break;
-        block_unlist(store, block, NULL);
+        block_unlist(store, lane, block, NULL);
     }
+    if (UNLIKELY(store->rule.is_split))
+        merge(store);
     if (store->pending)
         take_pending(store);
     if (!store->stats.n_bytes && !timer_is_running(&store->idle))
         timer_start_coarse(&store->idle, IDLE_MS);
 }
 
-static struct store_stats memory_stats(const struct store *base)
+static void memory_split(struct store *base)
 {
-    const struct memory_store *store = (const struct memory_store *)(const void *)base;
-    struct store_stats stats = store->stats;
-    const struct block *block = store->first;
+    struct memory_store *store = of(base);
+    struct lane *live = &store->lanes[LANE_LIVE], *backlog = &store->lanes[LANE_BACKLOG];
+
+    loop_assert(base->loop);
+    if (store->rule.is_split || !live->n_bytes)
+        return;
+    lanes_split(&store->rule, live->pos);
+    *backlog = *live;
+    *live = (struct lane){.pos = backlog->pos, .acked = backlog->pos, .reader_waits = true};
+}
+
+static int64_t oldest_of(const struct lane *lane)
+{
+    const struct block *block = lane->first;
+    int64_t wall_ms = 0;
 
     while (block && block->n_acked == block->n)
         block = block->next;
@@ -553,7 +657,26 @@ static struct store_stats memory_stats(const struct store *base)
         uint64_t pos = block->base + block->n_acked;
 
         for (unsigned i = 0; i < block->n_marks && block->marks[i].pos <= pos; i++)
-            stats.oldest_ms = block->marks[i].wall_ms;
+            wall_ms = block->marks[i].wall_ms;
+    }
+    return wall_ms;
+}
+
+static struct store_stats memory_stats(const struct store *base)
+{
+    const struct memory_store *store = (const struct memory_store *)(const void *)base;
+    const struct lane *backlog = &store->lanes[LANE_BACKLOG];
+    struct store_stats stats = store->stats;
+
+    stats.oldest_ms = oldest_of(&store->lanes[LANE_LIVE]);
+    stats.is_split = store->rule.is_split;
+    if (stats.is_split) {
+        int64_t oldest_ms = oldest_of(backlog);
+
+        stats.n_backlog_events = backlog->n_events;
+        stats.n_backlog_values = backlog->n_values;
+        if (oldest_ms && (!stats.oldest_ms || oldest_ms < stats.oldest_ms))
+            stats.oldest_ms = oldest_ms;
     }
     return stats;
 }
@@ -575,12 +698,13 @@ static void memory_free(struct store *base)
 
     assert(!store->n_chunks);
     timer_stop(&store->idle);
-    while (store->first) {
-        struct block *block = store->first;
+    for (int i = 0; i < LANES; i++)
+        while (store->lanes[i].first) {
+            struct block *block = store->lanes[i].first;
 
-        store->first = block->next;
-        block_unmap(block);
-    }
+            store->lanes[i].first = block->next;
+            block_unmap(block);
+        }
     free_kept(store);
     while (store->free_chunks) {
         struct memory_chunk *mine = store->free_chunks;
@@ -589,11 +713,6 @@ static void memory_free(struct store *base)
         mem_free(mine);
     }
     mem_free(store);
-}
-
-static void memory_split(struct store *base)
-{
-    loop_assert(base->loop);
 }
 
 static const struct store_ops memory_ops = {
@@ -610,11 +729,13 @@ struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf
                                void *arg)
 {
     struct memory_store *store = mem_zero(sizeof *store);
+    struct lane *live = &store->lanes[LANE_LIVE];
 
+    live->pos = live->acked = lanes_first_position();
+    live->reader_waits = true;
     store->store = (struct store){.ops = &memory_ops, .loop = loop, .events = *events, .arg = arg};
     store->conf = *conf;
     store->pending_end = &store->pending;
-    store->reader_waits = true;
     store->block_cap = BLOCK_SIZE;
     if (conf->overflow == OVERFLOW_DROP_OLDEST) { /* what is dropped at once is at most a sixteenth */
         if (conf->max_bytes && conf->max_bytes / 16 < store->block_cap) {
