@@ -455,7 +455,7 @@ static const struct field storage_fields[] = {
     F_INT(struct storage_conf, max_total_bytes, "max_total_bytes", .max = INT64_MAX, .unit = "bytes",
           .doc = "Bound of all that waits; 0: none, but for memory a quarter of the machine's."),
     F_UINT(struct storage_conf, backlog_rate, "backlogRate", .unit = "values/s",
-           .doc = "Bound for sending what has waited during an outage; 0: none."),
+           .doc = "Bound for sending what has waited during an outage, beside what is new; 0: none."),
     F_IGNORED("ts", NULL),
     F_END};
 
@@ -688,7 +688,6 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
         later(load, &platform->statistics->at, "configuration", platform->statistics->file.n > 0);
         later(load, &platform->statistics->at, "commands", platform->statistics->commands.n > 0);
     }
-    later(load, &conf->storage->at, "backlogRate", conf->storage->backlog_rate != 0);
     later(load, &conf->grpc->at, "enabled", conf->grpc->enabled);
     if (conf->admin)
         later(load, &conf->admin->at, NULL, conf->admin->enabled);

@@ -88,7 +88,8 @@ static inline void store_ack(struct store *store, int lane,
  * On the uplink's loop. All that was appended before becomes the backlog lane; positions that the live lane has given belong
  * to the backlog from then on. Each later record goes there if its device still has unacknowledged records in it, else
  * to the live lane; a batch may go to both, and is answered when all of it is durable. Once the backlog is empty one lane
- * remains. No effect while split, or while nothing waits; stats.is_split says at once whether there was one. After a restart all is one lane: the backlog first, then the live one.
+ * remains. No effect while split, or while nothing waits; stats.is_split says at once whether there was one. After a
+ * restart all is one lane: the backlog first, then the live one.
  */
 static inline void store_split(struct store *store)
 {

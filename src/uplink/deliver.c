@@ -204,6 +204,8 @@ static void pass(void *arg)
     }
     wait_until(d, d->pause_until_ms);
     wait_until(d, d->gather_after_ms);
+    if (UNLIKELY(d->is_split))
+        wait_until(d, d->bucket.after_ms);
     deliver_note_built(d);
     deliver_advance(d);
 }
@@ -305,7 +307,8 @@ struct deliver *deliver_new(struct loop *loop, struct log *log, const struct del
     d->arg = arg;
     d->limits = (struct deliver_limits){.payload_bytes = 8196, .window = 1};
     d->is_reading = true;
-    list_init(&d->spans);
+    for (int lane = 0; lane < LANES; lane++)
+        list_init(&d->spans[lane]);
     list_init(&d->open);
     list_init(&d->others);
     list_init(&d->free);
@@ -343,8 +346,9 @@ void deliver_free(struct deliver *d)
     free_list(&d->open);
     free_list(&d->others);
     free_list(&d->free);
-    while (!list_is_empty(&d->spans))
-        deliver_span_free(d, CONTAINER_OF(d->spans.next, struct span, node));
+    for (int lane = 0; lane < LANES; lane++)
+        while (!list_is_empty(&d->spans[lane]))
+            deliver_span_free(d, lane, CONTAINER_OF(d->spans[lane].next, struct span, node));
     deliver_free_spans(d);
     packer_free(d->packers[PACK_TELEMETRY]);
     packer_free(d->packers[PACK_ATTRIBUTES]);
@@ -381,6 +385,7 @@ void deliver_open(struct deliver *d, bool is_v5, uint8_t qos)
     d->storm_again_ms = 0;
     d->n_leaving = 0;
     d->gather_after_ms = 0;
+    deliver_split(d);
     deliver_wake(d);
 }
 
@@ -461,6 +466,8 @@ void deliver_closed(struct deliver *d, bool by_peer)
     d->lone = NULL;
     d->lone_pack = NULL;
     d->flying_bytes = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        d->streams[lane].n_flying = 0, d->streams[lane].flying_bytes = 0;
     timer_stop(&d->settle_timer);
     if (guilty)
         deliver_blame_device(d, guilty);
@@ -522,9 +529,15 @@ void deliver_finish(struct deliver *d, bool is_reading)
 
 bool deliver_is_idle(const struct deliver *d)
 {
-    bool is_at_end = !d->cursor || d->at == d->cursor->chunk->bytes + d->cursor->chunk->n;
+    bool is_at_end = true, has_pieces = false;
 
-    return list_is_empty(&d->open) && !deliver_is_gathered(d) && d->n_known == 0 && d->piece_at == d->piece_end &&
+    for (int lane = 0; lane < LANES; lane++) {
+        const struct stream *stream = &d->streams[lane];
+
+        is_at_end &= !stream->cursor || stream->at == stream->cursor->chunk->bytes + stream->cursor->chunk->n;
+        has_pieces |= stream->piece_at != stream->piece_end;
+    }
+    return list_is_empty(&d->open) && !deliver_is_gathered(d) && d->n_known == 0 && !has_pieces &&
            (!d->is_reading || !d->store || (is_at_end && store_stats(d->store).n_events == 0));
 }
 

@@ -32,6 +32,7 @@ struct deliver_conf {
     uint8_t qos;
     uint32_t min_pack_delay_ms, min_pack_values, max_pack_events;
     bool batch_devices;
+    uint32_t backlog_rate; /* values a second of the backlog lane; 0: no bound */
 };
 
 struct deliver_limits {

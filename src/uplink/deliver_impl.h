@@ -3,7 +3,8 @@
 #define IOTGW_DELIVER_IMPL_H
 /*
  * The inside of delivery: deliver.c passes and timers, gather.c records → packs, flight.c packs as objects and their
- * publication, outcome.c what became of them, park.c devices that the platform does not stand. Private to these files.
+ * publication, outcome.c what became of them, park.c devices that the platform does not stand, lanes.c
+ * what of which lane goes next. Private to these files.
  *
  * A span is a chunk of the store on its way. Records are gathered from the spans, in order, into two packers; when one is full or the
  * line is idle both are built: attributes first. A built pack with data stands in the list `open` from then on, in the
@@ -15,6 +16,10 @@
  *
  * A span is finished when everything in it was built and every pack that touches it is done; the store's position moves
  * over the finished ones at the front.
+ *
+ * Each lane of the store is a stream of spans of its own, and a pack has records of one lane only. After an outage there are two:
+ * the live one goes first, but for every three of its values the backlog may send one (lead), and the backlog leaves some
+ * of the window free, so that what is new finds a place at once.
  */
 #include "uplink/deliver.h"
 #include "uplink/pack.h"
@@ -37,7 +42,9 @@ enum {
     TOKENS_MS = 500,    /* longest time for which tokens are saved up */
     PAUSE_MIN_MS = 1000,
     PAUSE_MAX_MS = 120 * 1000,
-    FREE_BYTES_MAX = FLYING_MAX, /* payload buffers kept with the packs that are not used now */
+    BACKLOG_FLYING_MAX = 1024 * 1024, /* of these, of the backlog beside a live lane */
+    LEAD_MAX = 16 * 1024,             /* values */
+    FREE_BYTES_MAX = FLYING_MAX,      /* payload buffers kept with the packs that are not used now */
     FREE_PACKS_IDLE = 1,
     FREE_PAYLOAD_MAX = 256 * 1024,
     ID_BUCKETS = 256,
@@ -71,12 +78,13 @@ struct pack {
     struct pack_part *parts;
     const struct record **records;
     size_t n_parts, cap_parts, n_records, cap_records;
-    struct span *first, *last;
-    struct device *dev;       /* connect */
-    uint64_t sent_ms, number; /* of the transmission; number: counts all of them */
-    uint64_t n_taken;         /* of delivery, at the first quota */
-    uint64_t until;           /* SETTLING: monotonic; QoS 0: position in the stream, then 0 */
-    const char *reason;       /* of a suspect without code */
+    int lane;
+    struct span *first, *last; /* of that lane */
+    struct device *dev;        /* connect */
+    uint64_t sent_ms, number;  /* of the transmission; number: counts all of them */
+    uint64_t n_taken;          /* of delivery, at the first quota */
+    uint64_t until;            /* SETTLING: monotonic; QoS 0: position in the stream, then 0 */
+    const char *reason;        /* of a suspect without code */
 };
 
 /* A device under suspicion, or found guilty: park.c. */
@@ -90,6 +98,22 @@ struct park {
 };
 
 #define REASON_NO_MORE_DEVICES "the platform takes others, but not this device: its limit of devices may be reached"
+
+/* A lane of the store on its way. */
+struct stream {
+    struct span *cursor; /* being read; NULL: none read yet, or all is */
+    const uint8_t *at;   /* in the cursor's chunk */
+    const uint8_t *piece_at, *piece_end;
+    uint64_t n_spans, built; /* spans below this number are built completely */
+    size_t ahead_bytes, flying_bytes;
+    unsigned n_flying;
+};
+
+/* backlogRate: tokens come with time and may be owed, so that no value is too many to pass, and the rate holds. */
+struct bucket {
+    double tokens;
+    uint64_t at_ms, after_ms; /* after: nothing is taken before */
+};
 
 struct deliver {
     struct loop *loop;
@@ -107,13 +131,13 @@ struct deliver {
     uint32_t session;
     struct packer *packers[2]; /* by enum pack_kind */
 
-    struct list spans;   /* oldest first */
-    struct span *cursor; /* being read; NULL: none read yet, or all is */
-    const uint8_t *at;   /* in the cursor's chunk */
-    const uint8_t *piece_at, *piece_end;
-    uint64_t n_spans, built;  /* spans below this number are built completely */
+    struct list spans[LANES]; /* oldest first */
+    struct stream streams[LANES];
+    int lane;                 /* of what is gathered, else of what was last */
     struct span *gather_from; /* first span of what is gathered */
-    size_t ahead_bytes;
+    bool is_split, is_contended;
+    int64_t lead; /* values that the live lane has sent before its turn, while the backlog had some, too */
+    struct bucket bucket;
 
     struct list open, others, free, free_spans;
     unsigned n_free, n_queued, n_flying, n_known; /* flying: data; known: everything that awaits an answer */
@@ -180,7 +204,7 @@ struct span *deliver_span_new(struct deliver *d);
 void deliver_free_spans(struct deliver *d);
 void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last);
 void deliver_pack_unhold(struct deliver *d, struct pack *pack);
-void deliver_span_free(struct deliver *d, struct span *span);
+void deliver_span_free(struct deliver *d, int lane, struct span *span);
 void deliver_advance(struct deliver *d);
 bool deliver_has_window(const struct deliver *d);
 bool deliver_is_quiet(const struct deliver *d);
@@ -216,7 +240,16 @@ void deliver_suspect_device(struct deliver *d, struct device *dev);
 bool deliver_device_quota(struct deliver *d, struct device *dev); /* true: that was once too often */
 void deliver_parks_free(struct deliver *d);
 
+/* lanes.c */
+void deliver_split(struct deliver *d);
+void deliver_merge(struct deliver *d);
+bool deliver_has_tokens(struct deliver *d);
+bool deliver_pick_lane(struct deliver *d);   /* false: there is nothing to gather now */
+bool deliver_other_waits(struct deliver *d); /* the lane that is not being gathered has something to send */
+void deliver_note_gathered(struct deliver *d, uint32_t n_values);
+
 /* gather.c */
+bool deliver_has_records(struct deliver *d, int lane);
 bool deliver_is_gathered(const struct deliver *d);
 void deliver_begin(struct deliver *d);
 void deliver_note_built(struct deliver *d);

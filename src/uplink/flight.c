@@ -90,16 +90,16 @@ void deliver_free_spans(struct deliver *d)
         mem_free(CONTAINER_OF(node, struct span, node));
 }
 
-static struct span *span_next(const struct deliver *d, const struct span *span)
+static struct span *span_next(const struct deliver *d, int lane, const struct span *span)
 {
-    return span->node.next == &d->spans ? NULL : CONTAINER_OF(span->node.next, struct span, node);
+    return span->node.next == &d->spans[lane] ? NULL : CONTAINER_OF(span->node.next, struct span, node);
 }
 
 void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last)
 {
     pack->first = first;
     pack->last = last;
-    for (struct span *span = first;; span = span_next(d, span)) {
+    for (struct span *span = first;; span = span_next(d, pack->lane, span)) {
         span->n_open++;
         if (span == last)
             break;
@@ -108,7 +108,7 @@ void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first,
 
 void deliver_pack_unhold(struct deliver *d, struct pack *pack)
 {
-    for (struct span *span = pack->first; span; span = span_next(d, span)) {
+    for (struct span *span = pack->first; span; span = span_next(d, pack->lane, span)) {
         span->n_open--;
         if (span == pack->last)
             break;
@@ -116,12 +116,12 @@ void deliver_pack_unhold(struct deliver *d, struct pack *pack)
     pack->first = pack->last = NULL;
 }
 
-void deliver_span_free(struct deliver *d, struct span *span)
+void deliver_span_free(struct deliver *d, int lane, struct span *span)
 {
-    if (d->cursor == span)
-        d->cursor = NULL;
+    if (d->streams[lane].cursor == span)
+        d->streams[lane].cursor = NULL;
     list_del(&span->node);
-    d->ahead_bytes -= span->chunk->n;
+    d->streams[lane].ahead_bytes -= span->chunk->n;
     chunk_release(span->chunk);
     while (span->pieces) {
         struct piece *piece = span->pieces;
@@ -133,26 +133,32 @@ void deliver_span_free(struct deliver *d, struct span *span)
     list_add_after(&d->free_spans, &span->node);
 }
 
+static void advance(struct deliver *d, int lane)
+{
+    uint64_t to = 0;
+    struct list *head = &d->spans[lane], *node = head;
+
+    while ((node = node->next) != head) {
+        const struct span *span = CONTAINER_OF(node, struct span, node);
+
+        if (span->number >= d->streams[lane].built || span->n_open)
+            break;
+        to = span->chunk->to;
+    }
+    if (node == head->next)
+        return;
+    store_ack(d->store, lane, to);
+    while (head->next != node)
+        deliver_span_free(d, lane, CONTAINER_OF(head->next, struct span, node));
+}
+
 /* The store's position moves over what is finished. */
 void deliver_advance(struct deliver *d)
 {
-    uint64_t to = 0;
-    int lane = 0;
-    struct list *node = &d->spans;
-
-    while ((node = node->next) != &d->spans) {
-        struct span *span = CONTAINER_OF(node, struct span, node);
-
-        if (span->number >= d->built || span->n_open)
-            break;
-        to = span->chunk->to;
-        lane = span->chunk->lane;
-    }
-    if (node == d->spans.next)
-        return;
-    store_ack(d->store, lane, to);
-    while (d->spans.next != node)
-        deliver_span_free(d, CONTAINER_OF(d->spans.next, struct span, node));
+    for (int lane = 0; lane < LANES; lane++)
+        advance(d, lane);
+    if (UNLIKELY(d->is_split))
+        deliver_merge(d);
 }
 
 /* --- publishing ------------------------------------------------------------------------------------------------------------ */
@@ -210,6 +216,10 @@ enum err deliver_publish(struct deliver *d, struct pack *pack, struct str topic,
     pack->until = 0;
     d->n_known++;
     d->flying_bytes += pack->payload.n;
+    if (deliver_is_data(pack)) {
+        d->streams[pack->lane].n_flying++;
+        d->streams[pack->lane].flying_bytes += pack->payload.n;
+    }
     if (qos == 0) {
         pack->until = d->link->queued(d->arg);
         pack->id = 0;
@@ -232,6 +242,10 @@ void deliver_forget(struct deliver *d, struct pack *pack)
     d->n_known--;
     d->n_lost -= pack->state == PACK_LOST ? 1 : 0;
     d->flying_bytes -= pack->payload.n;
+    if (deliver_is_data(pack)) {
+        d->streams[pack->lane].n_flying--;
+        d->streams[pack->lane].flying_bytes -= pack->payload.n;
+    }
 }
 
 struct pack *deliver_find_id(struct deliver *d, uint16_t id)

@@ -36,7 +36,8 @@ static void build_gathered(struct deliver *d)
         struct pack *pack = deliver_pack_new(d, order[i]);
 
         deliver_build(d, packer, pack);
-        deliver_pack_hold(d, pack, d->gather_from, d->cursor);
+        pack->lane = d->lane;
+        deliver_pack_hold(d, pack, d->gather_from, d->streams[d->lane].cursor);
         d->pass_bytes += pack->payload.n;
         list_add_tail(&d->open, &pack->node);
     }
@@ -45,52 +46,83 @@ static void build_gathered(struct deliver *d)
     deliver_begin(d);
 }
 
+static bool is_at_end(const struct stream *stream)
+{
+    return stream->at == stream->cursor->chunk->bytes + stream->cursor->chunk->n;
+}
+
 /* How far everything is built: a span that still has records to read or to pack is not. */
 void deliver_note_built(struct deliver *d)
 {
-    if (deliver_is_gathered(d))
-        d->built = d->gather_from->number;
-    else if (d->cursor)
-        d->built =
-            d->cursor->number + (d->at == d->cursor->chunk->bytes + d->cursor->chunk->n && d->piece_at == d->piece_end);
+    for (int lane = 0; lane < LANES; lane++) {
+        struct stream *stream = &d->streams[lane];
+
+        if (lane == d->lane && deliver_is_gathered(d))
+            stream->built = d->gather_from->number;
+        else if (stream->cursor)
+            stream->built = stream->cursor->number + (is_at_end(stream) && stream->piece_at == stream->piece_end);
+    }
 }
 
-static bool read_span(struct deliver *d)
+static bool read_span(struct deliver *d, int lane)
 {
+    struct stream *stream = &d->streams[lane];
     struct chunk *chunk;
 
-    if (d->ahead_bytes >= AHEAD_MAX || (d->is_finishing && !d->is_reading))
+    if (stream->ahead_bytes >= AHEAD_MAX || (d->is_finishing && !d->is_reading))
         return false;
-    chunk = store_read(d->store, 0, READ_MAX);
+    chunk = store_read(d->store, lane, READ_MAX);
     if (!chunk)
         return false;
     struct span *span = deliver_span_new(d);
 
     span->chunk = chunk;
-    span->number = d->n_spans++;
-    list_add_tail(&d->spans, &span->node);
-    d->ahead_bytes += chunk->n;
-    d->cursor = span;
-    d->at = chunk->bytes;
+    span->number = stream->n_spans++;
+    list_add_tail(&d->spans[lane], &span->node);
+    stream->ahead_bytes += chunk->n;
+    stream->cursor = span;
+    stream->at = chunk->bytes;
     return true;
+}
+
+bool deliver_has_records(struct deliver *d, int lane)
+{
+    const struct stream *stream = &d->streams[lane];
+
+    return UNLIKELY(stream->piece_at != stream->piece_end) || (stream->cursor && !is_at_end(stream)) ||
+           read_span(d, lane);
 }
 
 /* The record at the cursor; NULL: nothing to read. */
 static const struct record *peek(struct deliver *d)
 {
-    if (UNLIKELY(d->piece_at != d->piece_end))
-        return (const struct record *)(const void *)d->piece_at;
-    if ((!d->cursor || d->at == d->cursor->chunk->bytes + d->cursor->chunk->n) && !read_span(d))
+    const struct stream *stream = &d->streams[d->lane];
+
+    if (!deliver_has_records(d, d->lane))
         return NULL;
-    return (const struct record *)(const void *)d->at;
+    if (UNLIKELY(stream->piece_at != stream->piece_end))
+        return (const struct record *)(const void *)stream->piece_at;
+    return (const struct record *)(const void *)stream->at;
+}
+
+/* The next one of the lane whose turn it is. The lane changes between packs only. */
+static const struct record *next_record(struct deliver *d)
+{
+    if (LIKELY(!d->is_split))
+        return peek(d);
+    if (!deliver_is_gathered(d) && !deliver_pick_lane(d))
+        return NULL;
+    return d->lane == LANE_LIVE || deliver_has_tokens(d) ? peek(d) : NULL;
 }
 
 static void step(struct deliver *d, const struct record *record)
 {
-    if (UNLIKELY(d->piece_at != d->piece_end))
-        d->piece_at += record->size;
+    struct stream *stream = &d->streams[d->lane];
+
+    if (UNLIKELY(stream->piece_at != stream->piece_end))
+        stream->piece_at += record->size;
     else
-        d->at += record->size;
+        stream->at += record->size;
 }
 
 static int kind_of(const struct record *record)
@@ -103,18 +135,19 @@ static bool shrink(struct deliver *d, struct device *dev, const struct record *r
 {
     struct pack_limits limits = {.max_bytes = d->limits.payload_bytes, .max_values = d->limits.share_values};
     size_t n = pack_alone_bytes(wire_name(dev), record);
-    bool is_whole = record->n_values <= 1 || d->piece_at != d->piece_end;
+    struct stream *stream = &d->streams[d->lane];
+    bool is_whole = record->n_values <= 1 || stream->piece_at != stream->piece_end;
 
     if (!is_whole) {
         struct piece *piece = mem_zero(sizeof *piece);
         size_t n_parts = pack_split(&piece->bytes, wire_name(dev), record, &limits);
 
-        piece->next = d->cursor->pieces;
-        d->cursor->pieces = piece;
+        piece->next = stream->cursor->pieces;
+        stream->cursor->pieces = piece;
         if (n_parts > 1) {
             step(d, record);
-            d->piece_at = piece->bytes.p;
-            d->piece_end = piece->bytes.p + piece->bytes.n;
+            stream->piece_at = piece->bytes.p;
+            stream->piece_end = piece->bytes.p + piece->bytes.n;
             return true;
         }
     }
@@ -178,10 +211,12 @@ static enum gathered gather_data(struct deliver *d, struct device *dev, const st
     if (!packer_add(packer, dev, wire_name(dev), record))
         return FULL;
     if (was_empty)
-        d->gather_from = d->cursor;
+        d->gather_from = d->streams[d->lane].cursor;
     if (is_new)
         limiter_spend(&d->limiters[LIMIT_DEVICE], 1);
     limiter_spend(&d->limiters[LIMIT_DEVICE_VALUES], record->n_values);
+    if (UNLIKELY(d->is_split))
+        deliver_note_gathered(d, record->n_values);
     step(d, record);
     return GATHERED;
 }
@@ -224,24 +259,34 @@ static bool may_go(const struct deliver *d)
                d->conf.min_pack_values;
 }
 
+/* Something of the record at the cursor. */
+static enum gathered gather(struct deliver *d, const struct record *record)
+{
+    struct device *dev = device_of(record);
+
+    if (UNLIKELY(!dev))
+        reject_unknown(d, record);
+    else if (UNLIKELY(deliver_parked(d, dev) != NULL))
+        reject_parked(d, deliver_parked(d, dev), record);
+    else if (record->kind == RECORD_TELEMETRY || record->kind == RECORD_ATTRIBUTES)
+        return gather_data(d, dev, record);
+    else
+        return gather_state(d, dev, record);
+    return DONE;
+}
+
 void deliver_gather(struct deliver *d)
 {
-    const struct record *record;
-
     if (deliver_is_blocked(d) || d->is_careful || now_ms(d) < d->gather_after_ms)
         return;
-    while ((record = peek(d))) {
-        struct device *dev = device_of(record);
-        enum gathered result = DONE;
+    for (;;) {
+        const struct record *record = next_record(d);
+        enum gathered result = FULL;
 
-        if (UNLIKELY(!dev))
-            reject_unknown(d, record);
-        else if (UNLIKELY(deliver_parked(d, dev) != NULL))
-            reject_parked(d, deliver_parked(d, dev), record);
-        else if (record->kind == RECORD_TELEMETRY || record->kind == RECORD_ATTRIBUTES)
-            result = gather_data(d, dev, record);
-        else
-            result = gather_state(d, dev, record);
+        if (record)
+            result = gather(d, record);
+        else if (!d->is_split || !deliver_is_gathered(d) || !deliver_other_waits(d))
+            break;
         if (result == GATHERED || result == DONE)
             continue;
         if (deliver_is_gathered(d)) {

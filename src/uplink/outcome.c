@@ -153,6 +153,7 @@ static void part_of(struct deliver *d, struct pack *whole, size_t from, size_t t
     pack->is_alone = whole->is_alone;
     pack->code = whole->code;
     pack->reason = whole->reason;
+    pack->lane = whole->lane;
     deliver_pack_hold(d, pack, whole->first, whole->last);
     list_add_after(whole->node.prev, &pack->node);
 }

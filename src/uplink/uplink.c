@@ -48,6 +48,7 @@ struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplin
         .min_pack_values = conf->min_pack_values,
         .max_pack_events = conf->max_pack_events,
         .batch_devices = conf->batch_devices,
+        .backlog_rate = conf->backlog_rate,
     };
 
     u->loop = loop;

@@ -29,6 +29,7 @@ struct uplink_conf {
     uint32_t min_pack_delay_ms;
     uint32_t min_pack_values;
     uint32_t max_pack_events; /* storage: events per batch */
+    uint32_t backlog_rate;    /* values a second of what waited during an outage; 0: no bound */
     bool batch_devices;
     bool handle_renaming;
     const char *rate[6]; /* rateLimits dpRateLimits messagesRateLimits deviceRateLimits deviceDp… deviceMessages… */
