@@ -193,7 +193,8 @@ static void test_what_was_in_flight_at_the_outage_is_resent_before_all_else(void
     LIST_EACH(node, &pf.open) {
         const struct message *message = CONTAINER_OF(node, struct message, node);
 
-        assert_true(!message->is_data || message->is_resent || message != CONTAINER_OF(pf.open.next, struct message, node));
+        assert_true(!message->is_data || message->is_resent ||
+                    message != CONTAINER_OF(pf.open.next, struct message, node));
     }
     assert_true(deliver_stats(deliver).n_resent > 0);
     answer_all();

@@ -265,7 +265,7 @@ static struct message *oldest(void)
     return list_is_empty(&pf.open) ? NULL : CONTAINER_OF(pf.open.next, struct message, node);
 }
 
-static struct message *oldest_data(void)
+UNUSED static struct message *oldest_data(void)
 {
     LIST_EACH(node, &pf.open) {
         struct message *message = CONTAINER_OF(node, struct message, node);
@@ -450,7 +450,7 @@ static void push(unsigned index, unsigned n, const char *extra)
     store_append(store, batch);
 }
 
-static void push_state(unsigned index, bool is_connect)
+UNUSED static void push_state(unsigned index, bool is_connect)
 {
     struct batch *batch = new_batch();
     uint32_t number = atomic_load(&devices[index]->state_number) + 1;
