@@ -50,6 +50,8 @@ struct ctx {
     unsigned n_attempts;
     int64_t since_ms;
     bool is_working;
+    bool keeps_devices;
+    atomic_bool is_barred;
     _Atomic(unsigned) status_version; /* odd while it is being written */
     _Atomic(uint64_t) status[STATUS_WORDS];
 };
@@ -99,15 +101,22 @@ static void claim(struct ctx *ctx, struct device *dev)
     ctx_unref(before);
 }
 
-static void disown_all(struct ctx *ctx)
+/* The device's count moves with it: from's is given back, to's is taken before anybody can see it. */
+void ctx_hand_over(struct ctx *from, struct ctx *to)
 {
     uint32_t n = device_count();
 
     for (uint32_t i = 0; i < n; i++) {
-        struct ctx *owner = ctx;
+        struct ctx *owner = from;
 
-        if (atomic_compare_exchange_strong(&device_at(i)->owner, &owner, NULL))
-            ctx_unref(ctx);
+        if (atomic_load_explicit(&device_at(i)->owner, memory_order_relaxed) != from)
+            continue;
+        if (to)
+            ctx_ref(to);
+        if (atomic_compare_exchange_strong(&device_at(i)->owner, &owner, to))
+            ctx_unref(from);
+        else
+            ctx_unref(to);
     }
 }
 
@@ -123,6 +132,11 @@ static bool is_denied(struct ctx *ctx, struct device *dev)
     return UNLIKELY(ctx->host->device_allowed != NULL) && !ctx->host->device_allowed(ctx->host->arg, ctx, dev);
 }
 
+static bool is_barred(const struct ctx *ctx)
+{
+    return atomic_load_explicit(&ctx->is_barred, memory_order_relaxed);
+}
+
 enum err ctx_put(struct ctx *ctx)
 {
     struct event *event = &ctx->event;
@@ -133,6 +147,8 @@ enum err ctx_put(struct ctx *ctx)
 
     if (event->n == 0)
         return ERR_NOTFOUND;
+    if (UNLIKELY(is_barred(ctx)))
+        return ERR_CLOSED;
     if (is_denied(ctx, dev))
         return ERR_DENIED;
     note_profile(dev, event->profile);
@@ -191,7 +207,7 @@ void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
     const char *known;
 
     loop_assert(ctx->loop);
-    if (is_denied(ctx, dev))
+    if (is_barred(ctx) || is_denied(ctx, dev))
         return;
     note_profile(dev, profile);
     claim(ctx, dev);
@@ -206,7 +222,7 @@ void ctx_disconnect(struct ctx *ctx, struct device *dev)
     const char *known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
 
     loop_assert(ctx->loop);
-    if (is_denied(ctx, dev))
+    if (is_barred(ctx) || ctx->keeps_devices || is_denied(ctx, dev))
         return;
     atomic_store_explicit(&dev->link, DEVICE_LINK_DOWN, memory_order_relaxed);
     put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_DISCONNECT);
@@ -269,6 +285,8 @@ static void emit_late(void *arg)
 bool ctx_mark(struct ctx *ctx, uint64_t cookie)
 {
     assert(cookie >= ctx->cookie);
+    if (UNLIKELY(is_barred(ctx))) /* never answered: the source is not acknowledged, and gives it to the next */
+        return false;
     ctx->cookie = cookie;
     batch_sink_begin(&ctx->sink);
     late_arm(ctx->loop, &ctx->late);
@@ -663,10 +681,74 @@ void ctx_attach(struct ctx *ctx, void *instance)
     ctx->instance = instance;
     if (instance)
         return;
+    ctx_end(ctx);
+    ctx_hand_over(ctx, NULL);
+}
+
+void ctx_end(struct ctx *ctx)
+{
     loop_assert(ctx->loop);
+    ctx->instance = NULL;
     ctx_flush(ctx);
     late_cancel(&ctx->late);
-    disown_all(ctx);
+}
+
+void ctx_continue_counters(struct ctx *ctx, struct ctx *from)
+{
+    for (unsigned i = 0; i < IOTGW_COUNTER_COUNT; i++)
+        ctx_count(ctx, (enum iotgw_counter)i, ctx_counter(from, (enum iotgw_counter)i));
+    atomic_fetch_add(&ctx->log.n_errors, atomic_load(&from->log.n_errors));
+}
+
+void ctx_set_conf(struct ctx *ctx, struct conf *conf)
+{
+    struct conf *before = ctx->conf;
+
+    loop_assert(ctx->loop);
+    ctx->conf = conf_ref(conf);
+    conf_unref(before);
+}
+
+void ctx_bar(struct ctx *ctx)
+{
+    atomic_store(&ctx->is_barred, true);
+    ctx_hand_over(ctx, NULL);
+}
+
+void ctx_keep_devices(struct ctx *ctx)
+{
+    loop_assert(ctx->loop);
+    ctx->keeps_devices = true;
+}
+
+static void disconnect_devices(struct ctx *ctx, struct ctx *owner)
+{
+    uint32_t n = device_count();
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct device *dev = device_at(i);
+
+        if (atomic_load_explicit(&dev->owner, memory_order_relaxed) != owner)
+            continue;
+        claim(ctx, dev);
+        if (atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN)
+            continue;
+        ctx_disconnect(ctx, dev);
+        ctx_mark(ctx, ctx->cookie); /* one by one, so that a batch may end behind each */
+    }
+}
+
+void ctx_disconnect_all(struct ctx *ctx)
+{
+    loop_assert(ctx->loop);
+    ctx->keeps_devices = false;
+    disconnect_devices(ctx, ctx);
+}
+
+void ctx_inherit_gone(struct ctx *ctx, struct ctx *from)
+{
+    loop_assert(ctx->loop);
+    disconnect_devices(ctx, from);
 }
 
 struct log *ctx_log(struct ctx *ctx)

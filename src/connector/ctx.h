@@ -45,6 +45,22 @@ struct ctx *ctx_ref(struct ctx *ctx);
 void ctx_unref(struct ctx *ctx); /* any thread; NULL allowed */
 /* Whom room, done and commands go to. NULL: nobody any more; then its devices have no owner either. */
 void ctx_attach(struct ctx *ctx, void *instance);
+/* As ctx_attach with NULL, but its devices stay its own: somebody will name them, or ctx_inherit_gone is called. */
+void ctx_end(struct ctx *ctx);
+/* Those that are still from's, which has ended, are told to have gone. On the loop of ctx. */
+void ctx_inherit_gone(struct ctx *ctx, struct ctx *from);
+/* Before ctx runs and after from has stopped: its counters go on from there. */
+void ctx_continue_counters(struct ctx *ctx, struct ctx *from);
+/* The configuration that runs; a reference is taken. */
+void ctx_set_conf(struct ctx *ctx, struct conf *conf);
+/* For one that does not end when it should: what it still emits is refused, and its devices have no owner. Any thread. */
+void ctx_bar(struct ctx *ctx);
+/* It stops to come back at once: from now on ctx_disconnect tells nothing. */
+void ctx_keep_devices(struct ctx *ctx);
+/* Each of its devices that is not down is told to have gone. */
+void ctx_disconnect_all(struct ctx *ctx);
+/* The devices of one are the other's from now on (to NULL: nobody's). Any thread. */
+void ctx_hand_over(struct ctx *from, struct ctx *to);
 
 struct log *ctx_log(struct ctx *ctx);
 struct loop *ctx_loop(const struct ctx *ctx);

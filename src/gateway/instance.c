@@ -5,60 +5,47 @@
 
 #include <assert.h>
 
-enum { QUIESCE_MS = 2000, STOP_MS = 3000 };
-
 /*
- *   NEW ──start──► RUNNING ──quiesce──► QUIET ──stop──► STOPPED ──free
- *     └─► FAILED (not opened)    └──────────┴─ too late ─► DETACHED
+ *   NEW ──open──► OPEN ──start──► RUNNING ──quiesce──► QUIET ──stop──► STOPPED ──free
+ *    └─► FAILED     └───────────────┴────────────────────┴─ too late ─► DETACHED ─ late answer ─► stop ─► free
  *
  * One step at a time: `there` goes to the connector's loop, `back` comes from it to the main loop.
  */
+enum step { STEP_OPEN, STEP_START, STEP_APPLY, STEP_QUIESCE, STEP_STOP, STEP_CLOSE };
+
 struct instance {
     struct instance_conf conf;
+    struct conf *next;   /* of apply */
+    struct conf *former; /* before the last apply: what is on its way may still point into it */
     struct ctx *ctx;
     void *self;
     enum instance_state state;
+    enum step step;
+    enum instance_devices devices;
+    bool keeps_devices;
     bool is_open; /* connector's loop: open was called, close is due */
     struct call there, back;
     struct timer limit;  /* main loop */
-    instance_fn *answer; /* of the step that runs; NULL: none runs */
+    instance_fn *answer; /* of the step that runs; NULL: none runs, or nobody waits for it */
     void *answer_arg;
     struct why why;
     enum err err;
 };
 
-static void answer(struct instance *instance, enum err err)
+const char *instance_state_name(enum instance_state state)
 {
-    instance_fn *fn = instance->answer;
+    static const char *const names[] = {[INSTANCE_NEW] = "new",
+                                        [INSTANCE_OPEN] = "opened",
+                                        [INSTANCE_RUNNING] = "running",
+                                        [INSTANCE_FAILED] = "failed",
+                                        [INSTANCE_QUIET] = "quiet",
+                                        [INSTANCE_STOPPED] = "stopped",
+                                        [INSTANCE_DETACHED] = "left behind"};
 
-    timer_stop(&instance->limit);
-    instance->answer = NULL;
-    if (fn)
-        fn(instance->answer_arg, instance, err);
+    return names[state];
 }
 
-static void too_late(void *arg)
-{
-    struct instance *instance = arg;
-
-    LOG_ERROR(ctx_log(instance->ctx), "connector does not stop in time, it is left behind");
-    instance->state = INSTANCE_DETACHED;
-    answer(instance, ERR_TIMEOUT);
-}
-
-static void step(struct instance *instance, void (*there)(void *), void (*back)(void *), uint64_t limit_ms,
-                 instance_fn *fn, void *arg)
-{
-    loop_assert(instance->conf.main->loop);
-    assert(!instance->answer);
-    instance->answer = fn;
-    instance->answer_arg = arg;
-    instance->there = (struct call){.fn = there, .arg = instance};
-    instance->back = (struct call){.fn = back, .arg = instance};
-    if (limit_ms)
-        timer_start(&instance->limit, limit_ms);
-    runner_call(instance->conf.runner, &instance->there);
-}
+/* --- on the connector's loop -------------------------------------------------------------------------------------------- */
 
 static void go_back(void *arg)
 {
@@ -67,40 +54,35 @@ static void go_back(void *arg)
     runner_call(instance->conf.main, &instance->back);
 }
 
-/* --- start ------------------------------------------------------------------------------------------------------- */
+static void open_there(void *arg)
+{
+    struct instance *instance = arg;
+
+    instance->is_open = true;
+    instance->err =
+        instance->conf.type->open(instance->self, instance->ctx, conf_root(instance->conf.conf), &instance->why);
+    go_back(instance);
+}
 
 static void start_there(void *arg)
 {
     struct instance *instance = arg;
-    const struct connector_type *type = instance->conf.type;
 
-    instance->is_open = true;
-    instance->err = type->open(instance->self, instance->ctx, conf_root(instance->conf.conf), &instance->why);
-    if (instance->err == ERR_OK) {
-        ctx_attach(instance->ctx, instance->self);
-        type->start(instance->self);
-    }
+    ctx_attach(instance->ctx, instance->self);
+    instance->conf.type->start(instance->self);
     go_back(instance);
 }
 
-static void start_back(void *arg)
+static void apply_there(void *arg)
 {
     struct instance *instance = arg;
+    const struct connector_type *type = instance->conf.type;
 
-    instance->state = instance->err ? INSTANCE_FAILED : INSTANCE_RUNNING;
-    if (instance->err)
-        LOG_ERROR(ctx_log(instance->ctx), "connector not started", KV_WHY(&instance->why));
-    else
-        LOG_INFO(ctx_log(instance->ctx), "connector started", KV_Z("type", instance->conf.type->name));
-    answer(instance, instance->err);
+    instance->err = type->apply && type->apply(instance->self, conf_root(instance->next)) ? ERR_OK : ERR_UNSUPPORTED;
+    if (!instance->err)
+        ctx_set_conf(instance->ctx, instance->next);
+    go_back(instance);
 }
-
-void instance_start(struct instance *instance, instance_fn *started, void *arg)
-{
-    step(instance, start_there, start_back, 0, started, arg);
-}
-
-/* --- quiesce, stop ------------------------------------------------------------------------------------------------ */
 
 static void quiesce_there(void *arg)
 {
@@ -112,14 +94,173 @@ static void quiesce_there(void *arg)
         go_back(instance);
 }
 
-static void quiesce_back(void *arg)
+static void stop_there(void *arg)
 {
     struct instance *instance = arg;
 
-    if (instance->state != INSTANCE_RUNNING)
-        return; /* too late: it has been given up */
-    instance->state = INSTANCE_QUIET;
-    answer(instance, ERR_OK);
+    if (instance->keeps_devices)
+        ctx_keep_devices(instance->ctx);
+    if (instance->conf.type->stop)
+        instance->conf.type->stop(instance->self, go_back, instance);
+    else
+        go_back(instance);
+}
+
+static void close_there(void *arg)
+{
+    struct instance *instance = arg;
+
+    if (instance->devices == DEVICES_DISCONNECTED)
+        ctx_disconnect_all(instance->ctx);
+    if (instance->devices == DEVICES_KEPT)
+        ctx_end(instance->ctx);
+    else
+        ctx_attach(instance->ctx, NULL);
+    if (instance->is_open)
+        instance->conf.type->close(instance->self);
+    go_back(instance);
+}
+
+/* --- on the main loop ------------------------------------------------------------------------------------------------- */
+
+static void back(void *arg);
+static const struct {
+    const char *name;
+    void (*there)(void *arg);
+    uint64_t limit_ms;
+    enum instance_state then;
+} steps[] = {[STEP_OPEN] = {"open", open_there, 10000, INSTANCE_OPEN},
+             [STEP_START] = {"start", start_there, 10000, INSTANCE_RUNNING},
+             [STEP_APPLY] = {"change", apply_there, 10000, INSTANCE_RUNNING},
+             [STEP_QUIESCE] = {"quiesce", quiesce_there, 2000, INSTANCE_QUIET},
+             [STEP_STOP] = {"stop", stop_there, 3000, INSTANCE_STOPPED},
+             [STEP_CLOSE] = {"close", close_there, 3000, INSTANCE_STOPPED}};
+
+static void answer(struct instance *instance, enum err err)
+{
+    instance_fn *fn = instance->answer;
+
+    timer_stop(&instance->limit);
+    instance->answer = NULL;
+    if (fn)
+        fn(instance->answer_arg, instance, err);
+}
+
+static void go(struct instance *instance, enum step step)
+{
+    instance->step = step;
+    instance->there = (struct call){.fn = steps[step].there, .arg = instance};
+    instance->back = (struct call){.fn = back, .arg = instance};
+    runner_call(instance->conf.runner, &instance->there);
+}
+
+static void take(struct instance *instance, enum step step, instance_fn *fn, void *arg)
+{
+    loop_assert(instance->conf.main->loop);
+    assert(!instance->answer);
+    instance->answer = fn;
+    instance->answer_arg = arg;
+    timer_start(&instance->limit, steps[step].limit_ms);
+    go(instance, step);
+}
+
+static void too_late(void *arg)
+{
+    struct instance *instance = arg;
+
+    LOG_ERROR(ctx_log(instance->ctx), "connector does not answer in time, it is left behind",
+              KV_Z("step", steps[instance->step].name));
+    instance->state = INSTANCE_DETACHED;
+    ctx_bar(instance->ctx);
+    answer(instance, ERR_TIMEOUT);
+}
+
+static void end(struct instance *instance)
+{
+    struct ctx *ctx = instance->ctx;
+
+    if (instance->state == INSTANCE_DETACHED) {
+        LOG_INFO(ctx_log(ctx), "connector that was left behind has ended");
+        if (instance->conf.gone)
+            instance->conf.gone(instance->conf.gone_arg, instance, ERR_OK);
+    } else {
+        answer(instance, ERR_OK);
+    }
+    mem_free(instance->self);
+    ctx_unref(ctx);
+    conf_unref(instance->former);
+    conf_unref(instance->conf.conf);
+    mem_free(instance);
+}
+
+/* Where a detached one goes on when its answer comes after all. */
+static void go_on_late(struct instance *instance)
+{
+    switch (instance->step) {
+    case STEP_OPEN:
+    case STEP_STOP:
+        go(instance, STEP_CLOSE);
+        break;
+    case STEP_START:
+    case STEP_APPLY:
+    case STEP_QUIESCE:
+        go(instance, STEP_STOP);
+        break;
+    case STEP_CLOSE:
+        end(instance);
+        break;
+    }
+}
+
+static void end_apply(struct instance *instance)
+{
+    if (instance->err) {
+        conf_unref(instance->next);
+    } else {
+        conf_unref(instance->former);
+        instance->former = instance->conf.conf;
+        instance->conf.conf = instance->next;
+    }
+    instance->next = NULL;
+}
+
+static void back(void *arg)
+{
+    struct instance *instance = arg;
+    enum err err = instance->step == STEP_OPEN || instance->step == STEP_APPLY ? instance->err : ERR_OK;
+
+    if (instance->step == STEP_APPLY)
+        end_apply(instance);
+    if (instance->state == INSTANCE_DETACHED) {
+        go_on_late(instance);
+    } else if (instance->step == STEP_CLOSE) {
+        timer_stop(&instance->limit);
+        end(instance);
+    } else {
+        instance->state = err && instance->step == STEP_OPEN ? INSTANCE_FAILED : steps[instance->step].then;
+        answer(instance, err);
+    }
+}
+
+/* --- steps -------------------------------------------------------------------------------------------------------------- */
+
+void instance_open(struct instance *instance, instance_fn *opened, void *arg)
+{
+    assert(instance->state == INSTANCE_NEW);
+    take(instance, STEP_OPEN, opened, arg);
+}
+
+void instance_start(struct instance *instance, instance_fn *started, void *arg)
+{
+    assert(instance->state == INSTANCE_OPEN);
+    take(instance, STEP_START, started, arg);
+}
+
+void instance_apply(struct instance *instance, struct conf *conf, instance_fn *applied, void *arg)
+{
+    assert(instance->state == INSTANCE_RUNNING);
+    instance->next = conf_ref(conf);
+    take(instance, STEP_APPLY, applied, arg);
 }
 
 void instance_quiesce(struct instance *instance, instance_fn *quiet, void *arg)
@@ -127,27 +268,7 @@ void instance_quiesce(struct instance *instance, instance_fn *quiet, void *arg)
     if (instance->state != INSTANCE_RUNNING)
         quiet(arg, instance, ERR_OK);
     else
-        step(instance, quiesce_there, quiesce_back, QUIESCE_MS, quiet, arg);
-}
-
-static void stop_there(void *arg)
-{
-    struct instance *instance = arg;
-
-    if (instance->conf.type->stop)
-        instance->conf.type->stop(instance->self, go_back, instance);
-    else
-        go_back(instance);
-}
-
-static void stop_back(void *arg)
-{
-    struct instance *instance = arg;
-
-    if (instance->state == INSTANCE_DETACHED)
-        return;
-    instance->state = INSTANCE_STOPPED;
-    answer(instance, ERR_OK);
+        take(instance, STEP_QUIESCE, quiet, arg);
 }
 
 void instance_stop(struct instance *instance, instance_fn *stopped, void *arg)
@@ -155,7 +276,20 @@ void instance_stop(struct instance *instance, instance_fn *stopped, void *arg)
     if (instance->state != INSTANCE_RUNNING && instance->state != INSTANCE_QUIET)
         stopped(arg, instance, ERR_OK);
     else
-        step(instance, stop_there, stop_back, STOP_MS, stopped, arg);
+        take(instance, STEP_STOP, stopped, arg);
+}
+
+void instance_give_up(struct instance *instance)
+{
+    if (timer_is_running(&instance->limit)) {
+        timer_stop(&instance->limit);
+        too_late(instance);
+    }
+}
+
+void instance_keep_devices(struct instance *instance)
+{
+    instance->keeps_devices = true;
 }
 
 /* --- making and freeing ------------------------------------------------------------------------------------------- */
@@ -173,39 +307,27 @@ struct instance *instance_new(const struct instance_conf *conf)
     return instance;
 }
 
-static void free_there(void *arg)
+void instance_free(struct instance *instance, enum instance_devices devices, instance_fn *closed, void *arg)
 {
-    struct instance *instance = arg;
-
-    ctx_attach(instance->ctx, NULL);
-    if (instance->is_open)
-        instance->conf.type->close(instance->self);
-    ctx_unref(instance->ctx);
-    go_back(instance);
-}
-
-static void free_back(void *arg)
-{
-    struct instance *instance = arg;
-    instance_fn *closed = instance->answer;
-
-    instance->answer = NULL;
-    if (closed)
-        closed(instance->answer_arg, instance, ERR_OK);
-    mem_free(instance->self);
-    conf_unref(instance->conf.conf);
-    mem_free(instance);
-}
-
-void instance_free(struct instance *instance, instance_fn *closed, void *arg)
-{
-    if (instance->state == INSTANCE_DETACHED)
+    if (instance->state == INSTANCE_DETACHED) {
         closed(arg, instance, ERR_TIMEOUT);
-    else
-        step(instance, free_there, free_back, 0, closed, arg);
+        return;
+    }
+    instance->devices = devices;
+    take(instance, STEP_CLOSE, closed, arg);
 }
 
 enum instance_state instance_state(const struct instance *instance)
 {
     return instance->state;
+}
+
+struct ctx *instance_ctx(const struct instance *instance)
+{
+    return instance->ctx;
+}
+
+const struct why *instance_why(const struct instance *instance)
+{
+    return &instance->why;
 }
