@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/stream_bench.h"
+#include "base/clock.h"
 #include "io/tls.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 /* --- TLS: who is believed ------------------------------------------------------------------------------------------------------- */
 static void fail_tls(const struct listener_conf *listener, const struct tls_conf *tls, const char *words)
@@ -314,6 +316,78 @@ static void test_a_changed_byte_anywhere_is_a_failure_and_no_crash(void **state)
     assert_true(n_passed <= 6); /* version bytes of records that nobody looks at */
 }
 
+/* --- certificates as such ----------------------------------------------------------------------------------------------------- */
+static void put_file(char *path, const struct buf *content)
+{
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, content->p, content->n), (ssize_t)content->n);
+    close(fd);
+}
+
+static void test_a_certificate_made_by_itself_has_its_key_and_ends_when_asked(void **state)
+{
+    char cert_path[] = "/tmp/iotgw-cert-XXXXXX", key_path[] = "/tmp/iotgw-key-XXXXXX";
+    const struct tls_api *tls = tls_load(NULL);
+    struct tls_conf conf = {.is_on = true, .insecure = true, .cert_file = cert_path, .key_file = key_path};
+    struct buf made = {0}, made_key = {0}, other = {0}, other_key = {0};
+    struct tls_ctx *ctx;
+    int64_t until_ms = 0, later_ms = 0, days_ms = (int64_t)365 * 86400000;
+
+    (void)state;
+    assert_non_null(tls);
+    assert_int_equal(tls->self_signed("Gateway of a very long hall name, which goes on and on, past sixty-four", 365,
+                                      &made, &made_key, NULL),
+                     ERR_OK);
+    put_file(cert_path, &made);
+    put_file(key_path, &made_key);
+    assert_int_equal(tls->client_ctx(&ctx, &conf, NULL), ERR_OK);
+    tls->ctx_free(ctx);
+    assert_int_equal(tls->expiry(cert_path, false, &until_ms, NULL), ERR_OK);
+    assert_true(until_ms > clock_wall_ms() + days_ms - 60000 && until_ms < clock_wall_ms() + days_ms + 60000);
+    unlink(cert_path);
+    /* Of several the first that ends counts; in a bundle the last. */
+    assert_int_equal(tls->self_signed("b", 10, &other, &other_key, NULL), ERR_OK);
+    assert_false(str_eq(buf_str(&made_key), buf_str(&other_key)));
+    buf_add_str(&made, buf_str(&other));
+    snprintf(cert_path, sizeof cert_path, "/tmp/iotgw-cert-XXXXXX");
+    put_file(cert_path, &made);
+    assert_int_equal(tls->expiry(cert_path, true, &later_ms, NULL), ERR_OK);
+    assert_true(later_ms == until_ms);
+    assert_int_equal(tls->expiry(cert_path, false, &later_ms, NULL), ERR_OK);
+    assert_true(later_ms < until_ms);
+    unlink(cert_path);
+    unlink(key_path);
+    buf_fini(&made);
+    buf_fini(&made_key);
+    buf_fini(&other);
+    buf_fini(&other_key);
+}
+
+static void test_the_end_of_what_is_no_certificate_is_an_error(void **state)
+{
+    struct why why = {0};
+    int64_t until_ms;
+
+    (void)state;
+    assert_int_equal(tls_load(NULL)->expiry("/dev/null", false, &until_ms, &why), ERR_CONFIG);
+    assert_string_equal(why_text(&why), "/dev/null has no certificate that can be read");
+}
+
+static void test_a_server_may_ask_for_a_certificate_without_needing_one(void **state)
+{
+    struct listener_conf listener = tls_listener();
+    struct tls_conf tls = tls_with_ca();
+
+    (void)state;
+    listener.asks_client = true;
+    exchange_hello(&listener, &tls); /* none is needed */
+    tls.cert_file = client_cert;
+    tls.key_file = client_key;
+    exchange_hello(&listener, &tls);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +400,9 @@ int main(void)
         cmocka_unit_test(test_a_certificate_for_another_name_is_refused_with_its_names),
         cmocka_unit_test(test_an_expired_certificate_is_refused_with_its_date),
         cmocka_unit_test(test_a_server_may_ask_for_a_client_certificate),
+        cmocka_unit_test(test_a_certificate_made_by_itself_has_its_key_and_ends_when_asked),
+        cmocka_unit_test(test_the_end_of_what_is_no_certificate_is_an_error),
+        cmocka_unit_test(test_a_server_may_ask_for_a_certificate_without_needing_one),
         cmocka_unit_test(test_files_of_tls_that_cannot_be_used_are_named),
         cmocka_unit_test(test_a_changed_byte_anywhere_is_a_failure_and_no_crash),
     };

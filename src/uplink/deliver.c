@@ -240,6 +240,16 @@ static void settle(void *arg)
         else if (!next || pack->until < next)
             next = pack->until;
     }
+    LIST_EACH_SAFE(node, &d->others) {
+        struct pack *pack = CONTAINER_OF(node, struct pack, node);
+
+        if (pack->state != PACK_SETTLING)
+            continue;
+        if (pack->until <= now)
+            deliver_connect_settled(d, pack);
+        else if (!next || pack->until < next)
+            next = pack->until;
+    }
     if (next)
         timer_start(&d->settle_timer, next - now);
     deliver_wake(d);
@@ -415,7 +425,7 @@ static struct device *suspect_devices(struct deliver *d, const struct pack *firs
     LIST_EACH(node, &d->others) {
         const struct pack *pack = CONTAINER_OF(node, struct pack, node);
 
-        if (!pack->is_known || pack->state == PACK_LOST || !pack->dev || !pack->id)
+        if ((!pack->is_known && pack->state != PACK_SETTLING) || pack->state == PACK_LOST || !pack->dev || !pack->id)
             continue;
         if (pack->kind == PACK_CONNECT)
             deliver_suspect_device(d, pack->dev);

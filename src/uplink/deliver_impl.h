@@ -227,6 +227,7 @@ bool deliver_is_leaving(const struct deliver *d, const struct device *dev);
 void deliver_delivered(struct deliver *d, struct pack *pack);
 void deliver_requeue(struct deliver *d, struct pack *pack);
 void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code);
+void deliver_connect_settled(struct deliver *d, struct pack *pack);
 void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code);
 
 /* park.c */

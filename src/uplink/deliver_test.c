@@ -719,7 +719,10 @@ static void test_with_version_3_an_answer_counts_after_half_a_second(void **stat
     assert_int_equal(store_stats(store).n_events, 10);
     disconnect(true);
     connect_again();
+    loop_advance(loop,
+                 2100); /* its connect was answered half a second ago too, and may be what the server does not stand */
     answer_others();
+    loop_advance(loop, 600);
     assert_true(oldest_data()->is_resent);
     answer(oldest_data(), 0);
     loop_advance(loop, 600);
@@ -750,6 +753,40 @@ static void test_version_3_finds_the_message_at_which_the_server_closes_after_it
     }
     assert_true(deliver_is_idle(deliver));
     assert_int_equal(pf.n_rejected, 20);
+    check_ledger();
+    close_all();
+}
+
+static void test_version_3_finds_the_device_at_whose_connect_the_server_closes_after_its_answer(void **state)
+{
+    unsigned n_closes = 0;
+
+    (void)state;
+    open_all(&usual, 60000, 20, false);
+    pf.is_lax = true;
+    for (unsigned i = 0; i < 30; i++)
+        push(i, 5, "");
+    for (unsigned i = 0; i < 2000 && !deliver_is_idle(deliver); i++) {
+        struct message *message = oldest();
+        bool is_guilty = message && str_eq(message->topic, STR("v1/gateway/connect")) &&
+                         str_find(str_from(message->copy), device_name(devices[7]), 0) != SIZE_MAX;
+
+        if (message)
+            answer(message, 0);
+        if (is_guilty) {
+            n_closes++;
+            loop_advance(loop, 1);
+            disconnect(true);
+            connect_again();
+        }
+        loop_advance(loop, message ? 0 : 50);
+    }
+    assert_true(deliver_is_idle(deliver));
+    assert_in_range(n_closes, 3, 6);
+    assert_int_equal(pf.n_rejected, 5);
+    for (unsigned i = 0; i < 30; i++)
+        for (int64_t j = 0; j < 5; j++)
+            assert_true(i == 7 || pf.stored[i][j] > 0);
     check_ledger();
     close_all();
 }
@@ -1027,6 +1064,7 @@ int main(void)
         cmocka_unit_test(test_a_platform_that_closes_and_refuses_at_random_stalls_nothing),
         cmocka_unit_test(test_with_version_3_an_answer_counts_after_half_a_second),
         cmocka_unit_test(test_version_3_finds_the_message_at_which_the_server_closes_after_its_answer),
+        cmocka_unit_test(test_version_3_finds_the_device_at_whose_connect_the_server_closes_after_its_answer),
         cmocka_unit_test(test_quality_0_counts_when_the_server_was_heard_after_the_bytes_left),
         cmocka_unit_test(test_connect_and_disconnect_stay_in_line_and_only_the_newest_acts),
         cmocka_unit_test(test_after_a_reconnect_known_devices_are_announced_but_those_that_are_down_are_not),

@@ -320,10 +320,28 @@ void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
     }
 }
 
+/* In 3.x a connect that the server does not stand is answered first, and then the server closes. */
+void deliver_connect_settled(struct deliver *d, struct pack *pack)
+{
+    if (d->lone_pack == pack) {
+        d->lone = NULL;
+        d->lone_pack = NULL;
+    }
+    deliver_device_taken(d, pack->dev);
+    deliver_pack_put(d, pack);
+}
+
 void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code)
 {
     bool is_parked = false, is_own = pack->kind == PACK_OWN;
 
+    if (!d->is_v5 && pack->kind == PACK_CONNECT && pack->state != PACK_LOST) {
+        pack->state = PACK_SETTLING;
+        pack->until = now_ms(d) + SETTLE_MS;
+        if (!timer_is_running(&d->settle_timer))
+            timer_start(&d->settle_timer, SETTLE_MS);
+        return;
+    }
     if (d->lone_pack == pack) {
         d->lone = NULL;
         d->lone_pack = NULL;
