@@ -381,14 +381,13 @@ static const struct field converter_fields[] = {
           .doc = "Former key of the bytes converter: see deviceInfo."),
     F_END};
 
-static const struct report_strategy *on_change(struct conf_load *load)
+/* Where sendDataOnlyOnChange is true. */
+static void only_on_change(struct conf_load *load, const struct conf_at *at, const struct report_strategy **report)
 {
-    struct report_strategy *report = arena_zero(conf_arena(load), sizeof *report);
-
-    report->type = REPORT_ON_CHANGE;
-    report->period_ms = 10000;
-    report->ttl_s = 86400;
-    return report;
+    conf_warning(load, at, "sendDataOnlyOnChange", "is a former key of \"reportStrategy\": {\"type\": \"ON_CHANGE\"}%s",
+                 *report ? ", which is there; it has no effect" : "");
+    if (!*report)
+        *report = &report_on_change;
 }
 
 static enum err check_converter(struct conf_load *load, void *object, const struct conf_at *at)
@@ -419,14 +418,8 @@ static enum err check_converter(struct conf_load *load, void *object, const stru
     compile_datapoints(load, &converter->timeseries, converter);
     if (!converter->attributes.n && !converter->timeseries.n)
         conf_warning(load, at, NULL, "has neither \"attributes\" nor \"timeseries\": its messages give nothing");
-    if (converter->only_on_change) {
-        conf_warning(
-            load, at, "sendDataOnlyOnChange",
-            "is a former key of \"reportStrategy\": {\"type\": \"ON_CHANGE\"}, which has no effect in this version: "
-            "every value is sent");
-        if (!converter->report)
-            converter->report = on_change(load);
-    }
+    if (converter->only_on_change)
+        only_on_change(load, at, &converter->report);
     plan_converter(load, converter);
     return ERR_OK;
 }
@@ -703,14 +696,8 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
     legacy_file(load, file);
     if (!file->common.name.p)
         file->common.name = file->broker->name;
-    if (file->broker->only_on_change) {
-        conf_warning(
-            load, &file->broker->at, "sendDataOnlyOnChange",
-            "is a former key of \"reportStrategy\": {\"type\": \"ON_CHANGE\"}, which has no effect in this version: "
-            "every value is sent");
-        if (!file->common.report_strategy)
-            file->common.report_strategy = on_change(load);
-    }
+    if (file->broker->only_on_change)
+        only_on_change(load, &file->broker->at, &file->common.report_strategy);
     return plan_compile(load, file);
 }
 

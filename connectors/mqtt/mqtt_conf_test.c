@@ -61,7 +61,7 @@ static void test_what_is_not_verified_or_not_done_is_said(void **state)
          "broker.security.insecure", "the broker's name is not verified"},
         {BROKER(",\"security\":{\"type\":\"certificates\",\"pathToCACert\":\"/nowhere/ca.pem\"}"),
          "broker.security.pathToCACert", "file /nowhere/ca.pem cannot be read"},
-        {BROKER(",\"sendDataOnlyOnChange\":true"), "broker.sendDataOnlyOnChange", "has no effect in this version"},
+        {BROKER(",\"sendDataOnlyOnChange\":true"), "broker.sendDataOnlyOnChange", "is a former key"},
     };
 
     (void)state;

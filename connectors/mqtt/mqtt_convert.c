@@ -347,19 +347,20 @@ static const struct route *route_of(struct mqtt_converter *converter)
 
 /* --- values ------------------------------------------------------------------------------------------------------------------- */
 
-static void add(struct mqtt_converter *converter, enum record_kind kind, struct str key, struct str text, int64_t ts)
+static void add(struct mqtt_converter *converter, enum record_kind kind, struct str key, struct str text, int64_t ts,
+                const struct report_strategy *report)
 {
     if (UNLIKELY(++converter->n_values > VALUES_MAX))
         return;
     if (LIKELY(converter->event != NULL)) {
-        event_add(converter->event, kind, key, text, ts);
+        event_add_reported(converter->event, kind, key, text, ts, report);
         return;
     }
     if (converter->n_items == converter->cap_items) {
         converter->cap_items = converter->cap_items ? converter->cap_items * 2 : 64;
         converter->items = mem_grow(converter->items, converter->cap_items * sizeof *converter->items);
     }
-    converter->items[converter->n_items++] = (struct event_item){key, text, ts, kind};
+    converter->items[converter->n_items++] = (struct event_item){key, text, ts, kind, report};
 }
 
 static bool leave_out(struct mqtt_converter *converter, const struct leg *leg, enum drop_cause cause,
@@ -516,7 +517,7 @@ static void add_members_of(struct mqtt_converter *converter, const struct leg *l
             (void)leave_out(converter, leg, DROP_KEY, why_text(&why));
             continue;
         }
-        add(converter, kind, key, json_final_text(&converter->arena, yyjson_obj_iter_get_val(name)), ts);
+        add(converter, kind, key, json_final_text(&converter->arena, yyjson_obj_iter_get_val(name)), ts, NULL);
     }
 }
 
@@ -554,7 +555,7 @@ static void add_json_values(struct mqtt_converter *converter, const struct leg *
         if (UNLIKELY(point->is_all))
             add_all(converter, leg, RECORD_ATTRIBUTES, data);
         else if (find_value(converter, leg, point, data, &text) && find_key(converter, leg, point, data, &key))
-            add(converter, RECORD_ATTRIBUTES, key, text, EVENT_NO_TS);
+            add(converter, RECORD_ATTRIBUTES, key, text, EVENT_NO_TS, point->report);
     }
     for (size_t i = 0; i < conf->timeseries.n; i++) {
         const struct datapoint *point = conf->timeseries.items[i];
@@ -566,7 +567,7 @@ static void add_json_values(struct mqtt_converter *converter, const struct leg *
         }
         ts = time_of_point(converter, leg, conf, point, data, &times);
         if (find_value(converter, leg, point, data, &text) && find_key(converter, leg, point, data, &key))
-            add(converter, RECORD_TELEMETRY, key, text, ts);
+            add(converter, RECORD_TELEMETRY, key, text, ts, point->report);
     }
 }
 
@@ -579,7 +580,7 @@ static void add_bytes_values(struct mqtt_converter *converter, const struct leg 
 
         if (byte_template_text(point->bytes, converter->payload, point->hex, &converter->arena, &text) &&
             find_key(converter, leg, point, NULL, &key))
-            add(converter, kind, key, json_quote(&converter->arena, text), EVENT_NO_TS);
+            add(converter, kind, key, json_quote(&converter->arena, text), EVENT_NO_TS, point->report);
     }
 }
 
@@ -679,11 +680,12 @@ static unsigned release_items(struct mqtt_converter *converter, const struct leg
             continue;
         converter->event =
             converter->out->begin(converter->out, converter->held[i].dev, converter->held[last[i]].profile);
+        event_set_report(converter->event, leg->entry->mapping->report);
         for (size_t k = i; k != SIZE_MAX; k = next[k]) {
             const struct event_item *item = &converter->items[converter->held[k].first];
 
             for (size_t j = 0; j < converter->held[k].n; j++, item++)
-                event_add(converter->event, item->kind, item->key, item->text, item->ts);
+                event_add_reported(converter->event, item->kind, item->key, item->text, item->ts, item->report);
         }
         n += end_event(converter, leg);
     }
@@ -721,6 +723,7 @@ static unsigned convert_mapping(struct mqtt_converter *converter, const struct l
     if (UNLIKELY(!dev))
         return drop_message(converter, leg, cause);
     converter->event = converter->out->begin(converter->out, dev, profile_of(converter, leg, data));
+    event_set_report(converter->event, leg->entry->mapping->report);
     converter->n_values = 0;
     if (conf->is_bytes) {
         add_bytes_values(converter, leg, RECORD_ATTRIBUTES, &conf->attributes);

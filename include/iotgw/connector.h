@@ -94,6 +94,9 @@ enum iotgw_counter {
     IOTGW_ATTR_VALUES,
     IOTGW_RECONNECTS,
     IOTGW_SKIPPED,
+    IOTGW_UNCHANGED,      /* the host's: values that the report filter held back */
+    IOTGW_REPEATED,       /* the host's: values of periodic reports */
+    IOTGW_REPORTS_WAITED, /* the host's: times that periodic reports waited for credit */
     IOTGW_COUNTER_COUNT
 };
 #define IOTGW_NO_TS INT64_MIN

@@ -342,13 +342,21 @@ void convert_core(yyjson_val *question, struct arena *arena, struct buf *members
     struct why why = {0};
     enum err err = ERR_UNSUPPORTED;
 
+    if (json_get(input, STR("events"))) {
+        err = convert_report(config, input, arena, members, &why);
+        if (err) {
+            members->n = before;
+            convert_add_unsupported(members, str_from(why_text(&why)));
+        }
+        return;
+    }
     core.max_bytes = limit_of(config, STR("max_payload_bytes"));
     core.max_values = (unsigned)(limit_of(config, STR("max_datapoints")) & UINT32_MAX);
     buf_add_z(members, "\"publish\":[");
     if (!str_eq(json_str(json_get(question, STR("direction"))), STR("uplink")))
         why_set(&why, err, "messages of the platform are not handed to connectors");
     else if (!name.n)
-        why_set(&why, err, "report strategies are not applied");
+        why_set(&why, err, "neither a call nor events");
     for (size_t i = 0; !why.err && i < COUNT_OF(calls); i++)
         if (str_eq_z(name, calls[i].name)) {
             err = calls[i].run(&core, &why);

@@ -15,6 +15,9 @@
 void convert_expressions(yyjson_val *input, struct arena *arena, struct buf *members);
 /* core.md 7.4 and platform-api.md 10. question: the whole vector, for its config and direction. */
 void convert_core(yyjson_val *question, struct arena *arena, struct buf *members);
+/* core.md 7.4: "sent":[…]. */
+NODISCARD enum err convert_report(yyjson_val *config, yyjson_val *input, struct arena *arena, struct buf *members,
+                                  struct why *why);
 
 /* The loop. A bad line never ends it. Gives the exit status. */
 int cmd_convert_vectors(FILE *in, FILE *out);

@@ -17,21 +17,43 @@ static const struct field report_fields[] = {
             "ON_RECEIVED sends every value, ON_CHANGE those that differ from the last one, ON_REPORT_PERIOD the latest "
             "one each period, ON_CHANGE_OR_REPORT_PERIOD both; DISABLED switches the filter off. Absent: as the next "
             "outer level."),
-    F_MS(struct report_strategy, period_ms, "reportPeriod", .def = 10000, .strict = true,
-         .doc = "Time between two periodic reports."),
-    F_UINT(struct report_strategy, ttl_s, "ttl", .def = 86400, .unit = "s", .strict = true,
-           .doc = "Time after which an unchanged value is forgotten, so that the next one is sent; 0: never."),
+    F_DOUBLE(struct report_strategy, period, "reportPeriod", .def_double = 10000, .max_double = 4e9, .unit = "ms",
+             .strict = true,
+             .doc = "Time between two periodic reports of a value, counted from its first one; at least 10."),
+    F_DOUBLE(struct report_strategy, ttl_s, "ttl", .def_double = 86400, .max_double = 4e9, .unit = "s", .strict = true,
+             .doc =
+                 "Time after which an unchanged value is forgotten, so that the next one is sent and periodic reports "
+                 "end; 0: never."),
+    F_DOUBLE(struct report_strategy, deadband, "deadband", .max_double = 1e300, .strict = true,
+             .doc =
+                 "With a type that sends changes: numbers that differ by less than this from the last one remembered "
+                 "count as unchanged; 0: none. Not in the peer."),
+    F_DOUBLE(struct report_strategy, deadband_percent, "deadbandPercent", .max_double = 1e6, .unit = "%",
+             .strict = true,
+             .doc = "The same in percent of the last number remembered. Of both, the wider one counts."),
     F_JSON(struct report_strategy, aggregation, "aggregationFunction", .doc = "Declared, but never had an effect."),
     F_END};
 
+const struct report_strategy report_on_change = {
+    .type = REPORT_ON_CHANGE, .period = 10000, .ttl_s = 86400, .period_ms = 10000, .ttl_ms = 86400000};
+
+enum { PERIOD_MIN_MS = 10 };
+
 static enum err check_report(struct conf_load *load, void *object, const struct conf_at *at)
 {
-    const struct report_strategy *report = object;
+    struct report_strategy *report = object;
+    bool is_periodic = report->type == REPORT_ON_REPORT_PERIOD || report->type == REPORT_ON_CHANGE_OR_REPORT_PERIOD;
 
     if (report->aggregation)
         conf_warning(load, at, "aggregationFunction", "has no effect: values are not aggregated");
-    if (report->type != REPORT_INHERIT && report->type != REPORT_ON_RECEIVED && report->type != REPORT_DISABLED)
-        conf_warning(load, at, "type", "has no effect in this version: every value is sent");
+    if (is_periodic && report->period < PERIOD_MIN_MS)
+        conf_warning(load, at, "reportPeriod", "found %g, expected at least %d ms; %d is used", report->period,
+                     PERIOD_MIN_MS, PERIOD_MIN_MS);
+    if (report->type == REPORT_ON_RECEIVED && (report->deadband > 0 || report->deadband_percent > 0))
+        conf_warning(load, at, report->deadband > 0 ? "deadband" : "deadbandPercent",
+                     "has no effect with type ON_RECEIVED, which sends every value");
+    report->period_ms = report->period < PERIOD_MIN_MS ? PERIOD_MIN_MS : (uint32_t)report->period;
+    report->ttl_ms = (uint64_t)(report->ttl_s * 1000);
     return ERR_OK;
 }
 
@@ -41,7 +63,8 @@ const struct conf_type report_strategy_type = {
     .fields = report_fields,
     .check = check_report,
     .doc = "Which values are sent. The innermost level that has a "
-           "reportStrategy (point, device, connector, thingsboard) decides alone."};
+           "reportStrategy (point, device, connector, thingsboard) decides alone; a missing type is that of the next "
+           "outer level."};
 
 const struct choice log_level_choices[] = {
     {"INFO", LOG_LEVEL_INFO},      {"NONE", LOG_LEVEL_OFF},    {"NOTSET", LOG_LEVEL_OFF},

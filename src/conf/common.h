@@ -16,11 +16,16 @@ enum report_type {
     REPORT_DISABLED
 };
 struct report_strategy {
-    int type;           /* enum report_type */
-    uint32_t period_ms; /* 10000 when absent */
-    uint32_t ttl_s;     /* 0: for ever; 86400 when absent */
+    int type;                /* enum report_type */
+    double period, ttl_s;    /* as written */
+    double deadband;         /* numbers that differ by less count as equal; 0: none */
+    double deadband_percent; /* the same, in percent of the value remembered */
     const struct yyjson_val *aggregation;
+    /* compiled */
+    uint32_t period_ms; /* at least 10; 10000 when absent */
+    uint64_t ttl_ms;    /* 0: for ever; 86400000 when absent */
 };
+extern const struct report_strategy report_on_change; /* what sendDataOnlyOnChange, the former key, stands for */
 extern const struct conf_type report_strategy_type;
 /* A pointer, NULL when absent or wrong: then that level does not count. */
 #define F_REPORT_STRATEGY(T, m)                                                                                        \

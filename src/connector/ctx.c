@@ -3,11 +3,21 @@
 
 #include "build_id.h"
 #include "connector/module.h"
+#include "connector/report.h"
 #include "data/json.h"
 
 #include <assert.h>
 
-enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_ITEMS_KEEP = 8192 };
+enum {
+    CREDIT_PER_STORE = 4 * 1024 * 1024,
+    CREDIT_MIN = 256 * 1024,
+    EVENT_ITEMS_KEEP = 8192,
+    REPORTS_A_TURN = 1024,    /* values of periodic reports */
+    REPORTS_FEW = 64,         /* devices with periodic reports that are each served to the millisecond */
+    REPORTS_TOGETHER_MS = 16, /* beyond: so many ms share a wake-up */
+    CLEANUP_A_TURN = 8192,    /* values looked at */
+    CLEANUP_PAUSE_MS = 20     /* until the next turn of the same clean-up */
+};
 
 struct link {
     struct link *next;
@@ -31,8 +41,14 @@ struct ctx {
     struct ctx_counters counters;
 
     struct event event;
-    const struct report_strategy *report;
-    struct buf text; /* values of third-party modules are checked and printed here */
+    struct report_outer outer;
+    bool filters_all;      /* outer.filters, for the hot path */
+    struct report *report; /* NULL: nothing has been filtered yet */
+    struct event repeated; /* of periodic reports */
+    struct timer report_timer, cleanup_timer;
+    bool is_quiet, reports_wait; /* wait: for credit */
+    bool is_repeating;           /* what is handed over is of periodic reports: no source waits for it */
+    struct buf text;             /* values of third-party modules are checked and printed here */
 
     struct batch_sink sink;
     uint64_t cookie, cookie_given; /* last marked, and the last that a batch or blank carries */
@@ -64,7 +80,10 @@ static void hand_over(void *arg, struct batch *batch)
 {
     struct ctx *ctx = ctx_ref(arg);
 
-    batch->cookie = ctx->cookie_given = ctx->cookie;
+    if (UNLIKELY(ctx->is_repeating))
+        batch->cookie = 0;
+    else
+        batch->cookie = ctx->cookie_given = ctx->cookie;
     batch->can_wait = !(ctx->type->flags & CONNECTOR_CANNOT_WAIT);
     ctx->in_flight_bytes += batch->n_bytes;
     ctx->n_unanswered++;
@@ -122,10 +141,11 @@ void ctx_hand_over(struct ctx *from, struct ctx *to)
 
 struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile)
 {
-    ctx->report = NULL;
     event_begin(&ctx->event, dev, profile);
     return &ctx->event;
 }
+
+static void resume_reports(struct ctx *ctx, struct device *dev);
 
 static bool is_denied(struct ctx *ctx, struct device *dev)
 {
@@ -137,13 +157,44 @@ static bool is_barred(const struct ctx *ctx)
     return atomic_load_explicit(&ctx->is_barred, memory_order_relaxed);
 }
 
+static void add_to(_Atomic(uint64_t) *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* Behind the report filter. */
+static NODISCARD enum err encode(struct ctx *ctx, struct event *event, unsigned *n_values)
+{
+    unsigned n_attributes = 0, n_without_time = 0;
+    int64_t now_ms = loop_wall_ms(ctx->loop);
+    enum err err;
+
+    for (size_t i = 0; i < event->n; i++) {
+        bool is_attribute = event->items[i].kind == RECORD_ATTRIBUTES;
+
+        n_attributes += is_attribute;
+        n_without_time += !is_attribute & (event->items[i].ts == EVENT_NO_TS);
+    }
+    if (n_without_time)
+        now_ms = device_assign_ts(event->dev, now_ms);
+    err = event_encode(event, now_ms, &ctx->host->limits, &ctx->sink.sink, n_values);
+    if (err)
+        return err;
+    add_to(&event->dev->n_collected, *n_values);
+    ctx_count(ctx, IOTGW_ATTR_VALUES, n_attributes);
+    ctx_count(ctx, IOTGW_TS_VALUES, event->n - n_attributes);
+    return ERR_OK;
+}
+
+static void hold_back(struct ctx *ctx);
+
 enum err ctx_put(struct ctx *ctx)
 {
     struct event *event = &ctx->event;
     struct device *dev = event->dev;
-    unsigned n_values = 0, n_attributes = 0, n_without_time = 0;
-    int64_t now_ms = loop_wall_ms(ctx->loop);
-    enum err err;
+    bool is_filtered = ctx->filters_all | event->has_report;
+    unsigned n_values = 0;
+    enum err err = ERR_OK;
 
     if (event->n == 0)
         return ERR_NOTFOUND;
@@ -155,24 +206,20 @@ enum err ctx_put(struct ctx *ctx)
     claim(ctx, dev);
     /* Where nobody knows of links, data show that a device which had left is back. */
     if (UNLIKELY(atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN) &&
-        ctx->type->flags & CONNECTOR_NO_LINKS)
+        ctx->type->flags & CONNECTOR_NO_LINKS) {
         atomic_store_explicit(&dev->link, DEVICE_LINK_UNKNOWN, memory_order_relaxed);
-    for (size_t i = 0; i < event->n; i++) {
-        bool is_attribute = event->items[i].kind == RECORD_ATTRIBUTES;
-
-        n_attributes += is_attribute;
-        n_without_time += !is_attribute & (event->items[i].ts == EVENT_NO_TS);
+        resume_reports(ctx, dev);
     }
-    if (n_without_time)
-        now_ms = device_assign_ts(dev, now_ms);
-    err = event_encode(event, now_ms, &ctx->host->limits, &ctx->sink.sink, &n_values);
-    if (err)
+    if (UNLIKELY(is_filtered))
+        hold_back(ctx);
+    if (LIKELY(event->n > 0))
+        err = encode(ctx, event, &n_values);
+    if (UNLIKELY(err)) {
+        if (is_filtered && ctx->report) /* what passed was not sent after all */
+            report_forget(ctx->report, dev);
         return err;
-    atomic_store_explicit(&dev->n_collected, atomic_load_explicit(&dev->n_collected, memory_order_relaxed) + n_values,
-                          memory_order_relaxed);
+    }
     dev->last_ms = loop_mono_ms(ctx->loop);
-    ctx_count(ctx, IOTGW_ATTR_VALUES, n_attributes);
-    ctx_count(ctx, IOTGW_TS_VALUES, event->n - n_attributes);
     if (UNLIKELY(event->cap > EVENT_ITEMS_KEEP)) { /* a giant message leaves nothing behind */
         event_fini(event);
         event_init(event);
@@ -214,6 +261,7 @@ void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
     known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
     atomic_store_explicit(&dev->link, ctx->type->flags & CONNECTOR_NO_LINKS ? DEVICE_LINK_UNKNOWN : DEVICE_LINK_UP,
                           memory_order_relaxed);
+    resume_reports(ctx, dev);
     put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_CONNECT);
 }
 
@@ -301,6 +349,155 @@ bool ctx_is_idle(const struct ctx *ctx)
     return !ctx->n_unanswered && !ctx->blank_is_posted && ctx->cookie == ctx->cookie_given && !filled_bytes(ctx);
 }
 
+/* --- reports ------------------------------------------------------------------------------------------------------------- */
+
+/* Links are all lost: what the connector knows is no longer known to be true. One that tells of no links is not asked. */
+static bool is_cut_off(const struct ctx *ctx)
+{
+    return ctx->links && !ctx->is_working;
+}
+
+static void await_reports(struct ctx *ctx)
+{
+    uint64_t due_ms = ctx->report && !ctx->is_quiet && !ctx->reports_wait && !is_cut_off(ctx) ? report_due(ctx->report)
+                                                                                              : REPORT_NEVER;
+
+    if (due_ms == REPORT_NEVER) {
+        timer_stop(&ctx->report_timer);
+        return;
+    }
+    if (report_stats(ctx->report).n_periodic > REPORTS_FEW)
+        due_ms += REPORTS_TOGETHER_MS - 1 - (due_ms + REPORTS_TOGETHER_MS - 1) % REPORTS_TOGETHER_MS;
+    if (!timer_is_running(&ctx->report_timer) || ctx->report_timer.due_ms != due_ms)
+        timer_start_at(&ctx->report_timer, due_ms);
+}
+
+static void hold_back(struct ctx *ctx)
+{
+    struct event *event = &ctx->event;
+    unsigned n;
+
+    if (ctx->outer.is_off)
+        return;
+    if (UNLIKELY(!ctx->report)) {
+        ctx->report = report_new(&ctx->outer);
+        if (ctx->host->report_cleanup_s)
+            timer_start_coarse(&ctx->cleanup_timer, ctx->host->report_cleanup_s * 1000ull);
+    }
+    n = report_filter(ctx->report, event, loop_mono_ms(ctx->loop));
+    ctx_count(ctx, IOTGW_UNCHANGED, n);
+    add_to(&event->dev->n_unchanged, n);
+    await_reports(ctx);
+}
+
+static void repeat(struct ctx *ctx)
+{
+    unsigned n_values = 0;
+
+    if (encode(ctx, &ctx->repeated, &n_values)) /* only one of megabytes: it is left out */
+        return;
+    ctx_count(ctx, IOTGW_REPEATED, n_values);
+    add_to(&ctx->repeated.dev->n_repeated, n_values);
+}
+
+static void wait_for_room(struct ctx *ctx)
+{
+    ctx->reports_wait = ctx->wants_room = true;
+    ctx_count(ctx, IOTGW_REPORTS_WAITED, 1);
+}
+
+/*
+ * They travel in batches of their own, which no source waits for. If a source's message is unfinished at this moment, they
+ * go with it instead.
+ */
+static void send_reports(void *arg)
+{
+    struct ctx *ctx = arg;
+    uint64_t now_ms = loop_mono_ms(ctx->loop);
+    bool is_alone = !ctx->sink.batch || ctx->sink.begin == ctx->sink.batch->n_bytes;
+    size_t n = 0;
+
+    if (is_barred(ctx))
+        return;
+    if (is_alone)
+        ctx_flush(ctx);
+    ctx->is_repeating = is_alone;
+    while (n < REPORTS_A_TURN && report_due(ctx->report) <= now_ms) {
+        if (!ctx_has_room(ctx)) {
+            wait_for_room(ctx);
+            break;
+        }
+        if (!report_take(ctx->report, &ctx->repeated, now_ms))
+            break;
+        n += ctx->repeated.n;
+        repeat(ctx);
+        if (is_alone)
+            batch_sink_begin(&ctx->sink);
+    }
+    if (is_alone && ctx->sink.batch)
+        hand_over(ctx, batch_sink_take(&ctx->sink));
+    ctx->is_repeating = false;
+    await_reports(ctx);
+}
+
+static void resume_reports(struct ctx *ctx, struct device *dev)
+{
+    if (LIKELY(!ctx->report))
+        return;
+    report_resume(ctx->report, dev, loop_mono_ms(ctx->loop));
+    await_reports(ctx);
+}
+
+static void clean_up_reports(void *arg)
+{
+    struct ctx *ctx = arg;
+
+    if (!report_cleanup(ctx->report, loop_mono_ms(ctx->loop), CLEANUP_A_TURN))
+        timer_start(&ctx->cleanup_timer, CLEANUP_PAUSE_MS);
+    else
+        timer_start_coarse(&ctx->cleanup_timer, ctx->host->report_cleanup_s * 1000ull);
+    await_reports(ctx);
+}
+
+static const struct connector_common *common_of(const struct conf *conf)
+{
+    return conf_root(conf);
+}
+
+static void discard_reports(struct ctx *ctx)
+{
+    timer_stop(&ctx->report_timer);
+    timer_stop(&ctx->cleanup_timer);
+    report_free(ctx->report);
+    ctx->report = NULL;
+    ctx->reports_wait = false;
+}
+
+static void read_report_levels(struct ctx *ctx)
+{
+    ctx->outer = report_outer(&ctx->host->report, ctx->conf ? common_of(ctx->conf)->report_strategy : NULL);
+    ctx->filters_all = ctx->outer.filters;
+}
+
+void ctx_reset_report(struct ctx *ctx)
+{
+    loop_assert(ctx->loop);
+    discard_reports(ctx);
+    read_report_levels(ctx);
+}
+
+void ctx_quiesce(struct ctx *ctx)
+{
+    loop_assert(ctx->loop);
+    ctx->is_quiet = true;
+    await_reports(ctx);
+}
+
+struct report_stats ctx_report_stats(const struct ctx *ctx)
+{
+    return ctx->report ? report_stats(ctx->report) : (struct report_stats){0};
+}
+
 /* --- answers ------------------------------------------------------------------------------------------------------------ */
 
 void ctx_answer(struct batch *batch)
@@ -329,6 +526,9 @@ static void answers(void *arg, struct node *nodes)
             tell_done(ctx, cookie, result);
             cookie = 0;
         }
+        /* Not stored (what is dropped is counted with its device, where the filter sees it): the next values go out. */
+        if (UNLIKELY(batch->result) && batch->result != ERR_FULL && ctx->report)
+            report_forget(ctx->report, NULL);
         if (batch->cookie > cookie)
             cookie = batch->cookie;
         result = batch->result;
@@ -346,6 +546,10 @@ static void answers(void *arg, struct node *nodes)
     tell_done(ctx, cookie, result);
     if (ctx->wants_room && ctx_in_flight_bytes(ctx) <= credit() / 2) {
         ctx->wants_room = false;
+        if (ctx->reports_wait) {
+            ctx->reports_wait = false;
+            await_reports(ctx);
+        }
         if (ctx->instance && ctx->type->room)
             ctx->type->room(ctx->instance);
     }
@@ -444,12 +648,13 @@ void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct s
     struct link *link = link_of(ctx, name);
     enum link_state all;
     struct ctx_status status;
-    bool is_working;
+    bool is_working, was_cut_off;
 
     loop_assert(ctx->loop);
     link->state = state;
     all = state_of_all(ctx, state);
     is_working = all == LINK_UP || all == LINK_DEGRADED;
+    was_cut_off = is_cut_off(ctx);
     if (state == LINK_CONNECTING)
         ctx->n_attempts++;
     if (all == LINK_UP)
@@ -457,6 +662,8 @@ void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct s
     if (is_working != ctx->is_working || !ctx->since_ms)
         ctx->since_ms = loop_wall_ms(ctx->loop);
     ctx->is_working = is_working;
+    if (ctx->report && was_cut_off != is_cut_off(ctx))
+        resume_reports(ctx, NULL);
     log_state(ctx, name, state, reason);
     status = ctx_status(ctx);
     status.state = all;
@@ -484,8 +691,7 @@ static struct device *host_device(struct ctx *ctx, struct str name)
 
 static void host_event(struct ctx *ctx, struct device *dev, struct str profile, const struct report_strategy *report)
 {
-    (void)ctx_event(ctx, dev, profile);
-    ctx->report = report;
+    event_set_report(ctx_event(ctx, dev, profile), report);
 }
 
 /* What a third party gives is checked here: records hold strict JSON with numbers in their final form. */
@@ -497,7 +703,6 @@ static enum err host_value(struct ctx *ctx, enum iotgw_kind kind, struct str key
     yyjson_doc *doc;
     enum err err;
 
-    (void)report; /* the report filter stands before the encoder and has its own table of points */
     if (kind != IOTGW_TELEMETRY && kind != IOTGW_ATTRIBUTES)
         return ERR_RANGE;
     err = event_key(&event->arena, key, &prepared, NULL);
@@ -509,8 +714,9 @@ static enum err host_value(struct ctx *ctx, enum iotgw_kind kind, struct str key
     ctx->text.n = 0;
     json_add_final(&ctx->text, yyjson_doc_get_root(doc));
     yyjson_doc_free(doc);
-    event_add(event, kind == IOTGW_ATTRIBUTES ? RECORD_ATTRIBUTES : RECORD_TELEMETRY, prepared,
-              arena_str(&event->arena, buf_str(&ctx->text)), ts_ms == IOTGW_NO_TS ? EVENT_NO_TS : ts_ms);
+    event_add_reported(event, kind == IOTGW_ATTRIBUTES ? RECORD_ATTRIBUTES : RECORD_TELEMETRY, prepared,
+                       arena_str(&event->arena, buf_str(&ctx->text)), ts_ms == IOTGW_NO_TS ? EVENT_NO_TS : ts_ms,
+                       report);
     return ERR_OK;
 }
 
@@ -641,6 +847,10 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     ctx->name = mem_dup(name);
     log_init(&ctx->log, ctx->name, LOG_LEVEL_INFO);
     event_init(&ctx->event);
+    event_init(&ctx->repeated);
+    timer_init(&ctx->report_timer, loop, send_reports, ctx);
+    timer_init(&ctx->cleanup_timer, loop, clean_up_reports, ctx);
+    read_report_levels(ctx);
     batch_sink_init(&ctx->sink, ctx, hand_over, ctx);
     ctx->blank.ctx = ctx;
     late_init(&ctx->late, LATE_EMIT, emit_late, ctx);
@@ -669,6 +879,7 @@ void ctx_unref(struct ctx *ctx)
     }
     atomic_fetch_sub(&n_sharing, 1);
     event_fini(&ctx->event);
+    event_fini(&ctx->repeated);
     buf_fini(&ctx->text);
     log_fini(&ctx->log);
     conf_unref(ctx->conf);
@@ -691,6 +902,8 @@ void ctx_end(struct ctx *ctx)
     ctx->instance = NULL;
     ctx_flush(ctx);
     late_cancel(&ctx->late);
+    discard_reports(ctx);
+    ctx->is_quiet = true;
 }
 
 void ctx_continue_counters(struct ctx *ctx, struct ctx *from)
@@ -706,6 +919,7 @@ void ctx_set_conf(struct ctx *ctx, struct conf *conf)
 
     loop_assert(ctx->loop);
     ctx->conf = conf_ref(conf);
+    ctx_reset_report(ctx);
     conf_unref(before);
 }
 

@@ -11,6 +11,7 @@
  * it is free again.
  */
 #include "base/log.h"
+#include "conf/common.h"
 #include "conf/conf.h"
 #include "data/event.h"
 #include "iotgw/connector.h"
@@ -24,6 +25,8 @@ struct ctx_host { /* what the gateway gives to every ctx of one loop; outlives t
     struct store *store;
     struct event_limits limits; /* records are split to these when encoded; changed on the loop only */
     const char *config_dir;
+    struct report_strategy report; /* of the main level; zeroed: none. After a change: ctx_reset_report of each */
+    uint32_t report_cleanup_s;     /* how often expired values are given back; 0: never */
     /* The gateway's device filter: false: denied. Any thread. NULL: none. */
     bool (*device_allowed)(void *arg, struct ctx *ctx, struct device *dev);
     void (*state_changed)(void *arg, struct ctx *ctx);
@@ -76,9 +79,17 @@ static inline uint64_t ctx_counter(struct ctx *ctx, enum iotgw_counter counter)
     return atomic_load_explicit(&ctx_counters(ctx)->n[counter], memory_order_relaxed);
 }
 
-/* The event to be filled (data/event.h); one at a time. ctx_put filters, counts, encodes it into the batch. */
+/* The event to be filled (data/event.h); one at a time. ctx_put filters, counts, encodes it into the batch. What the
+ * report filter holds back counts as accepted: ERR_OK also if nothing is left. */
 struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile);
 NODISCARD enum err ctx_put(struct ctx *ctx); /* ERR_DENIED: device filter; ERR_NOTFOUND: no value in it */
+/* The main level's report strategy has changed: what the filter remembers is forgotten, and periodic reports begin with the
+ * next values. ctx_set_conf does the same. */
+void ctx_reset_report(struct ctx *ctx);
+/* No periodic reports any more: the connector is being quiesced, and what it answers for must come to an end. */
+void ctx_quiesce(struct ctx *ctx);
+struct report_stats;
+struct report_stats ctx_report_stats(const struct ctx *ctx); /* on the loop */
 bool ctx_mark(struct ctx *ctx, uint64_t cookie);
 bool ctx_has_room(const struct ctx *ctx);
 bool ctx_is_idle(const struct ctx *ctx); /* nothing unanswered and nothing in the batch */

@@ -24,6 +24,8 @@ struct device {
     _Atomic(uint32_t) state_number; /* connector: counts CONNECT and DISCONNECT; only the newest acts */
     _Atomic(uint8_t) link;          /* connector: enum device_link */
     _Atomic(uint64_t) n_collected;  /* connector: values behind the report filter */
+    _Atomic(uint64_t) n_unchanged;  /* connector: values that the report filter held back */
+    _Atomic(uint64_t) n_repeated;   /* connector: of n_collected, those of periodic reports */
     _Atomic(uint64_t) n_appended;   /* store */
     _Atomic(uint64_t) n_overflowed; /* store: dropped by limits */
     _Atomic(uint64_t) n_delivered;  /* uplink */

@@ -41,17 +41,31 @@ void event_begin(struct event *event, struct device *dev, struct str profile)
     event->dev = dev;
     event->profile = profile;
     event->n = 0;
-    event->keys_unique = false;
+    event->report = NULL;
+    event->has_report = event->keys_unique = false;
     arena_reset(&event->arena);
 }
 
 void event_add(struct event *event, enum record_kind kind, struct str key, struct str text, int64_t ts)
 {
+    event_add_reported(event, kind, key, text, ts, NULL);
+}
+
+void event_add_reported(struct event *event, enum record_kind kind, struct str key, struct str text, int64_t ts,
+                        const struct report_strategy *report)
+{
     if (UNLIKELY(event->n == event->cap)) {
         event->cap = event->cap ? event->cap * 2 : 32;
         event->items = mem_grow(event->items, event->cap * sizeof *event->items);
     }
-    event->items[event->n++] = (struct event_item){key, text, ts, kind};
+    event->items[event->n++] = (struct event_item){key, text, ts, kind, report};
+    event->has_report |= report != NULL;
+}
+
+void event_set_report(struct event *event, const struct report_strategy *report)
+{
+    event->report = report;
+    event->has_report |= report != NULL;
 }
 
 /* --- keys ----------------------------------------------------------------------------------------------------------- */

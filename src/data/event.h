@@ -16,12 +16,15 @@
 
 #define EVENT_NO_TS INT64_MIN
 
+struct report_strategy; /* conf/common.h; here only carried */
+
 /* A key, prepared at load or once a message: bytes are "key": with quotes and colon, JSON-escaped. */
 struct event_item {
-    struct str key;        /* prepared */
-    struct str text;       /* the value as JSON text in its final form */
-    int64_t ts;            /* ms; EVENT_NO_TS: time of reception */
-    enum record_kind kind; /* TELEMETRY or ATTRIBUTES */
+    struct str key;                       /* prepared */
+    struct str text;                      /* the value as JSON text in its final form */
+    int64_t ts;                           /* ms; EVENT_NO_TS: time of reception */
+    enum record_kind kind;                /* TELEMETRY or ATTRIBUTES */
+    const struct report_strategy *report; /* the point's own; NULL: the event's */
 };
 
 struct event {
@@ -29,8 +32,10 @@ struct event {
     struct str profile;       /* empty or not valid: the one the device is known by, else "default" */
     struct event_item *items; /* in the order added */
     size_t n, cap;
-    bool keys_unique;   /* the maker knows that no (kind, ts, key) repeats: no search for doubles */
-    struct arena arena; /* for keys and texts made for this event; reset by event_begin */
+    const struct report_strategy *report; /* the device's own; NULL: the connector's */
+    bool has_report;                      /* that, or one of an item, is there */
+    bool keys_unique;                     /* the maker knows that no (kind, ts, key) repeats: no search for doubles */
+    struct arena arena;                   /* for keys and texts made for this event; reset by event_begin */
     struct buf scratch;
 };
 
@@ -44,6 +49,11 @@ void event_fini(struct event *event);
 void event_begin(struct event *event, struct device *dev, struct str profile);
 /* key and text must live until event_encode (payload, configuration or event->arena). */
 void event_add(struct event *event, enum record_kind kind, struct str key, struct str text, int64_t ts);
+/* The same with a report strategy of the point's own (NULL allowed), and the device's own. Both live as long as the
+ * configuration. */
+void event_add_reported(struct event *event, enum record_kind kind, struct str key, struct str text, int64_t ts,
+                        const struct report_strategy *report);
+void event_set_report(struct event *event, const struct report_strategy *report);
 /* Prepares a key in the arena: "key": ; ERR_RANGE with a reason for a key the platform would lose (platform-behaviour.md 11). */
 /* That is: 1–255 characters, not blank, no control characters, no '<' before a letter, valid UTF-8. */
 NODISCARD enum err event_key(struct arena *arena, struct str name, struct str *out, struct why *why);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "data/json.h"
 #include "base/file.h"
+#include "base/map.h"
 #include "base/utf8.h"
 #include "data/number.h"
 
@@ -602,20 +603,39 @@ static bool numbers_equal(yyjson_val *a, yyjson_val *b)
 
 static bool equal_at(yyjson_val *a, yyjson_val *b, unsigned depth);
 
+/* Looked up one by one, the members of a large object in another order would take seconds: members is filled then. */
+static yyjson_val *member_in(yyjson_val *obj, struct str key, struct map *members)
+{
+    enum { FEW = 32 };
+
+    if (unsafe_yyjson_get_len(obj) <= FEW)
+        return json_get(obj, key);
+    if (!members->n) {
+        yyjson_obj_iter iter = yyjson_obj_iter_with(obj);
+        yyjson_val *name;
+
+        while ((name = yyjson_obj_iter_next(&iter)))
+            (void)map_put(members, json_str(name), yyjson_obj_iter_get_val(name));
+    }
+    return map_get(members, key);
+}
+
 static bool objects_equal(yyjson_val *a, yyjson_val *b, unsigned depth)
 {
     yyjson_obj_iter iter = yyjson_obj_iter_with(a), other = yyjson_obj_iter_with(b);
+    struct map members = {0};
+    bool is_equal = true;
     yyjson_val *name;
 
-    while ((name = yyjson_obj_iter_next(&iter))) {
+    while (is_equal && (name = yyjson_obj_iter_next(&iter))) {
         yyjson_val *twin = yyjson_obj_iter_next(&other); /* the same order is the usual case */
         yyjson_val *val = twin && str_eq(json_str(name), json_str(twin)) ? yyjson_obj_iter_get_val(twin)
-                                                                         : json_get(b, json_str(name));
+                                                                         : member_in(b, json_str(name), &members);
 
-        if (!val || !equal_at(yyjson_obj_iter_get_val(name), val, depth))
-            return false;
+        is_equal = val && equal_at(yyjson_obj_iter_get_val(name), val, depth);
     }
-    return true;
+    map_fini(&members);
+    return is_equal;
 }
 
 static bool equal_at(yyjson_val *a, yyjson_val *b, unsigned depth)

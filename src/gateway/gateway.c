@@ -96,12 +96,6 @@ static void readable(void *arg)
         uplink_readable(gateway->uplink);
 }
 
-static void dropped(void *arg, struct device *dev)
-{
-    (void)arg;
-    (void)dev; /* its counters are kept by the store; report filters that remember values are not in this version */
-}
-
 static enum overflow overflow_of(int configured)
 {
     return configured == STORAGE_DROP_NEWEST   ? OVERFLOW_DROP_NEWEST
@@ -122,7 +116,7 @@ static uint64_t memory_bound(const struct storage_conf *storage)
 /* Before loop 0 runs: what a durable store finds on the disk is looked through first. */
 static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
 {
-    static const struct store_events events = {.readable = readable, .dropped = dropped};
+    static const struct store_events events = {.readable = readable}; /* drops: report filters see them in the device */
     struct loop *loop = gateway->loops.all[0]->runner.loop;
     const struct storage_conf *storage = gateway->conf->main->storage;
     const struct memory_conf memory = {.max_events = storage->memory_capacity,
@@ -322,7 +316,10 @@ static bool has_own_loop(const struct gateway_connector *connector)
 static NODISCARD enum err make_loops(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
-    const struct ctx_host host = {.config_dir = conf->dir};
+    const struct report_strategy *report = conf->main->platform->report_strategy;
+    const struct ctx_host host = {.config_dir = conf->dir,
+                                  .report = report ? *report : (struct report_strategy){0},
+                                  .report_cleanup_s = conf->main->platform->report_cleanup_s};
     size_t n_own = 0, cores = uv_available_parallelism(), n = conf->main->platform->loops, n_sharing;
     enum err err = runner_init(&gateway->main, "main");
 

@@ -329,8 +329,7 @@ static const struct field platform_fields[] = {
            .doc = "Threads for data; 0 or absent: one a core, at most four, and no more than connectors."),
     F_REPORT_STRATEGY(struct platform_conf, report_strategy),
     F_UINT(struct platform_conf, report_cleanup_s, "reportStrategyDataCacheCleanupInterval", .def = 3600, .min = 1,
-           .has_offset = offsetof(struct platform_conf, has_report_cleanup), .unit = "s",
-           .doc = "How often expired values of the report filter are forgotten."),
+           .unit = "s", .doc = "How often expired values of the report filter are forgotten."),
     F_OBJECT(struct platform_conf, activity, "checkingDeviceActivity", &activity_type, .skip = true,
              .doc = "Absent: off."),
     F_BOOL(struct platform_conf, publish_secrets, "publishSecrets", .def = true,
@@ -657,7 +656,7 @@ static void later(struct conf_load *load, const struct conf_at *at, const char *
         conf_warning(load, at, key, "has no effect in this version");
 }
 
-/* What the program reads but does not do: the one place that says so (and report strategies, in conf/common.c). */
+/* What the program reads but does not do: the one place that says so. */
 static void warn_of_what_has_no_effect(struct conf_load *load, const struct main_conf *conf, const struct conf_at *at)
 {
     const struct platform_conf *platform = conf->platform;
@@ -679,7 +678,6 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
     later(load, &platform->at, "deviceKeepAlive",
           platform->has_device_keep_alive && platform->device_keep_alive != DEVICE_KEEP_ALIVE_OFF);
     later(load, &platform->at, "deviceKeepAliveSeconds", platform->has_device_keep_alive_s);
-    later(load, &platform->at, "reportStrategyDataCacheCleanupInterval", platform->has_report_cleanup);
     later(load, &platform->security->at, "checkCertPeriod", platform->security->has_check_cert_period);
     later(load, &platform->security->at, "certificateDaysLeft", platform->security->has_certificate_days_left);
     if (platform->statistics)

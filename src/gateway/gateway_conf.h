@@ -87,7 +87,7 @@ struct platform_conf { /* section "thingsboard" */
     bool batch_devices;
     int device_keep_alive; /* enum keep_alive_mode */
     uint32_t device_keep_alive_s;
-    bool has_device_keep_alive, has_device_keep_alive_s, has_report_cleanup;
+    bool has_device_keep_alive, has_device_keep_alive_s;
     uint32_t loops;                          /* 0: as many as fit */
     struct report_strategy *report_strategy; /* NULL: ON_RECEIVED */
     uint32_t report_cleanup_s;

@@ -248,10 +248,18 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "as "
          "\"10:1,60:60\"; the default \"DEFAULT_TELEMETRY_RATE_LIMIT\" is used\n",
          true},
-        {"{\"thingsboard\":{\"host\":\"h\",\"reportStrategy\":{\"type\":\"on_change\"}," LOGIN "}," TAIL,
-         "D/tb_gateway.json:1:53: thingsboard.reportStrategy.type: warning: has no effect in this version: every value "
-         "is "
-         "sent\n",
+        {"{\"thingsboard\":{\"host\":\"h\",\"reportStrategy\":{\"type\":\"on_change\",\"ttl\":4.5}," LOGIN "}," TAIL,
+         "", true},
+        {"{\"thingsboard\":{\"host\":\"h\",\"reportStrategy\":{\"type\":\"on_report_period\",\"reportPeriod\":-1}"
+         "," LOGIN "}," TAIL,
+         "D/tb_gateway.json:1:87: thingsboard.reportStrategy.reportPeriod: found -1; expected a number from 0 to 4e+09 "
+         "(ms); "
+         "thingsboard.reportStrategy is not used\n",
+         true},
+        {"{\"thingsboard\":{\"host\":\"h\",\"reportStrategy\":{\"type\":\"on_report_period\",\"reportPeriod\":1}," LOGIN
+         "}," TAIL,
+         "D/tb_gateway.json:1:87: thingsboard.reportStrategy.reportPeriod: warning: found 1, expected at least 10 ms; "
+         "10 is used\n",
          true},
         {"{\"thingsboard\":{\"host\":\"h\",\"statistics\":{\"statsSendPeriodInSeconds\":1}," LOGIN "}," TAIL,
          "D/tb_gateway.json:1:69: thingsboard.statistics.statsSendPeriodInSeconds: warning: found 1; 10 s is the least "
@@ -291,8 +299,6 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "D/tb_gateway.json:2:24: thingsboard.handleDeviceRenaming: warning: has no effect in this version\n"
          "D/tb_gateway.json:2:47: thingsboard.deviceKeepAlive: warning: has no effect in this version\n"
          "D/tb_gateway.json:3:26: thingsboard.deviceKeepAliveSeconds: warning: has no effect in this version\n"
-         "D/tb_gateway.json:3:70: thingsboard.reportStrategyDataCacheCleanupInterval: warning: has no effect in this "
-         "version\n"
          "D/tb_gateway.json:4:49: thingsboard.security.checkCertPeriod: warning: has no effect in this version\n"
          "D/tb_gateway.json:5:23: thingsboard.security.certificateDaysLeft: warning: has no effect in this version\n",
          true},

@@ -88,6 +88,7 @@ static void quiesce_there(void *arg)
 {
     struct instance *instance = arg;
 
+    ctx_quiesce(instance->ctx);
     if (instance->conf.type->quiesce)
         instance->conf.type->quiesce(instance->self, go_back, instance);
     else
