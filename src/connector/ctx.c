@@ -2,6 +2,7 @@
 #include "connector/ctx.h"
 
 #include "build_id.h"
+#include "conf/common.h"
 #include "connector/module.h"
 #include "connector/report.h"
 #include "data/json.h"
@@ -37,6 +38,7 @@ struct ctx {
     struct conf *conf;
     void *instance; /* NULL: gone, or not there yet */
     char *name;
+    const struct device_source *source; /* what its devices come from; NULL: it cannot be said */
     struct log log;
     struct ctx_counters counters;
 
@@ -98,15 +100,23 @@ static uint32_t filled_bytes(const struct ctx *ctx)
 
 /* --- events ---------------------------------------------------------------------------------------------------------- */
 
-static void note_profile(struct device *dev, struct str profile)
+static void tell_seen(struct ctx *ctx, struct device *dev)
+{
+    if (ctx->host->device_seen)
+        ctx->host->device_seen(ctx->host->arg, ctx, dev);
+}
+
+static void note_profile(struct ctx *ctx, struct device *dev, struct str profile)
 {
     const char *known = atomic_load_explicit(&dev->profile, memory_order_relaxed), *given;
 
     if (!profile.n || (known && (known == profile.p || str_eq_z(profile, known))))
         return;
     given = device_profile_intern(profile);
-    if (given)
-        atomic_store_explicit(&dev->profile, given, memory_order_release);
+    if (!given)
+        return;
+    atomic_store_explicit(&dev->profile, given, memory_order_release);
+    tell_seen(ctx, dev);
 }
 
 /* The device is served by this connector from now on. The owner holds a count, so that whoever reads it may use it. */
@@ -118,6 +128,8 @@ static void claim(struct ctx *ctx, struct device *dev)
         return;
     before = atomic_exchange_explicit(&dev->owner, ctx_ref(ctx), memory_order_acq_rel);
     ctx_unref(before);
+    atomic_store_explicit(&dev->source, ctx->source ? ctx->source->number : 0, memory_order_release);
+    tell_seen(ctx, dev);
 }
 
 /* The device's count moves with it: from's is given back, to's is taken before anybody can see it. */
@@ -202,7 +214,8 @@ enum err ctx_put(struct ctx *ctx)
         return ERR_CLOSED;
     if (is_denied(ctx, dev))
         return ERR_DENIED;
-    note_profile(dev, event->profile);
+    atomic_store_explicit(&dev->last_ms, loop_mono_ms(ctx->loop), memory_order_relaxed);
+    note_profile(ctx, dev, event->profile);
     claim(ctx, dev);
     /* Where nobody knows of links, data show that a device which had left is back. */
     if (UNLIKELY(atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN) &&
@@ -219,7 +232,6 @@ enum err ctx_put(struct ctx *ctx)
             report_forget(ctx->report, dev);
         return err;
     }
-    dev->last_ms = loop_mono_ms(ctx->loop);
     if (UNLIKELY(event->cap > EVENT_ITEMS_KEEP)) { /* a giant message leaves nothing behind */
         event_fini(event);
         event_init(event);
@@ -256,7 +268,7 @@ void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
     loop_assert(ctx->loop);
     if (is_barred(ctx) || is_denied(ctx, dev))
         return;
-    note_profile(dev, profile);
+    note_profile(ctx, dev, profile);
     claim(ctx, dev);
     known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
     atomic_store_explicit(&dev->link, ctx->type->flags & CONNECTOR_NO_LINKS ? DEVICE_LINK_UNKNOWN : DEVICE_LINK_UP,
@@ -845,6 +857,7 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     ctx->host = host;
     ctx->conf = conf ? conf_ref(conf) : NULL;
     ctx->name = mem_dup(name);
+    ctx->source = device_source_intern(type->name, ctx->name);
     log_init(&ctx->log, ctx->name, LOG_LEVEL_INFO);
     event_init(&ctx->event);
     event_init(&ctx->repeated);
@@ -890,6 +903,8 @@ void ctx_unref(struct ctx *ctx)
 void ctx_attach(struct ctx *ctx, void *instance)
 {
     ctx->instance = instance;
+    if (instance && ctx->host->attached)
+        ctx->host->attached(ctx->host->arg, ctx);
     if (instance)
         return;
     ctx_end(ctx);
@@ -965,9 +980,52 @@ void ctx_inherit_gone(struct ctx *ctx, struct ctx *from)
     disconnect_devices(ctx, from);
 }
 
+bool ctx_serve(struct ctx *ctx, struct device *dev)
+{
+    struct ctx *nobody = NULL;
+
+    ctx_ref(ctx);
+    if (atomic_compare_exchange_strong(&dev->owner, &nobody, ctx))
+        return true;
+    ctx_unref(ctx);
+    return false;
+}
+
+void ctx_abandon_if(struct device *dev, struct ctx *ctx)
+{
+    struct ctx *owner = ctx;
+
+    if (atomic_compare_exchange_strong(&dev->owner, &owner, NULL))
+        ctx_unref(ctx);
+}
+
+void ctx_abandon(struct device *dev)
+{
+    ctx_unref(atomic_exchange_explicit(&dev->owner, NULL, memory_order_acq_rel));
+}
+
 struct log *ctx_log(struct ctx *ctx)
 {
     return &ctx->log;
+}
+
+const struct device_source *ctx_source(const struct ctx *ctx)
+{
+    return ctx->source;
+}
+
+const char *ctx_id(const struct ctx *ctx)
+{
+    const struct connector_common *common = ctx->conf && ctx->type->conf && ctx->type->conf->base == &connector_common_type
+                                                ? conf_root(ctx->conf)
+                                                : NULL;
+
+    return common && common->id.p ? common->id.p : "";
+}
+
+bool ctx_knows_links(const struct ctx *ctx)
+{
+    return !(ctx->type->flags & CONNECTOR_NO_LINKS);
 }
 
 struct loop *ctx_loop(const struct ctx *ctx)

@@ -30,6 +30,9 @@ struct ctx_host { /* what the gateway gives to every ctx of one loop; outlives t
     /* The gateway's device filter: false: denied. Any thread. NULL: none. */
     bool (*device_allowed)(void *arg, struct ctx *ctx, struct device *dev);
     void (*state_changed)(void *arg, struct ctx *ctx);
+    /* A device's owner or profile has changed. Any thread; once at its first sight, not for each message. NULL: no matter. */
+    void (*device_seen)(void *arg, struct ctx *ctx, struct device *dev);
+    void (*attached)(void *arg, struct ctx *ctx); /* an instance has come; from the ctx's loop. NULL: no matter */
     /* Downwards; any thread. NULL: commands, browsing and attribute requests do not exist in this process. */
     void (*reply)(void *arg, struct ctx *ctx, struct command *command, enum err err, struct str json);
     void (*browse_item)(void *arg, struct ctx *ctx, void *request, struct str json);
@@ -65,6 +68,15 @@ void ctx_disconnect_all(struct ctx *ctx);
 /* The devices of one are the other's from now on (to NULL: nobody's). Any thread. */
 void ctx_hand_over(struct ctx *from, struct ctx *to);
 
+/* Any thread: the device is served by ctx although it has sent nothing yet; false: it has an owner. And the reverse: by
+ * nobody, until its next data. */
+bool ctx_serve(struct ctx *ctx, struct device *dev);
+void ctx_abandon(struct device *dev);
+void ctx_abandon_if(struct device *dev, struct ctx *ctx); /* only if it is ctx that serves it */
+
+const struct device_source *ctx_source(const struct ctx *ctx); /* NULL: there are too many */
+const char *ctx_id(const struct ctx *ctx);                     /* "id" of its configuration; "": none */
+bool ctx_knows_links(const struct ctx *ctx);                   /* whether its devices' links are known */
 struct log *ctx_log(struct ctx *ctx);
 struct loop *ctx_loop(const struct ctx *ctx);
 struct ctx_counters *ctx_counters(struct ctx *ctx);

@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/map.h"
 #include "base/utf8.h"
+#include "data/json.h"
 #include "data/record.h"
 
 #include <assert.h>
@@ -15,7 +16,7 @@
  * copy. The former table stays as it is, because a reader may still be in it (all former ones together are smaller than the
  * present one); what such a reader misses it finds when it looks again under the lock.
  */
-enum { N_SHARDS = 16, FIRST_CAP = 16, CHUNK = 4096, N_CHUNKS = 16384 };
+enum { N_SHARDS = 16, FIRST_CAP = 16, CHUNK = 4096, N_CHUNKS = 16384, MAX_SOURCES = 4096 };
 
 struct table {
     size_t mask;
@@ -35,8 +36,10 @@ static struct shard {
 static pthread_mutex_t numbers_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(uint32_t) n_devices;
 static struct device **_Atomic chunks[N_CHUNKS];
-static struct map profiles;
+static struct map profiles, wire_names, source_names;
 static struct arena profiles_arena;
+static _Atomic(struct device_source *) sources[MAX_SOURCES]; /* by number - 1 */
+static uint16_t n_sources;
 
 static struct shard *shard_of(uint64_t hash)
 {
@@ -223,6 +226,58 @@ const char *device_profile_intern(struct str profile)
     }
     pthread_mutex_unlock(&numbers_lock);
     return text;
+}
+
+const char *device_wire_name(struct str name)
+{
+    autobuf struct buf text = {0};
+    char *wire;
+
+    if (device_name_check(name, NULL))
+        return NULL;
+    pthread_mutex_lock(&numbers_lock);
+    wire = map_get(&wire_names, name);
+    if (!wire) {
+        json_add_string(&text, name);
+        size_t n = text.n;
+
+        buf_add_u8(&text, 0);
+        buf_add_str(&text, name);
+        wire = arena_text(&profiles_arena, buf_str(&text));
+        map_put(&wire_names, str_of(wire + n + 1, name.n), wire);
+    }
+    pthread_mutex_unlock(&numbers_lock);
+    return wire;
+}
+
+const struct device_source *device_source_intern(const char *type, const char *name)
+{
+    autobuf struct buf key = {0}, json = {0};
+    struct device_source *source;
+
+    buf_printf(&key, "%s\n%s", type, name);
+    pthread_mutex_lock(&numbers_lock);
+    source = map_get(&source_names, buf_str(&key));
+    if (!source && n_sources < MAX_SOURCES) {
+        buf_add_str(&json, STR("\"connectorType\":"));
+        json_add_string(&json, str_from(type));
+        buf_add_str(&json, STR(",\"connectorName\":"));
+        json_add_string(&json, str_from(name));
+        source = arena_zero(&profiles_arena, sizeof *source);
+        source->number = ++n_sources;
+        source->json = arena_text(&profiles_arena, buf_str(&json));
+        source->type = arena_text(&profiles_arena, str_from(type));
+        source->name = arena_text(&profiles_arena, str_from(name));
+        map_put(&source_names, arena_str(&profiles_arena, buf_str(&key)), source);
+        atomic_store_explicit(&sources[n_sources - 1], source, memory_order_release);
+    }
+    pthread_mutex_unlock(&numbers_lock);
+    return source;
+}
+
+const struct device_source *device_source_at(uint16_t number)
+{
+    return number && number <= MAX_SOURCES ? atomic_load_explicit(&sources[number - 1], memory_order_acquire) : NULL;
 }
 
 int64_t device_assign_ts(struct device *dev, int64_t wall_ms)

@@ -21,7 +21,11 @@ struct device {
     const char *json;               /* the name as JSON string, quotes included; what packing copies */
     _Atomic(const char *) profile;  /* connector: as last given; NULL: never (then "default"); interned */
     _Atomic(struct ctx *) owner;    /* connector: who serves it; NULL: nobody */
+    /* loop 0, as the registry says: its name on the platform, as device_wire_name made it; NULL: its own */
+    _Atomic(const char *) platform_json;
     _Atomic(uint32_t) state_number; /* connector: counts CONNECT and DISCONNECT; only the newest acts */
+    _Atomic(uint32_t) verdict;      /* device filter: what was decided for whom (gateway/filter.c); 0: nothing yet */
+    _Atomic(uint16_t) source;       /* connector: what it comes from, see device_source; 0: nothing yet */
     _Atomic(uint8_t) link;          /* connector: enum device_link */
     _Atomic(uint64_t) n_collected;  /* connector: values behind the report filter */
     _Atomic(uint64_t) n_unchanged;  /* connector: values that the report filter held back */
@@ -33,7 +37,9 @@ struct device {
     uint64_t store_mark;            /* store: where its newest record stands (store/lanes.h) */
     uint32_t announced;             /* uplink: session in which its connect was written */
     uint32_t pack_slot;             /* uplink: place in the pack being built */
-    uint64_t last_ms;               /* connector: monotonic, last data */
+    uint32_t active_s;              /* uplink: monotonic, when the platform last heard of it */
+    uint16_t told_source;           /* uplink: the source that the platform knows, or is being told */
+    _Atomic(uint64_t) last_ms;      /* connector: monotonic, last data */
     int64_t assigned_ms;            /* connector: see device_assign_ts */
     int64_t assigned_wall_ms;       /* connector: latest reading of the wall clock given there */
 };
@@ -50,6 +56,30 @@ struct device *device_at(uint32_t number); /* number < device_count() */
 /* Gives an interned, zero-terminated copy that lives as long as the process. For profiles, which are few: takes a lock.
  * NULL for what cannot be a profile: empty, more than 255 bytes, invalid UTF-8, control characters. */
 const char *device_profile_intern(struct str profile);
+/* An interned, zero-terminated JSON string, quotes included, behind which the plain name stands, terminated too. Lives as long as
+ * the process. NULL for what is no device name. Takes a lock. */
+const char *device_wire_name(struct str name);
+static inline struct str device_wire_plain(const char *wire)
+{
+    return str_from(wire + strlen(wire) + 1);
+}
+/* What the platform calls the device now, as JSON string. */
+static inline struct str device_wire_json(const struct device *dev)
+{
+    const char *wire = atomic_load_explicit(&dev->platform_json, memory_order_acquire);
+
+    return UNLIKELY(wire != NULL) ? str_from(wire) : (struct str){dev->json, dev->json_n};
+}
+
+/* What a device comes from: a connector by its type and name. Interned, lives as long as the process. */
+struct device_source {
+    uint16_t number;   /* from 1 */
+    const char *json;  /* "connectorType":T,"connectorName":N */
+    const char *type, *name;
+};
+/* NULL: there are too many. Takes a lock. */
+const struct device_source *device_source_intern(const char *type, const char *name);
+const struct device_source *device_source_at(uint16_t number); /* NULL: none of that number */
 /*
  * A time for data that came without one: the wall clock's, but one more than the last for this device where that would
  * repeat it, so that no key ever repeats a ms (the platform overwrites equal times), and never back when the clock steps

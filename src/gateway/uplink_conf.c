@@ -127,7 +127,8 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
         .backlog_rate = storage->backlog_rate,
         .max_pack_events = storage->type == STORAGE_MEMORY ? storage->memory_batch : storage->batch,
         .batch_devices = platform->batch_devices,
-        .handle_renaming = platform->handle_renaming,
+        .device_keep_alive_s =
+            platform->device_keep_alive == DEVICE_KEEP_ALIVE_AUTO ? platform->device_keep_alive_s : 0,
         .rate_percent = conf->rate_percent,
         .rejected_path = rejected_path(arena, storage),
     };

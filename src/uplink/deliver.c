@@ -2,7 +2,7 @@
 #include "uplink/deliver_impl.h"
 
 /* Sessions are told apart in the whole process, because devices outlive an uplink that is made anew. One thread. */
-static uint32_t last_session;
+static uint32_t last_session = SESSION_WANTED;
 
 /* --- sending what is built ---------------------------------------------------------------------------------------------------- */
 
@@ -54,6 +54,8 @@ static bool send_pack(struct deliver *d, struct pack *pack)
         return false;
     if (!has_tokens(d, pack))
         return false;
+    if (UNLIKELY(pack->is_stale))
+        deliver_rebuild(d, pack);
     enum err err = deliver_publish(d, pack, deliver_topic_of(pack), d->conf.qos);
 
     if (err == ERR_LIMIT) {
@@ -63,6 +65,10 @@ static bool send_pack(struct deliver *d, struct pack *pack)
     }
     if (err)
         return false;
+    for (size_t i = 0; i < pack->n_parts; i++) {
+        pack->parts[i].dev->active_s = (uint32_t)(now_ms(d) / 1000);
+        deliver_check_source(d, pack->parts[i].dev);
+    }
     d->n_queued--;
     d->n_flying++;
     d->stats.n_resent += pack->is_resent ? 1 : 0;
@@ -195,12 +201,18 @@ static void pass(void *arg)
     d->pass_bytes = 0;
     if (d->lone && !d->lone_pack && !deliver_say(d, d->lone, PACK_CONNECT) && deliver_is_quiet(d))
         d->lone = NULL; /* it has to wait for something else */
+    if (!deliver_farewells(d))
+        return;
+    if (!deliver_is_blocked(d) && !d->is_careful)
+        deliver_tell(d);
     if (deliver_send_open(d))
         deliver_gather(d);
     if (!deliver_is_blocked(d) && !d->n_queued && !d->is_careful) {
         say_leaving(d);
-        if (!d->is_finishing)
+        if (!d->is_finishing) {
             storm(d);
+            deliver_tend(d);
+        }
     }
     wait_until(d, d->pause_until_ms);
     wait_until(d, d->gather_after_ms);
@@ -326,6 +338,7 @@ struct deliver *deliver_new(struct loop *loop, struct log *log, const struct del
     d->packers[PACK_TELEMETRY] = packer_new();
     d->packers[PACK_ATTRIBUTES] = packer_new();
     deliver_begin(d);
+    deliver_tend_init(d);
     late_init(&d->late, LATE_UPLINK, pass, d);
     timer_init(&d->gather_timer, loop, gather_due, d);
     timer_init(&d->pause_timer, loop, wake, d);
@@ -364,6 +377,7 @@ void deliver_free(struct deliver *d)
     packer_free(d->packers[PACK_ATTRIBUTES]);
     mem_free(d->leaving);
     deliver_parks_free(d);
+    deliver_tend_fini(d);
     mem_free(d);
 }
 
@@ -396,6 +410,7 @@ void deliver_open(struct deliver *d, bool is_v5, uint8_t qos)
     d->n_leaving = 0;
     d->gather_after_ms = 0;
     deliver_split(d);
+    deliver_tend_open(d);
     deliver_wake(d);
 }
 
@@ -470,6 +485,7 @@ void deliver_closed(struct deliver *d, bool by_peer)
     }
     if (has_cause)
         guilty = suspect_devices(d, first);
+    deliver_tend_closed(d);
     while ((node = list_take_first(&d->others)))
         deliver_pack_put(d, CONTAINER_OF(node, struct pack, node));
     d->n_known = d->n_flying = d->n_lost = 0;

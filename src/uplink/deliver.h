@@ -33,6 +33,7 @@ struct deliver_conf {
     uint32_t min_pack_delay_ms, min_pack_values, max_pack_events;
     bool batch_devices;
     uint32_t backlog_rate; /* values a second of the backlog lane; 0: no bound */
+    uint32_t keep_alive_s; /* 0: silent devices are not kept open */
 };
 
 struct deliver_limits {
@@ -68,6 +69,11 @@ void deliver_finish(struct deliver *deliver, bool is_reading);
 bool deliver_is_idle(const struct deliver *deliver); /* all that may be sent is sent and answered */
 /* Writes disconnect for devices that this session has announced, as far as the window allows; true when all are done. */
 bool deliver_goodbye(struct deliver *deliver);
+/* enum uplink_device_op of uplink.h; without a session it is noted for the next one. */
+void deliver_device_open(struct deliver *deliver, struct device *dev);
+void deliver_device_close(struct deliver *deliver, struct device *dev);
+void deliver_device_forget(struct deliver *deliver, struct device *dev);
+void deliver_device_rename(struct deliver *deliver, struct device *dev, const char *wire);
 struct str deliver_oldest_topic(const struct deliver *deliver); /* of what awaits an answer; empty: nothing does */
 struct deliver_stats deliver_stats(const struct deliver *deliver);
 #endif

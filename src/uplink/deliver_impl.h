@@ -4,7 +4,7 @@
 /*
  * The inside of delivery: deliver.c passes and timers, gather.c records → packs, flight.c packs as objects and their
  * publication, outcome.c what became of them, park.c devices that the platform does not stand, lanes.c
- * what of which lane goes next. Private to these files.
+ * what of which lane goes next, tend.c what is done for devices beside their data. Private to these files.
  *
  * A span is a chunk of the store on its way. Records are gathered from the spans, in order, into two packers; when one is full or the
  * line is idle both are built: attributes first. A built pack with data stands in the list `open` from then on, in the
@@ -50,7 +50,8 @@ enum {
     ID_BUCKETS = 256,
 };
 
-enum { PACK_OWN = PACK_DISCONNECT + 1 };
+enum { PACK_TELL = PACK_DISCONNECT + 1, PACK_TOUCH, PACK_OWN }; /* tell, touch: tend.c */
+enum { SESSION_WANTED = 1 }; /* of a device: it is to be announced in each session; real ones are counted from 2 */
 enum pack_state { PACK_QUEUED, PACK_FLYING, PACK_SETTLING, PACK_LOST };
 
 struct span {
@@ -73,7 +74,8 @@ struct pack {
     enum pack_state state;
     uint16_t id;
     uint8_t n_closes, n_quotas, code;
-    bool is_resent, is_suspect, is_alone, is_known; /* known: the client has its bytes, under id */
+    bool is_resent, is_suspect, is_alone, is_stale; /* stale: a device in it has another name now */
+    bool is_known;                            /* known: the client has its bytes, under id */
     struct buf payload;
     struct pack_part *parts;
     const struct record **records;
@@ -162,6 +164,13 @@ struct deliver {
         goodbye_at;          /* device numbers: from there on the known are announced, the announced disconnected */
     struct device **leaving; /* down, and their last record is delivered */
     size_t n_leaving, cap_leaving;
+    struct str *farewells; /* former names that are still open */
+    size_t n_farewells, cap_farewells;
+    struct device **untold; /* whose connector the platform does not know yet */
+    size_t n_untold, cap_untold;
+    uint64_t tell_at_ms, tend_period_ms;
+    uint32_t tend_at; /* device number: from there on the silent ones are looked for */
+    struct timer tend_timer;
     struct deliver_stats stats;
 };
 
@@ -182,7 +191,7 @@ static inline uint64_t get(const _Atomic(uint64_t) *counter)
 
 static inline struct str wire_name(const struct device *dev)
 {
-    return str_of(dev->json, dev->json_n);
+    return device_wire_json(dev);
 }
 
 /* The device's number was valid when this process made the record; bytes of an older one are known by name. */
@@ -249,8 +258,28 @@ bool deliver_pick_lane(struct deliver *d);   /* false: there is nothing to gathe
 bool deliver_other_waits(struct deliver *d); /* the lane that is not being gathered has something to send */
 void deliver_note_gathered(struct deliver *d, uint32_t n_values);
 
+/* tend.c */
+void deliver_rebuild(struct deliver *d, struct pack *pack);
+bool deliver_farewells(struct deliver *d);
+void deliver_untold_add(struct deliver *d, struct device *dev, uint16_t source);
+static inline void deliver_check_source(struct deliver *d, struct device *dev)
+{
+    uint16_t source = atomic_load_explicit(&dev->source, memory_order_relaxed);
+
+    if (UNLIKELY(source != dev->told_source))
+        deliver_untold_add(d, dev, source);
+}
+void deliver_tell(struct deliver *d);
+void deliver_tell_lost(const struct pack *pack);
+void deliver_tend(struct deliver *d);
+void deliver_tend_init(struct deliver *d);
+void deliver_tend_open(struct deliver *d);
+void deliver_tend_closed(struct deliver *d);
+void deliver_tend_fini(struct deliver *d);
+
 /* gather.c */
 bool deliver_has_records(struct deliver *d, int lane);
+void deliver_build_gathered(struct deliver *d);
 bool deliver_is_gathered(const struct deliver *d);
 void deliver_begin(struct deliver *d);
 void deliver_note_built(struct deliver *d);

@@ -11,9 +11,9 @@ bool deliver_is_data(const struct pack *pack)
 struct str deliver_topic_of(const struct pack *pack)
 {
     return pack->kind == PACK_TELEMETRY    ? TOPIC_TELEMETRY
-           : pack->kind == PACK_ATTRIBUTES ? TOPIC_ATTRIBUTES
            : pack->kind == PACK_CONNECT    ? TOPIC_CONNECT
-                                           : TOPIC_DISCONNECT;
+           : pack->kind == PACK_DISCONNECT ? TOPIC_DISCONNECT
+                                           : TOPIC_ATTRIBUTES;
 }
 
 struct pack *deliver_pack_new(struct deliver *d, int kind)
@@ -306,6 +306,9 @@ bool deliver_say(struct deliver *d, struct device *dev, int kind)
         limiter_spend(limiter, tokens);
     list_add_tail(&d->others, &pack->node);
     dev->announced = kind == PACK_CONNECT ? d->session : 0;
+    dev->active_s = (uint32_t)(now_ms(d) / 1000);
+    if (kind == PACK_CONNECT)
+        deliver_check_source(d, dev);
     return true;
 }
 

@@ -24,7 +24,7 @@ void deliver_begin(struct deliver *d)
 }
 
 /* What was gathered becomes packs: attributes first. */
-static void build_gathered(struct deliver *d)
+void deliver_build_gathered(struct deliver *d)
 {
     static const int order[] = {PACK_ATTRIBUTES, PACK_TELEMETRY};
 
@@ -290,7 +290,7 @@ void deliver_gather(struct deliver *d)
         if (result == GATHERED || result == DONE)
             continue;
         if (deliver_is_gathered(d)) {
-            build_gathered(d);
+            deliver_build_gathered(d);
             if (!deliver_send_open(d))
                 return;
         }
@@ -302,7 +302,7 @@ void deliver_gather(struct deliver *d)
         }
     }
     if (may_go(d)) {
-        build_gathered(d);
+        deliver_build_gathered(d);
         (void)deliver_send_open(d);
     } else if (deliver_is_gathered(d) && !timer_is_running(&d->gather_timer)) {
         timer_start(&d->gather_timer, d->conf.min_pack_delay_ms);

@@ -356,6 +356,8 @@ void deliver_other_acked(struct deliver *d, struct pack *pack, uint8_t code)
     } else if (code >= 0x80 && pack->state != PACK_LOST) {
         LOG_WARN(d->log, "publication not accepted", KV_UINT("code", code));
     }
+    if (code == 0x97 && pack->kind == PACK_TELL)
+        deliver_tell_lost(pack);
     deliver_pack_put(d, pack);
     if (code == 0x97 && !is_parked)
         quota(d, is_own);

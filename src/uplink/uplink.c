@@ -49,6 +49,7 @@ struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplin
         .max_pack_events = conf->max_pack_events,
         .batch_devices = conf->batch_devices,
         .backlog_rate = conf->backlog_rate,
+        .keep_alive_s = conf->device_keep_alive_s,
     };
 
     u->loop = loop;
@@ -79,6 +80,27 @@ void uplink_start(struct uplink *u)
 void uplink_readable(struct uplink *u)
 {
     deliver_wake(u->deliver);
+}
+
+void uplink_devices(struct uplink *u, enum uplink_device_op op, struct device *const *devs, const char *const *wires,
+                    size_t n)
+{
+    loop_assert(u->loop);
+    for (size_t i = 0; i < n; i++)
+        switch (op) {
+        case UPLINK_DEVICE_OPEN:
+            deliver_device_open(u->deliver, devs[i]);
+            break;
+        case UPLINK_DEVICE_CLOSE:
+            deliver_device_close(u->deliver, devs[i]);
+            break;
+        case UPLINK_DEVICE_FORGET:
+            deliver_device_forget(u->deliver, devs[i]);
+            break;
+        case UPLINK_DEVICE_RENAME:
+            deliver_device_rename(u->deliver, devs[i], wires[i]);
+            break;
+        }
 }
 
 void session_closed_for_good(struct uplink *u)

@@ -31,7 +31,7 @@ struct uplink_conf {
     uint32_t max_pack_events; /* storage: events per batch */
     uint32_t backlog_rate;    /* values a second of what waited during an outage; 0: no bound */
     bool batch_devices;
-    bool handle_renaming;
+    uint32_t device_keep_alive_s; /* silent devices are kept open (platform-api.md 3); 0: not */
     const char *rate[6]; /* rateLimits dpRateLimits messagesRateLimits deviceRateLimits deviceDp… deviceMessages… */
     unsigned rate_percent;     /* share of each limit that is used */
     const char *rejected_path; /* rejected.jsonl */
@@ -58,6 +58,13 @@ struct uplink_events {
                    unsigned max_record_values); /* records are split to these when encoded */
 };
 
+enum uplink_device_op {
+    UPLINK_DEVICE_OPEN,   /* is announced, in this session and in each that follows */
+    UPLINK_DEVICE_CLOSE,  /* is disconnected, until its next data */
+    UPLINK_DEVICE_FORGET, /* does not exist any more: as close, but nobody is told */
+    UPLINK_DEVICE_RENAME, /* is disconnected under its former name, if that is open, and opened under the new one */
+};
+
 struct uplink;
 struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplink_conf *conf,
                           const struct uplink_events *events, void *arg);
@@ -65,6 +72,9 @@ void uplink_attach(struct uplink *uplink,
                    struct store *store); /* before start; whose .readable calls uplink_readable */
 void uplink_start(struct uplink *uplink);
 void uplink_readable(struct uplink *uplink);
+/* wires: of each device the new name as device_wire_name gives it, NULL: its own. Only with UPLINK_DEVICE_RENAME. */
+void uplink_devices(struct uplink *uplink, enum uplink_device_op op, struct device *const *devs,
+                    const char *const *wires, size_t n);
 /* drain_ms: how long waiting records may still be delivered; then in-flight PUBACKs (2 s), disconnects, DISCONNECT. */
 void uplink_stop(struct uplink *uplink, uint32_t drain_ms, closed_fn *done, void *arg);
 void uplink_free(struct uplink *uplink);
