@@ -75,7 +75,7 @@ void ctx_abandon(struct device *dev);
 void ctx_abandon_if(struct device *dev, struct ctx *ctx); /* only if it is ctx that serves it */
 
 const struct device_source *ctx_source(const struct ctx *ctx); /* NULL: there are too many */
-const char *ctx_id(const struct ctx *ctx);                     /* "id" of its configuration; "": none */
+struct str ctx_id(const struct ctx *ctx);                      /* "id" of its configuration; empty: none */
 bool ctx_knows_links(const struct ctx *ctx);                   /* whether its devices' links are known */
 struct log *ctx_log(struct ctx *ctx);
 struct loop *ctx_loop(const struct ctx *ctx);

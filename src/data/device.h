@@ -16,11 +16,11 @@
 struct device {
     uint32_t number; /* from 0, dense: index for side tables */
     uint16_t name_n, json_n;
-    uint64_t hash;                  /* of the name */
-    const char *name;               /* as the connector gives it, zero-terminated */
-    const char *json;               /* the name as JSON string, quotes included; what packing copies */
-    _Atomic(const char *) profile;  /* connector: as last given; NULL: never (then "default"); interned */
-    _Atomic(struct ctx *) owner;    /* connector: who serves it; NULL: nobody */
+    uint64_t hash;                 /* of the name */
+    const char *name;              /* as the connector gives it, zero-terminated */
+    const char *json;              /* the name as JSON string, quotes included; what packing copies */
+    _Atomic(const char *) profile; /* connector: as last given; NULL: never (then "default"); interned */
+    _Atomic(struct ctx *) owner;   /* connector: who serves it; NULL: nobody */
     /* loop 0, as the registry says: its name on the platform, as device_wire_name made it; NULL: its own */
     _Atomic(const char *) platform_json;
     _Atomic(uint32_t) state_number; /* connector: counts CONNECT and DISCONNECT; only the newest acts */
@@ -73,8 +73,8 @@ static inline struct str device_wire_json(const struct device *dev)
 
 /* What a device comes from: a connector by its type and name. Interned, lives as long as the process. */
 struct device_source {
-    uint16_t number;   /* from 1 */
-    const char *json;  /* "connectorType":T,"connectorName":N */
+    uint16_t number;  /* from 1 */
+    const char *json; /* "connectorType":T,"connectorName":N */
     const char *type, *name;
 };
 /* NULL: there are too many. Takes a lock. */

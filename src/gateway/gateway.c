@@ -4,8 +4,10 @@
 #include "base/mem.h"
 #include "base/slab.h"
 #include "connector/module.h"
+#include "gateway/filter.h"
 #include "gateway/fleet.h"
 #include "gateway/notify.h"
+#include "gateway/registry.h"
 #include "gateway/uplink_conf.h"
 #include "uplink/uplink.h"
 
@@ -40,6 +42,8 @@ struct gateway {
     struct store *store;
     struct uplink *uplink;
     struct uplink_conf uplink_conf;
+    struct registry *registry;
+    struct filter *filter; /* NULL: none */
     enum phase phase;
     uint64_t stop_since_ms;
     uint32_t drain_ms; /* for what memory holds */
@@ -176,6 +180,98 @@ static void end_loop0(void *arg)
     store_free(gateway->store);
 }
 
+/* --- devices -------------------------------------------------------------------------------------------------------- */
+
+struct device_call { /* main loop → loop 0 */
+    struct call call;
+    struct gateway *gateway;
+    enum uplink_device_op op;
+    size_t n;
+    const char **wires;
+    struct device *devs[];
+};
+
+static void tell_uplink(void *arg)
+{
+    struct device_call *call = arg;
+
+    uplink_devices(call->gateway->uplink, call->op, call->devs, call->wires, call->n);
+    mem_free(call->wires);
+    mem_free(call);
+}
+
+static void devices_changed(void *arg, enum uplink_device_op op, struct device *const *devs, const char *const *wires,
+                            size_t n)
+{
+    struct gateway *gateway = arg;
+    struct device_call *call;
+
+    if (gateway->phase >= PHASE_QUIESCING) /* all are disconnected now */
+        return;
+    call = mem_zero(sizeof *call + n * sizeof *devs);
+
+    if (n)
+        memcpy(call->devs, devs, n * sizeof *devs);
+    if (wires && n) {
+        call->wires = mem_new(n * sizeof *wires);
+        memcpy(call->wires, wires, n * sizeof *wires);
+    }
+    call->call = (struct call){.fn = tell_uplink, .arg = call};
+    call->gateway = gateway;
+    call->op = op;
+    call->n = n;
+    runner_call(&gateway->loops.all[0]->runner, &call->call);
+}
+
+/* A connector's loop. */
+static bool device_allowed(void *arg, struct ctx *ctx, struct device *dev)
+{
+    const struct gateway *gateway = arg;
+    bool is_first, is_allowed = filter_allows(gateway->filter, ctx_source(ctx), dev, &is_first);
+
+    if (UNLIKELY(is_first && !is_allowed))
+        LOG_WARN(ctx_log(ctx), "the device filter denies this device, its data are dropped",
+                 KV_STR("device", device_name(dev)));
+    return is_allowed;
+}
+
+static void device_seen(void *arg, struct ctx *ctx, struct device *dev)
+{
+    registry_seen(((struct gateway *)arg)->registry, ctx, dev);
+}
+
+static void attached(void *arg, struct ctx *ctx)
+{
+    registry_attached(((struct gateway *)arg)->registry, ctx);
+}
+
+static void make_registry(struct gateway *gateway)
+{
+    const struct gateway_conf *conf = gateway->conf;
+    const struct platform_conf *platform = conf->main->platform;
+    const struct activity_conf *activity = platform->activity;
+    bool has_check = activity && activity->enable;
+    const struct registry_conf registry = {.loop = gateway->main.loop,
+                                           .log = gateway->log,
+                                           .dir = conf->dir,
+                                           .like = conf->path,
+                                           .handle_renaming = platform->handle_renaming,
+                                           .inactive_s = has_check ? activity->timeout_s : 0,
+                                           .check_s = has_check ? activity->period_s : 0,
+                                           .link = {.devices = devices_changed, .arg = gateway}};
+
+    gateway->registry = registry_new(&registry);
+    for (size_t i = 0; i < conf->n_connectors; i++) {
+        const struct gateway_connector *connector = &conf->connectors[i];
+        const struct connector_common *common = connector->conf ? conf_root(connector->conf) : NULL;
+
+        registry_add_connector(gateway->registry, connector->type, connector->name, common ? common->id : STR_NONE);
+    }
+    registry_load(gateway->registry);
+    if (conf->filter)
+        gateway->filter = filter_new(conf->filter);
+}
+
 /* --- the way down --------------------------------------------------------------------------------------------------- */
 
 /* Threads that hang cannot be ended, only left, and with them what they may still touch. */
@@ -246,6 +342,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
     timer_start(&gateway->overdue, STOP_MS + STOP_HUNG_MS);
     notify_send(STR("STOPPING=1"));
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
+    registry_stop(gateway->registry);
     fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
 }
 
@@ -319,7 +416,11 @@ static NODISCARD enum err make_loops(struct gateway *gateway)
     const struct report_strategy *report = conf->main->platform->report_strategy;
     const struct ctx_host host = {.config_dir = conf->dir,
                                   .report = report ? *report : (struct report_strategy){0},
-                                  .report_cleanup_s = conf->main->platform->report_cleanup_s};
+                                  .report_cleanup_s = conf->main->platform->report_cleanup_s,
+                                  .device_allowed = conf->filter ? device_allowed : NULL,
+                                  .device_seen = device_seen,
+                                  .attached = attached,
+                                  .arg = gateway};
     size_t n_own = 0, cores = uv_available_parallelism(), n = conf->main->platform->loops, n_sharing;
     enum err err = runner_init(&gateway->main, "main");
 
@@ -371,7 +472,9 @@ static void fini(struct gateway *gateway)
 {
     loops_fini(&gateway->loops);
     fleet_free(gateway->fleet);
+    registry_free(gateway->registry);
     runner_join(&gateway->main);
+    filter_free(gateway->filter);
     log_flush(true);
     log_fini(&gateway->connection_log);
     log_fini(&gateway->storage_log);
@@ -399,6 +502,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
         return 1;
     }
     if (!err) {
+        make_registry(&gateway);
         make_fleet(&gateway);
         err = start(&gateway);
     }

@@ -24,7 +24,7 @@ struct connector { /* configured, or named in the list */
     bool is_configured;
 };
 
-struct entry { /* of each device, by its number */
+struct entry {           /* of each device, by its number */
     uint64_t since_ms;   /* known, or served, since */
     const char *profile; /* as last looked at */
     const char *wire;    /* its new name on the platform, as device_wire_name gives it; NULL: its own */
@@ -175,7 +175,8 @@ static void begin_write(struct registry *r)
     r->n_snapshot = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct entry *entry = &r->entries[i];
-        const struct connector *connector = entry->connector < r->n_connectors ? &r->connectors[entry->connector] : NULL;
+        const struct connector *connector =
+            entry->connector < r->n_connectors ? &r->connectors[entry->connector] : NULL;
         const struct device *dev = device_at(i);
         const char *profile = atomic_load_explicit(&dev->profile, memory_order_acquire);
 
@@ -372,10 +373,10 @@ static void look_at(struct registry *r, struct device *dev)
         return;
     source = device_source_at(atomic_load_explicit(&dev->source, memory_order_acquire));
     profile = atomic_load_explicit(&dev->profile, memory_order_acquire);
-    connector = entry->is_known && entry->connector < r->n_connectors &&
-                        r->connectors[entry->connector].source == source
-                    ? entry->connector
-                    : connector_by_source(r, source);
+    connector =
+        entry->is_known && entry->connector < r->n_connectors && r->connectors[entry->connector].source == source
+            ? entry->connector
+            : connector_by_source(r, source);
     if (entry->is_known && entry->connector == connector && entry->profile == profile && !entry->is_disconnected)
         return;
     if (!entry->is_known) {
@@ -428,8 +429,7 @@ static void attach(struct registry *r, struct ctx *ctx)
     size_t n = 0;
 
     if (index == NO_CONNECTOR)
-        index = connector_add(r, ctx_source(ctx), str_from(ctx_source(ctx) ? ctx_source(ctx)->name : ""),
-                              str_from(ctx_id(ctx)));
+        index = connector_add(r, ctx_source(ctx), str_from(ctx_source(ctx) ? ctx_source(ctx)->name : ""), ctx_id(ctx));
     if (index == NO_CONNECTOR)
         return;
     devs = mem_new((r->n_entries + 1) * sizeof *devs);
@@ -632,11 +632,11 @@ struct registry *registry_new(const struct registry_conf *conf)
     return r;
 }
 
-void registry_add_connector(struct registry *r, const char *type, const char *name, const char *id)
+void registry_add_connector(struct registry *r, const char *type, const char *name, struct str id)
 {
     const struct device_source *source = device_source_intern(type, name);
 
-    if (connector_by_source(r, source) != NO_CONNECTOR || connector_add(r, source, str_from(name), str_from(id)) == NO_CONNECTOR)
+    if (connector_by_source(r, source) != NO_CONNECTOR || connector_add(r, source, str_from(name), id) == NO_CONNECTOR)
         return;
     r->connectors[r->n_connectors - 1].is_configured = true;
 }

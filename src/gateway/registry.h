@@ -19,7 +19,8 @@ struct registry;
 
 struct registry_link {
     /* Copies, crosses to the uplink's loop and never waits. wires: only with UPLINK_DEVICE_RENAME. */
-    void (*devices)(void *arg, enum uplink_device_op op, struct device *const *devs, const char *const *wires, size_t n);
+    void (*devices)(void *arg, enum uplink_device_op op, struct device *const *devs, const char *const *wires,
+                    size_t n);
     void *arg;
 };
 
@@ -34,8 +35,8 @@ struct registry_conf {
 };
 
 struct registry *registry_new(const struct registry_conf *conf);
-/* A configured connector, before registry_load: whose devices are kept. id may be NULL. */
-void registry_add_connector(struct registry *registry, const char *type, const char *name, const char *id);
+/* A configured connector, before registry_load: whose devices are kept. id may be empty. */
+void registry_add_connector(struct registry *registry, const char *type, const char *name, struct str id);
 /* Reads the list; a broken one is put aside with a warning. Blocks. */
 void registry_load(struct registry *registry);
 /* Writes what has changed since, in the worker pool: the main loop ends after it. What comes later is not looked at. */

@@ -75,7 +75,7 @@ struct pack {
     uint16_t id;
     uint8_t n_closes, n_quotas, code;
     bool is_resent, is_suspect, is_alone, is_stale; /* stale: a device in it has another name now */
-    bool is_known;                            /* known: the client has its bytes, under id */
+    bool is_known;                                  /* known: the client has its bytes, under id */
     struct buf payload;
     struct pack_part *parts;
     const struct record **records;

@@ -11,8 +11,8 @@ enum {
     TELL_SLOWLY_MS = 5000, /* one device in that time while data use up the tokens */
     TEND_MIN_MS = 1000,
     TEND_MAX_MS = 30 * 1000,
-    REOPEN_AFTER_S = 20,  /* behind two periods: the platform has ended the session by then, so that connect opens one */
-    EMPTY_AROUND = 4      /* :{}, */
+    REOPEN_AFTER_S = 20, /* behind two periods: the platform has ended the session by then, so that connect opens one */
+    EMPTY_AROUND = 4     /* :{}, */
 };
 
 static uint32_t now_s(const struct deliver *d)
@@ -281,8 +281,9 @@ static void touch(struct deliver *d, struct pack **open, struct device *dev)
 
 static bool may_tend(struct deliver *d)
 {
-    return !is_scarce(d, LIMIT_DEVICE_MESSAGES) && limiter_wait(&d->limiters[LIMIT_DEVICE_MESSAGES], 2, now_ms(d)) == 0 &&
-           deliver_has_window(d) && d->n_known < (d->limits.window + 1) / 2;
+    return !is_scarce(d, LIMIT_DEVICE_MESSAGES) &&
+           limiter_wait(&d->limiters[LIMIT_DEVICE_MESSAGES], 2, now_ms(d)) == 0 && deliver_has_window(d) &&
+           d->n_known < (d->limits.window + 1) / 2;
 }
 
 /* At the lowest priority, from half-full buckets only. What cannot be done now has its turn at the next round. */
