@@ -92,21 +92,24 @@ static struct table *shard_room(struct shard *shard)
     return table;
 }
 
-/* Names hold no control characters, so that quote and backslash are all that JSON wants escaped. */
-static void make_json(struct device *dev, struct arena *arena)
+/* Names hold no control characters, so that quote and backslash are all that JSON wants escaped. Without these the name
+ * stands in its JSON text. */
+static void make_name(struct device *dev, struct str name, struct arena *arena)
 {
     size_t n = 2;
     char *p;
 
-    for (size_t i = 0; i < dev->name_n; i++)
-        n += dev->name[i] == '"' || dev->name[i] == '\\' ? 2 : 1;
+    for (size_t i = 0; i < name.n; i++)
+        n += name.p[i] == '"' || name.p[i] == '\\' ? 2 : 1;
     dev->json = p = arena_chars(arena, n);
     dev->json_n = (uint16_t)n;
+    dev->name_n = (uint16_t)name.n;
+    dev->name = n == name.n + 2 ? p + 1 : arena_str(arena, name).p;
     *p++ = '"';
-    for (size_t i = 0; i < dev->name_n; i++) {
-        if (dev->name[i] == '"' || dev->name[i] == '\\')
+    for (size_t i = 0; i < name.n; i++) {
+        if (name.p[i] == '"' || name.p[i] == '\\')
             *p++ = '\\';
-        *p++ = dev->name[i];
+        *p++ = name.p[i];
     }
     *p = '"';
 }
@@ -135,13 +138,10 @@ static struct device *device_make(struct shard *shard, struct str name, uint64_t
 {
     struct table *table = shard_room(shard);
     struct device *dev = arena_zero(&shard->arena, sizeof *dev);
-    struct str copy = arena_str(&shard->arena, name);
 
-    dev->name = copy.p;
-    dev->name_n = (uint16_t)copy.n;
     dev->hash = hash;
     dev->assigned_ms = dev->assigned_wall_ms = INT64_MIN;
-    make_json(dev, &shard->arena);
+    make_name(dev, name, &shard->arena);
     number_device(dev);
     table_add(table, dev);
     shard->n++;

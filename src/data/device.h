@@ -17,7 +17,7 @@ struct device {
     uint32_t number; /* from 0, dense: index for side tables */
     uint16_t name_n, json_n;
     uint64_t hash;                 /* of the name */
-    const char *name;              /* as the connector gives it, zero-terminated */
+    const char *name;              /* as the connector gives it; not terminated */
     const char *json;              /* the name as JSON string, quotes included; what packing copies */
     _Atomic(const char *) profile; /* connector: as last given; NULL: never (then "default"); interned */
     _Atomic(struct ctx *) owner;   /* connector: who serves it; NULL: nobody */
@@ -37,7 +37,7 @@ struct device {
     uint64_t store_mark;            /* store: where its newest record stands (store/lanes.h) */
     uint32_t announced;             /* uplink: session in which its connect was written */
     uint32_t pack_slot;             /* uplink: place in the pack being built */
-    uint32_t active_s;              /* uplink: monotonic, when the platform last heard of it */
+    uint32_t active_s;              /* uplink: monotonic, when the platform last heard of it or was told of it */
     uint16_t told_source;           /* uplink: the source that the platform knows, or is being told */
     _Atomic(uint64_t) last_ms;      /* connector: monotonic, last data */
     int64_t assigned_ms;            /* connector: see device_assign_ts */
