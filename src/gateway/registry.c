@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 enum {
-    LOOK_MS = 1000,      /* from a first sight until all devices are looked through; also between two files */
-    WRITE_SHARE = 10,    /* a long list is written the more seldom: this many times as long as writing it took */
+    LOOK_MS = 1000,   /* from a first sight until all devices are looked through; also between two files */
+    WRITE_SHARE = 10, /* a long list is written the more seldom: this many times as long as writing it took */
     LIST_MAX = 256 * 1024 * 1024,
     NO_CONNECTOR = UINT16_MAX,
 };
