@@ -473,7 +473,7 @@ static unsigned run_closing_at(unsigned index, bool is_heard, uint64_t for_ms)
     unsigned n_hang_ups = 0;
     char name[40];
 
-    snprintf(name, sizeof name, "%s\"", devices[index]->name);
+    snprintf(name, sizeof name, STR_FMT "\"", STR_ARG(device_name(devices[index])));
     while (loop_mono_ms(loop) - start < for_ms) {
         bool has_closed = false;
 
@@ -611,7 +611,7 @@ static void run_quota_for(unsigned index, bool has_connects, uint64_t for_ms)
     uint64_t start = loop_mono_ms(loop);
     char name[40];
 
-    snprintf(name, sizeof name, "%s\"", devices[index]->name);
+    snprintf(name, sizeof name, STR_FMT "\"", STR_ARG(device_name(devices[index])));
     for (unsigned i = 0; loop_mono_ms(loop) - start < for_ms; i++) {
         while (oldest())
             answer(oldest(), strstr(oldest()->copy, name) && (has_connects || oldest()->is_data) ? 0x97 : 0);
