@@ -11,9 +11,11 @@
 #include "gateway/uplink_conf.h"
 #include "uplink/uplink.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
@@ -481,6 +483,19 @@ static void fini(struct gateway *gateway)
     arena_fini(&gateway->arena);
 }
 
+/* Each link costs one; the soft limit of 1024 is for programs that use select(2). */
+static void raise_descriptors(struct log *log)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit))
+        LOG_WARN(log, "the number of open files cannot be raised", KV_UINT("to", limit.rlim_max),
+                 KV_Z("error", strerror(errno)));
+}
+
 int gateway_run(const struct gateway_conf *conf, struct log *log)
 {
     struct gateway gateway = {.conf = conf, .log = log};
@@ -489,6 +504,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
 
     /* Few arenas and small stacks: a thread costs some 20 KiB resident. */
     mallopt(M_ARENA_MAX, 2);
+    raise_descriptors(log);
     signal(SIGPIPE, SIG_IGN);
     arena_init(&gateway.arena, 1024);
     log_init(&gateway.connection_log, "tb_connection", logger_level(conf, STR("tb_connection")));

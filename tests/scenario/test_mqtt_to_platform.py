@@ -330,3 +330,11 @@ def test_many_connectors_on_few_loops_all_connect(made):
         for name in names:
             gateway.wait_log(f"{name}: connected")
         assert gateway.stop() == 0
+
+
+def test_as_many_links_as_the_system_allows(made):
+    gateway = made(Gateway, made(Platform).port, {})
+    gateway.wait_log("gateway is running")
+    with open(f"/proc/{gateway.process.pid}/limits") as limits:
+        soft, hard = next(line for line in limits if line.startswith("Max open files")).split()[3:5]
+    assert soft == hard

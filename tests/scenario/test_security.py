@@ -255,3 +255,123 @@ def test_two_gateways_with_one_token_say_so_and_do_not_fight(made):
     gateways = [gateway_with(made, platform, {"accessToken": "token-of-7"}) for _ in range(2)]
     wait_until(lambda: any("two gateways share a token" in g.log_text() for g in gateways), "one of them says so")
     assert platform.stats()["sessions"] < 20
+
+
+# --- secrets ------------------------------------------------------------------------------------------------------------
+
+TRACE = {"version": 1, "formatters": {}, "handlers": {}, "root": {"level": "TRACE", "handlers": []},
+         "loggers": {name: {"level": "TRACE", "handlers": []} for name in ("service", "storage", "tb_connection", "extension", "database", "connector")}}
+
+
+class Secrets:
+    """Secrets as they are given out, and the search for them."""
+
+    def __init__(self):
+        self.given = []
+
+    def new(self, name):
+        self.given.append(f"zq{len(self.given)}{name}Xk7")
+        return self.given[-1]
+
+    def assert_absent(self, text, where):
+        for secret in self.given:
+            assert secret not in text, f"{secret} stands in {where}: {text[max(0, text.index(secret) - 200):][:400]}"
+
+
+def commands_output(gateway, *commands):
+    text = ""
+    for command in commands:
+        done = subprocess.run([BUILD / "iotgw", *command], capture_output=True, text=True, timeout=30, env=gateway.env)
+        text += done.stdout + done.stderr
+    return text
+
+
+def assert_no_secret_anywhere(gateway, secrets, allowed=()):
+    """In the log, in what commands print, and in the files that the gateway has written."""
+    secrets.assert_absent(gateway.log_text(), "the log")
+    secrets.assert_absent(commands_output(gateway, ["check", "-c", gateway.directory], ["check", "--json", "-c", gateway.directory],
+                                          ["schema", "gateway"], ["schema", "mqtt"], ["status", "--json"]), "a command's output")
+    for path in gateway.directory.rglob("*"):
+        if path.is_file() and path.name not in ("tb_gateway.json", "plant.json", "gateway.log", *allowed):
+            secrets.assert_absent(path.read_text(errors="replace"), path)
+
+
+def traced(made, platform, thingsboard, connectors=None, env=None):
+    gateway = made(Gateway, platform.port, connectors or {}, thingsboard=thingsboard, env=env, start=False)
+    (gateway.directory / "logs.json").write_text(json.dumps(TRACE))
+    gateway.start()
+    return gateway
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize("kind", ["accessToken", "usernamePassword"])
+def test_secrets_of_a_login_are_nowhere(made, kind, accepted):
+    secrets, platform = Secrets(), made(Platform)
+    security = {"type": kind, "accessToken": secrets.new("token"), "password": secrets.new("password"), "username": "u"}
+    broker = made(Broker, users={"plant": secrets.new("broker")})
+    connector = mqtt_connector(broker.port, security={"type": "basic", "username": "plant", "password": secrets.given[-1]})
+    connector |= {"logLevel": "TRACE", "connectRequests": []}
+    if not accepted:
+        platform.ask("credential token other other")
+    gateway = traced(made, platform, {"security": security}, {"Plant": connector})
+    gateway.wait_log("connected to the platform" if accepted else "refuses the connection")
+    gateway.wait_log("Plant: connected")
+    if accepted:
+        pushed = {"general_configuration": {"thingsboard": {"security": {"accessToken": secrets.new("pushed")}}}}
+        platform.ask("publish v1/devices/me/attributes " + json.dumps(pushed))
+        platform.ask("publish v1/devices/me/attributes " + json.dumps({"Plant": {"broker": {"security": {"password": secrets.new("pushed")}}}}))
+        platform.ask('publish v1/devices/me/rpc/request/1 {"method":"gateway_ping","params":{}}')
+        broker.publish("sensors/boiler/data", {"seq": 1, "temperature": 20}, args=["-u", "plant", "-P", secrets.given[2]])
+        platform.wait_for("boiler", temperature=20)
+    assert gateway.stop() == 0
+    assert_no_secret_anywhere(gateway, secrets)
+
+
+@pytest.mark.parametrize("kind", ["ACCESS_TOKEN", "MQTT_BASIC"])
+@pytest.mark.parametrize("accepted", [True, False])
+def test_secrets_of_provisioning_stand_in_the_credentials_only(made, kind, accepted):
+    secrets = Secrets()
+    section = {"type": kind, "provisionDeviceKey": "key", "provisionDeviceSecret": secrets.new("secret"), "access_token": secrets.new("token"),
+               "password": secrets.new("password"), "username": "u"}
+    platform = made(Platform, "--provision", f"key:{section['provisionDeviceSecret'] if accepted else 'other'}")
+    gateway = traced(made, platform, {"security": None, "provisioning": section})
+    gateway.wait_log("connected to the platform" if accepted else "refuses to provision")
+    assert gateway.stop() == 0
+    assert_no_secret_anywhere(gateway, secrets, allowed=[".credentials"])
+    assert not accepted or section["provisionDeviceSecret"] not in (gateway.directory / ".credentials").read_text()
+
+
+@pytest.mark.parametrize("prefix", ["TB_GW_", "IOTGW_", "INDUSTRYOS_GW_", ""])
+def test_secrets_of_the_environment_are_nowhere(made, prefix):
+    secrets, platform = Secrets(), made(Platform)
+    names = {"ACCESS_TOKEN": "accessToken", "PASSWORD": "password"}
+    env = {(prefix + name if prefix else old): secrets.new(name) for name, old in names.items()}
+    gateway = traced(made, platform, {"security": {"type": "accessToken", "accessToken": secrets.new("file")}}, env=env)
+    gateway.wait_log("connected to the platform")
+    assert gateway.stop() == 0
+    assert_no_secret_anywhere(gateway, secrets)
+
+
+def test_secrets_that_stand_elsewhere_are_nowhere(made):
+    secrets, platform = Secrets(), made(Platform)
+    env = {"MY_SECRET": secrets.new("variable")}
+    gateway = made(Gateway, platform.port, {}, start=False, env=env, thingsboard={
+        "security": {"type": "usernamePassword", "username": "u", "password": "${env:MY_SECRET}-${file:secret.txt}"}})
+    (gateway.directory / "secret.txt").write_text(secrets.new("file"))
+    (gateway.directory / "logs.json").write_text(json.dumps(TRACE))
+    gateway.start()
+    gateway.wait_log("connected to the platform")
+    assert gateway.stop() == 0
+    assert_no_secret_anywhere(gateway, secrets, allowed=["secret.txt"])
+
+
+@pytest.mark.parametrize("wrap", [lambda s: [s], lambda s: {"x": s}, lambda s: {s: 1}])
+def test_a_secret_of_the_wrong_form_is_not_shown_by_its_error(made, wrap):
+    secrets, platform = Secrets(), made(Platform)
+    section = {"type": "ACCESS_TOKEN", "provisionDeviceKey": "k", "provisionDeviceSecret": wrap(secrets.new("a")), "access_token": wrap(secrets.new("b"))}
+    gateway = made(Gateway, platform.port, {}, start=False, thingsboard={
+        "security": {"type": "usernamePassword", "username": "u", "password": wrap(secrets.new("c")), "accessToken": wrap(secrets.new("d"))},
+        "provisioning": section})
+    text = commands_output(gateway, ["check", "-c", gateway.directory], ["check", "--json", "-c", gateway.directory])
+    assert "password" in text
+    secrets.assert_absent(text, "the report")
