@@ -1,254 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include "base/slab.h"
-#include "conf/conf.h"
-#include "connector/ctx.h"
-#include "mqtt/packet.h"
-#include "mqtt_convert.h"
-
-#include <stdio.h>
-
-/*
- * The connector against a broker that does as it is told, and a store that answers when it is told to; all three on one
- * loop. A test is a script: wait for a condition, act, wait for the next.
- */
-extern const struct connector_type iotgw_module;
-
-enum { TICK_MS = 1, LIMIT_MS = 20000, MAX_ACKS = 64 };
-
-struct peer {
-    struct listener *listener;
-    struct stream *stream;
-    uint8_t connack, suback;
-    bool session_present;
-    unsigned n_connects, n_subscribes, n_filters, n_disconnects, n_acks;
-    uint16_t acks[MAX_ACKS];
-    uint8_t subscribed_qos;
-    struct mqtt_connect_packet connect;
-    char client_id[64], username[32];
-};
-
-struct test;
-struct step {
-    const char *what;
-    bool (*ready)(struct test *t); /* NULL: at once */
-    void (*act)(struct test *t);   /* NULL: nothing */
-};
-
-struct test {
-    struct loop *loop;
-    struct timer tick;
-    unsigned n_ticks, n_waited;
-    const struct step *step;
-
-    struct peer peer;
-    struct store store;
-    struct node *first, **last;
-    unsigned n_batches, n_events;
-    struct buf bytes;
-
-    struct ctx_host host;
-    struct conf *conf;
-    struct problems problems;
-    struct ctx *ctx;
-    void *self;
-    bool is_quiet, is_stopped;
-};
-
-/* --- broker ------------------------------------------------------------------------------------------------------------- */
-
-static void send_buf(struct peer *peer, struct buf *buf)
-{
-    stream_write(peer->stream, buf->p, buf->n, true);
-    buf_fini(buf);
-}
-
-static void answer_connect(struct peer *peer, struct str body)
-{
-    struct buf buf = {0};
-
-    assert_int_equal(mqtt_read_connect(&peer->connect, body, NULL), ERR_OK);
-    snprintf(peer->client_id, sizeof peer->client_id, "%.*s", STR_ARG(peer->connect.client_id));
-    snprintf(peer->username, sizeof peer->username, "%.*s", STR_ARG(peer->connect.username));
-    peer->n_connects++;
-    mqtt_put_connack(&buf, MQTT_5, peer->session_present, peer->connack, 0, 0, STR_NONE);
-    send_buf(peer, &buf);
-}
-
-static void answer_subscribe(struct peer *peer, struct str body)
-{
-    struct mqtt_subscribe_reader reader;
-    struct mqtt_filter filter;
-    struct buf buf = {0};
-    uint8_t codes[16];
-    unsigned n = 0;
-
-    assert_int_equal(mqtt_read_subscribe(&reader, MQTT_5, false, body), ERR_OK);
-    while (mqtt_next_filter(&reader, &filter)) {
-        peer->subscribed_qos = filter.qos;
-        codes[n++] = peer->suback ? peer->suback : filter.qos;
-    }
-    peer->n_subscribes++;
-    peer->n_filters = n;
-    mqtt_put_suback(&buf, MQTT_5, false, reader.packet_id, codes, n);
-    send_buf(peer, &buf);
-}
-
-static void take_packet(struct peer *peer, uint8_t first, struct str body)
-{
-    struct mqtt_ack_packet ack;
-
-    switch ((enum mqtt_type)(first >> 4)) {
-    case MQTT_CONNECT:
-        answer_connect(peer, body);
-        break;
-    case MQTT_SUBSCRIBE:
-        answer_subscribe(peer, body);
-        break;
-    case MQTT_PUBACK:
-    case MQTT_PUBREC:
-        assert_int_equal(mqtt_read_ack(&ack, MQTT_5, body, NULL), ERR_OK);
-        assert_true(peer->n_acks < MAX_ACKS);
-        peer->acks[peer->n_acks++] = ack.packet_id;
-        break;
-    case MQTT_DISCONNECT:
-        peer->n_disconnects++;
-        break;
-    default:
-        fail_msg("packet of type %u", first >> 4);
-    }
-}
-
-static size_t peer_read(void *arg, uint8_t *p, size_t n)
-{
-    size_t used = 0, header_n, length;
-
-    while ((length = mqtt_packet_length(p + used, n - used, &header_n)) != 0) {
-        assert_true(length != SIZE_MAX);
-        if (length > n - used)
-            break;
-        take_packet(arg, p[used], str_of(p + used + header_n, length - header_n));
-        used += length;
-    }
-    return used;
-}
-
-static void peer_closed(void *arg, enum err err, const struct why *why)
-{
-    struct peer *peer = arg;
-
-    (void)err;
-    (void)why;
-    stream_free(peer->stream);
-    peer->stream = NULL;
-}
-
-static void peer_open(void *arg)
-{
-    (void)arg;
-}
-
-static void accepted(void *arg, struct stream *stream)
-{
-    static const struct stream_events events = {.open = peer_open, .read = peer_read, .closed = peer_closed};
-    struct peer *peer = arg;
-
-    assert_null(peer->stream);
-    peer->stream = stream;
-    stream_accept(stream, &events, peer);
-}
-
-static void publish(struct test *t, const char *topic, const char *payload, uint8_t qos, uint16_t packet_id)
-{
-    struct buf buf = {0};
-
-    mqtt_put_publish_head(&buf, MQTT_5, str_from(topic), strlen(payload), qos, 0, packet_id);
-    buf_add_z(&buf, payload);
-    send_buf(&t->peer, &buf);
-}
-
-/* --- store -------------------------------------------------------------------------------------------------------------- */
-
-static void fake_append(struct store *store, struct batch *batch)
-{
-    struct test *t = CONTAINER_OF(store, struct test, store);
-
-    buf_add(&t->bytes, batch->bytes, batch->n_bytes);
-    t->n_events += batch->n_events;
-    batch_drop_bytes(batch);
-    batch->node.next = NULL;
-    *t->last = &batch->node;
-    t->last = &batch->node.next;
-    t->n_batches++;
-}
-
-static void answer(struct test *t, enum err result)
-{
-    while (t->first) {
-        struct batch *batch = CONTAINER_OF(t->first, struct batch, node);
-
-        t->first = batch->node.next;
-        batch->result = result;
-        store_answer(batch);
-    }
-    t->last = &t->first;
-    t->n_batches = 0;
-}
-
-/* --- scripts ------------------------------------------------------------------------------------------------------------ */
-
-static void stopped(void *arg)
-{
-    ((struct test *)arg)->is_stopped = true;
-}
-
-static void quiet(void *arg)
-{
-    ((struct test *)arg)->is_quiet = true;
-}
-
-static void listener_gone(void *arg)
-{
-    (void)arg;
-}
-
-static void tick(void *arg)
-{
-    static struct closer closer;
-    struct test *t = arg;
-
-    if (t->n_ticks++ > LIMIT_MS / TICK_MS)
-        fail_msg("still waiting for: %s", t->step->what ? t->step->what : "stop");
-    if (t->step->what) {
-        if (t->step->ready && !t->step->ready(t))
-            return;
-        if (t->step->act)
-            t->step->act(t);
-        t->step++;
-        t->n_waited = 0;
-        if (!t->step->what && !t->is_stopped)
-            iotgw_module.stop(t->self, stopped, t);
-        return;
-    }
-    if (!t->is_stopped)
-        return;
-    timer_stop(&t->tick);
-    iotgw_module.close(t->self);
-    ctx_attach(t->ctx, NULL);
-    ctx_unref(t->ctx);
-    answer(t, ERR_OK);
-    stream_close(t->peer.stream, true);
-    closer_begin(&closer, t->loop, listener_gone, t);
-    listener_close(t->peer.listener, &closer);
-    closer_end(&closer);
-    loop_stop(t->loop);
-}
-
-static const struct store_ops ops = {.append = fake_append};
+#include "mqtt_rig.h"
 
 #define FILE_TEXT                                                                                                      \
     "\"mapping\":[{\"topicFilter\":\"d/+\",\"subscriptionQos\":2,\"converter\":{\"type\":\"json\",\"deviceInfo\":{"    \
@@ -256,43 +7,9 @@ static const struct store_ops ops = {.append = fake_append};
     "\"requestsMapping\":{\"connectRequests\":[{\"topicFilter\":\"on/+\",\"deviceInfo\":{"                             \
     "\"deviceNameExpressionSource\":\"topic\",\"deviceNameExpression\":\"on/(.*)\"}}]}}"
 
-/* broker: further members of "broker". */
 static void run(const char *broker, void (*prepare)(struct test *t), const struct step *steps)
 {
-    struct test t = {.last = NULL, .step = steps};
-    const struct listener_conf listener_conf = {.host = "127.0.0.1"};
-    autobuf struct buf text = {0};
-    struct why why = {0};
-
-    t.last = &t.first;
-    ctx_setup();
-    t.store.ops = &ops;
-    t.host.store = &t.store;
-    assert_int_equal(loop_new(&t.loop, "test"), ERR_OK);
-    if (prepare)
-        prepare(&t);
-    assert_int_equal(listener_new(&t.peer.listener, t.loop, &listener_conf, accepted, &t.peer, &why), ERR_OK);
-    buf_printf(&text, "{\"broker\":{\"host\":\"127.0.0.1\",\"port\":%u%s}," FILE_TEXT "%c",
-               listener_port(t.peer.listener), broker, 0);
-    problems_init(&t.problems);
-    t.conf = conf_load_text(&mqtt_conf_type, ".", "test", str_from((const char *)text.p), &t.problems);
-    assert_non_null(t.conf);
-    t.ctx = ctx_new(&iotgw_module, "test", t.loop, &t.host, t.conf);
-    atomic_store(&ctx_log(t.ctx)->level, LOG_LEVEL_OFF);
-    t.self = mem_zero(iotgw_module.state_size);
-    assert_int_equal(iotgw_module.open(t.self, t.ctx, conf_root(t.conf), &why), ERR_OK);
-    ctx_attach(t.ctx, t.self);
-    iotgw_module.start(t.self);
-    timer_init(&t.tick, t.loop, tick, &t);
-    timer_start_periodic(&t.tick, TICK_MS, TICK_MS);
-    loop_run(t.loop);
-    assert_true(t.is_stopped);
-    assert_int_equal(slab_in_use(), 0);
-    loop_free(t.loop);
-    mem_free(t.self);
-    buf_fini(&t.bytes);
-    conf_unref(t.conf);
-    problems_fini(&t.problems);
+    rig_run(broker, FILE_TEXT, prepare, steps);
 }
 
 static bool is_up(struct test *t)
@@ -327,7 +44,7 @@ static bool some_ticks(struct test *t) /* nothing is to happen meanwhile */
 
 static void answer_ok(struct test *t)
 {
-    answer(t, ERR_OK);
+    rig_answer(t, ERR_OK);
 }
 
 /* --- tests --------------------------------------------------------------------------------------------------------------- */
@@ -353,10 +70,10 @@ static void test_all_filters_are_subscribed_in_one_packet(void **state)
 
 static void send_four(struct test *t)
 {
-    publish(t, "d/life 1", "{\"a\":1}", 1, 10);
-    publish(t, "d/life 1", "?", 1, 11); /* nothing to store */
-    publish(t, "nobody/cares", "x", 1, 12);
-    publish(t, "on/life 2", "", 2, 13);
+    rig_publish(t, "d/life 1", "{\"a\":1}", 1, 10);
+    rig_publish(t, "d/life 1", "?", 1, 11); /* nothing to store */
+    rig_publish(t, "nobody/cares", "x", 1, 12);
+    rig_publish(t, "on/life 2", "", 2, 13);
 }
 
 static void check_nothing_acknowledged(struct test *t)
@@ -365,7 +82,7 @@ static void check_nothing_acknowledged(struct test *t)
     assert_int_equal(ctx_counter(t->ctx, IOTGW_MESSAGES_IN), 4);
     assert_int_equal(ctx_counter(t->ctx, IOTGW_CONVERTED), 1);
     assert_int_equal(ctx_counter(t->ctx, IOTGW_DROPPED), 1);
-    answer(t, ERR_OK);
+    rig_answer(t, ERR_OK);
 }
 
 static bool has_four_acks(struct test *t)
@@ -399,9 +116,9 @@ static void test_messages_are_acknowledged_when_they_are_durable_and_in_the_orde
 
 static void send_qos_0(struct test *t)
 {
-    publish(t, "d/life 1", "{\"a\":1}", 0, 0);
-    publish(t, "d/life 1", "{\"a\":2}", 0, 0);
-    publish(t, "d/life 1", "{\"a\":3}", 0, 0);
+    rig_publish(t, "d/life 1", "{\"a\":1}", 0, 0);
+    rig_publish(t, "d/life 1", "{\"a\":2}", 0, 0);
+    rig_publish(t, "d/life 1", "{\"a\":3}", 0, 0);
 }
 
 static void check_no_ack(struct test *t)
@@ -420,18 +137,18 @@ static void test_messages_of_qos_0_are_stored_and_not_acknowledged(void **state)
 
 static void send_one(struct test *t)
 {
-    publish(t, "d/life 1", "{\"a\":1}", 1, 20);
+    rig_publish(t, "d/life 1", "{\"a\":1}", 1, 20);
 }
 
 static void send_another(struct test *t)
 {
-    publish(t, "d/life 1", "{\"a\":2}", 1, 21);
+    rig_publish(t, "d/life 1", "{\"a\":2}", 1, 21);
 }
 
 static void check_stopped_reading(struct test *t)
 {
     assert_int_equal(t->n_events, 1);
-    answer(t, ERR_OK);
+    rig_answer(t, ERR_OK);
 }
 
 static void test_reading_stops_while_too_many_are_unacknowledged(void **state)
@@ -460,14 +177,14 @@ static void answer_late(struct test *t)
 {
     assert_int_equal(ctx_counter(t->ctx, IOTGW_RECONNECTS), 1);
     assert_int_equal(t->peer.n_subscribes, 2);
-    answer(t, ERR_OK); /* of the former connection: nothing may be acknowledged on this one */
-    publish(t, "d/life 1", "{\"a\":1}", 1, 20);
+    rig_answer(t, ERR_OK); /* of the former connection: nothing may be acknowledged on this one */
+    rig_publish(t, "d/life 1", "{\"a\":1}", 1, 20);
 }
 
 static void check_second_only(struct test *t)
 {
     assert_int_equal(t->peer.n_acks, 0);
-    answer(t, ERR_OK);
+    rig_answer(t, ERR_OK);
 }
 
 static bool has_1_ack(struct test *t)
@@ -491,7 +208,7 @@ static void test_a_lost_connection_is_made_anew_and_late_completions_do_not_ackn
 
 static void answer_io(struct test *t)
 {
-    answer(t, ERR_IO);
+    rig_answer(t, ERR_IO);
 }
 
 static void check_not_acked(struct test *t)
@@ -588,15 +305,15 @@ static void test_a_refusal_is_told_and_a_waiting_connector_stops_at_once(void **
 
 static void quiesce(struct test *t)
 {
-    iotgw_module.quiesce(t->self, quiet, t);
-    publish(t, "d/life 1", "{\"a\":9}", 1, 30);
+    rig_quiesce(t);
+    rig_publish(t, "d/life 1", "{\"a\":9}", 1, 30);
 }
 
 static void check_not_quiet_yet(struct test *t)
 {
     assert_false(t->is_quiet);
     assert_int_equal(t->n_events, 2);
-    answer(t, ERR_OK);
+    rig_answer(t, ERR_OK);
 }
 
 static bool is_quiet(struct test *t)
@@ -606,8 +323,8 @@ static bool is_quiet(struct test *t)
 
 static void send_two(struct test *t)
 {
-    publish(t, "d/life 1", "{\"a\":1}", 1, 20);
-    publish(t, "d/life 1", "{\"a\":2}", 1, 21);
+    rig_publish(t, "d/life 1", "{\"a\":1}", 1, 20);
+    rig_publish(t, "d/life 1", "{\"a\":2}", 1, 21);
 }
 
 static void check_quiesced(struct test *t)
@@ -652,14 +369,14 @@ static void test_a_connector_stops_while_it_connects(void **state)
 
 static void send_three(struct test *t)
 {
-    publish(t, "d/life 1", "{\"a\":1}", 2, 20);
-    publish(t, "d/life 1", "{\"a\":2}", 1, 21);
-    publish(t, "d/life 1", "{\"a\":3}", 2, 22);
+    rig_publish(t, "d/life 1", "{\"a\":1}", 2, 20);
+    rig_publish(t, "d/life 1", "{\"a\":2}", 1, 21);
+    rig_publish(t, "d/life 1", "{\"a\":3}", 2, 22);
 }
 
 static void answer_full(struct test *t)
 {
-    answer(t, ERR_FULL);
+    rig_answer(t, ERR_FULL);
 }
 
 static void test_what_the_operator_lets_drop_is_acknowledged(void **state)
