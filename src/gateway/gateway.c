@@ -128,15 +128,27 @@ static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
     const struct memory_conf memory = {.max_events = storage->memory_capacity,
                                        .max_bytes = memory_bound(storage),
                                        .overflow = overflow_of(storage->overflow)};
-    const struct file_conf file = {.path = arena_text(&gateway->arena, storage->folder),
-                                   .max_events = (uint64_t)storage->max_files * storage->records_per_file,
-                                   .segment_events = storage->records_per_file,
-                                   .max_bytes = storage->max_total_bytes > 0 ? (uint64_t)storage->max_total_bytes : 0,
-                                   .overflow = overflow_of(storage->overflow),
-                                   .log = &gateway->storage_log};
+    const uint64_t day_ms = 24 * 3600 * 1000, check_ms = (uint64_t)storage->ttl_check_hours * 3600 * 1000;
+    struct file_conf file = {.path = arena_text(&gateway->arena, storage->folder),
+                             .max_events = (uint64_t)storage->max_files * storage->records_per_file,
+                             .segment_events = storage->records_per_file,
+                             .max_bytes = storage->max_total_bytes > 0 ? (uint64_t)storage->max_total_bytes : 0,
+                             .overflow = overflow_of(storage->overflow),
+                             .log = &gateway->storage_log};
 
     if (storage->type == STORAGE_FILE)
         return store_file_new(&gateway->store, loop, &file, &events, gateway, why);
+    if (storage->type == STORAGE_SQLITE) {
+        file.path = arena_text(&gateway->arena, storage->db_path);
+        file.max_events = file.segment_events = 0;
+        file.commit_events = storage->transaction_rows;
+        file.max_age_ms = storage->ttl_days * day_ms;
+        file.age_check_ms = check_ms ? check_ms : 60 * 1000;
+        const struct sqlite_conf sqlite = {
+            .file = file, .db_bytes = storage->size_limit_mb * (uint64_t)1000000, .max_dbs = storage->max_dbs};
+
+        return store_sqlite_new(&gateway->store, loop, &sqlite, &events, gateway, why);
+    }
     gateway->store = store_memory_new(loop, &memory, &events, gateway);
     return ERR_OK;
 }

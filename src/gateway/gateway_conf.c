@@ -441,16 +441,17 @@ static const struct field storage_fields[] = {
            .doc = "file, sqlite: most events in one message to the platform."),
     F_STR(struct storage_conf, db_path, "data_file_path", .def_str = "./", .doc = "sqlite: directory."),
     F_UINT(struct storage_conf, transaction_rows, "writing_batch_size", .def = 1000, .min = 1,
-           .doc = "sqlite: rows a transaction."),
+           .doc = "sqlite: most events in one transaction."),
     F_UINT(struct storage_conf, ttl_days, "messages_ttl_in_days", .def = 7, .unit = "days",
-           .doc = "sqlite: age limit."),
+           .doc = "sqlite: what was stored longer ago is dropped and counted; 0: never."),
     F_UINT(struct storage_conf, ttl_check_hours, "messages_ttl_check_in_hours", .def = 1, .unit = "h",
            .doc = "sqlite: how often ages are looked at."),
     F_UINT(struct storage_conf, size_limit_mb, "size_limit", .def = 1024, .unit = "MB",
            .doc = "sqlite: size of one file."),
     F_UINT(struct storage_conf, max_dbs, "max_db_amount", .def = 10, .min = 1, .doc = "sqlite: number of files."),
     F_UINT(struct storage_conf, oversize_check_min, "oversize_check_period", .def = 1, .unit = "min",
-           .doc = "sqlite: how often sizes are looked at."),
+           .has_offset = offsetof(struct storage_conf, has_oversize_check),
+           .doc = "sqlite: superfluous, a file never becomes larger."),
     F_INT(struct storage_conf, max_total_bytes, "max_total_bytes", .max = INT64_MAX, .unit = "bytes",
           .doc = "Bound of all that waits; 0: none, but for memory a quarter of the machine's."),
     F_UINT(struct storage_conf, backlog_rate, "backlogRate", .unit = "values/s",
@@ -466,6 +467,23 @@ static void raise_to_one(struct conf_load *load, uint32_t *value, const char *ke
     }
 }
 
+/* The databases lie in a directory; the peer's default names a file in it. */
+static void check_sqlite(struct conf_load *load, struct storage_conf *storage, const struct conf_at *at)
+{
+    struct str path = storage->db_path, directory = path;
+
+    while (directory.n && directory.p[directory.n - 1] != '/')
+        directory.n--;
+    if (directory.n < path.n)
+        conf_warning(load, at, "data_file_path",
+                     "the file name \"%.*s\" is ignored; the databases get names of their own in \"%.*s\"",
+                     (int)(path.n - directory.n), path.p + directory.n, directory.n ? (int)directory.n : 2,
+                     directory.n ? directory.p : "./");
+    storage->db_path = directory.n ? directory : STR("./");
+    if (storage->has_oversize_check)
+        conf_note(load, at, "oversize_check_period", "superfluous, as no file is ever larger than its limit");
+}
+
 static enum err check_storage(struct conf_load *load, void *object, const struct conf_at *at)
 {
     struct storage_conf *storage = object;
@@ -476,12 +494,8 @@ static enum err check_storage(struct conf_load *load, void *object, const struct
         conf_note(load, at, "max_records_between_fsync",
                   "superfluous, as every acknowledgement waits until its data is on "
                   "the disk");
-    if (storage->type == STORAGE_SQLITE) {
-        conf_error(load, at, "type",
-                   "found \"sqlite\"; this version has \"memory\" and \"file\", which keeps data as safely; "
-                   "the file is not used");
-        return ERR_UNSUPPORTED;
-    }
+    if (storage->type == STORAGE_SQLITE)
+        check_sqlite(load, storage, at);
     return ERR_OK;
 }
 

@@ -108,7 +108,7 @@ struct storage_conf {
     uint32_t transaction_rows, ttl_days, ttl_check_hours, size_limit_mb, max_dbs, oversize_check_min;
     int64_t max_total_bytes; /* 0: no bound */
     uint32_t backlog_rate;   /* values/s; 0: no bound */
-    bool has_type, has_records_between_fsync;
+    bool has_type, has_records_between_fsync, has_oversize_check;
 };
 
 struct grpc_conf {

@@ -189,10 +189,11 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "is not used; did you mean \"memory\"?\n",
          false},
         {HEAD "\"storage\":{\"type\":\"file\"}}", "", true},
-        {HEAD "\"storage\":{\"type\":\"sqlite\"}}",
-         "D/tb_gateway.json:2:19: storage.type: found \"sqlite\"; this version has \"memory\" and \"file\", which "
-         "keeps data as safely; the file is not used\n",
-         false},
+        {HEAD "\"storage\":{\"type\":\"sqlite\"}}", "", true},
+        {HEAD "\"storage\":{\"type\":\"sqlite\",\"data_file_path\":\"./data/data.db\"}}",
+         "D/tb_gateway.json:2:45: storage.data_file_path: warning: the file name \"data.db\" is ignored; the databases "
+         "get names of their own in \"./data/\"\n",
+         true},
         {"{\"thingsboard\":{\"host\":\"h\",\"qos\":2,\n\"port\":\"x\"," LOGIN "}," TAIL,
          "D/tb_gateway.json:1:34: thingsboard.qos: found 2; expected an integer from 0 to 1; the default 1 is used\n"
          "D/tb_gateway.json:2:8: thingsboard.port: found \"x\"; expected an integer from 1 to 65535; the default 1883 "

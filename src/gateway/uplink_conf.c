@@ -99,7 +99,9 @@ static void use_provisioning(struct uplink_conf *out, const struct gateway_conf 
 /* Beside the data where these have a directory. */
 static const char *rejected_path(struct arena *arena, const struct storage_conf *storage)
 {
-    struct str folder = storage->type == STORAGE_FILE ? storage->folder : STR("./");
+    struct str folder = storage->type == STORAGE_FILE     ? storage->folder
+                        : storage->type == STORAGE_SQLITE ? storage->db_path
+                                                          : STR("./");
     autobuf struct buf path = {0};
 
     buf_printf(&path, STR_FMT "%srejected.jsonl", STR_ARG(folder), str_ends(folder, STR("/")) ? "" : "/");

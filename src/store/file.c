@@ -340,7 +340,7 @@ static void take(struct file_store *s, struct batch *batch)
     batch_drop_bytes(batch);
     batch->result = ERR_OK;
     add_node(&s->group_end, &batch->node);
-    if (s->open.n_bytes >= COMMIT_BYTES)
+    if (s->open.n_bytes >= COMMIT_BYTES || (s->conf.commit_events && s->open.n_events >= s->conf.commit_events))
         commit(s);
 }
 
@@ -699,6 +699,8 @@ static void file_free(struct store *base)
         loop_free(s->own);
     if (s->dir >= 0)
         close(s->dir);
+    if (s->io->free)
+        s->io->free(s->io);
     mem_free(s->path);
     mem_free(s);
 }
@@ -736,6 +738,8 @@ static void size_segments(struct file_store *s)
         s->segment_bytes = n * EVENT_BYTES < SEGMENT_BYTES_MIN ? SEGMENT_BYTES_MIN : n * EVENT_BYTES;
     if (conf->max_bytes && conf->max_bytes / SEGMENTS_IN_FULL < s->segment_bytes)
         s->segment_bytes = conf->max_bytes / SEGMENTS_IN_FULL & ~(uint64_t)(BLOCK_MIN - 1);
+    if (conf->segment_bytes && conf->segment_bytes < s->segment_bytes)
+        s->segment_bytes = conf->segment_bytes & ~(uint64_t)(BLOCK_MIN - 1);
     if (s->segment_bytes < SEGMENT_LEAST)
         s->segment_bytes = SEGMENT_LEAST;
 }
@@ -795,6 +799,8 @@ enum err store_file_new(struct store **out, struct loop *loop, const struct file
     if (s->owns_loop)
         err = loop_new(&s->own, "store");
     if (err) {
+        if (s->io->free)
+            s->io->free(s->io);
         mem_free(s->path);
         mem_free(s);
         return err;

@@ -367,6 +367,10 @@ static void on_dropped(void *arg, struct device *dev)
     n_drops++;
 }
 
+/* The kind under test; the file store unless a test file says otherwise. */
+static enum err (*open_kind)(struct store **out, struct loop *loop, const struct file_conf *conf,
+                             const struct store_events *events, void *arg, struct why *why) = store_file_new;
+
 static enum err try_open_store(struct why *why)
 {
     static const struct store_events events = {.readable = on_readable, .dropped = on_dropped};
@@ -379,7 +383,7 @@ static enum err try_open_store(struct why *why)
     the_conf.log = &quiet;
     the_conf.io = &test_io;
     the_conf.own = the_loop;
-    err = store_file_new(&the_store, the_loop, &the_conf, &events, NULL, why);
+    err = open_kind(&the_store, the_loop, &the_conf, &events, NULL, why);
     if (err) {
         loop_free(the_loop);
         the_store = NULL;

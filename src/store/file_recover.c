@@ -251,6 +251,8 @@ enum err file_recover(struct file_store *s, struct why *why)
 
     if (!err)
         err = segments_find(s->io, s->dir, &found, &n, &has_peer);
+    if (err)
+        why_set(why, err, "what lies in the storage directory %s cannot be read: %s", s->path, err_text(err));
     if (!err)
         err = check_formats(s, found, n, &state, why);
     if (err)

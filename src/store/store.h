@@ -125,13 +125,27 @@ struct file_conf {
     uint64_t max_events;     /* 0: none */
     uint64_t segment_events; /* a file is closed after so many; 0: by size only */
     uint64_t max_bytes;      /* of the files together; 0: none */
+    uint64_t segment_bytes;  /* a file is at most so large; 0: what suits max_bytes */
+    uint64_t commit_events;  /* a commit takes at most so many, but at least one batch; 0: no bound */
+    uint64_t max_age_ms;     /* what was stored longer ago is dropped and counted, on a believable clock; 0: never */
+    uint64_t age_check_ms;   /* how often ages are looked at */
     enum overflow overflow;
     struct log *log;
-    const struct file_io *io; /* NULL: the system's */
+    const struct file_io *io; /* NULL: the system's; else freed with the store, also if it could not be opened */
     struct loop *own;         /* NULL: a thread of its own; tests give a loop here */
 };
 NODISCARD enum err store_file_new(struct store **out, struct loop *loop, const struct file_conf *conf,
                                   const struct store_events *events, void *arg, struct why *why);
+
+/* The same store on SQLite databases (sqlite.h). Needs the module iotgw-sqlite: ERR_NOTFOUND without it. */
+enum { SQLITE_SEGMENTS = 16 }; /* a segment is at most this part of a database */
+struct sqlite_conf {
+    struct file_conf file; /* max_events, segment_events and io are not used */
+    uint64_t db_bytes;     /* a database is closed when it has so many */
+    unsigned max_dbs;
+};
+NODISCARD enum err store_sqlite_new(struct store **out, struct loop *loop, const struct sqlite_conf *conf,
+                                    const struct store_events *events, void *arg, struct why *why);
 void store_free(struct store *store); /* NULL allowed */
 /* Whom the store gives its answers: set once by the connector room. Any thread. */
 void store_answer(struct batch *batch);
