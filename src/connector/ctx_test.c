@@ -6,6 +6,7 @@
 
 #include "base/slab.h"
 #include "connector/ctx.h"
+#include "connector/report.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -542,6 +543,174 @@ static void test_a_helper_thread_does_its_jobs_in_order_and_ends(void **state)
     loop_free(jobs.loop);
 }
 
+/* --- reports --------------------------------------------------------------------------------------------------------- */
+
+static const struct report_strategy periodic = {
+    .type = REPORT_ON_CHANGE_OR_REPORT_PERIOD, .period_ms = 1000, .ttl_ms = 86400000};
+
+static enum err put_reported(struct fixture *f, const char *name, struct str text, const struct report_strategy *report,
+                             uint64_t cookie)
+{
+    const struct host *host = &ctx_host_functions;
+    enum err err;
+
+    host->event(f->ctx, host->device(f->ctx, str_from(name)), STR("pump"), report);
+    assert_int_equal(host->value(f->ctx, IOTGW_TELEMETRY, STR("a"), text, IOTGW_NO_TS, NULL), ERR_OK);
+    err = host->put(f->ctx);
+    (void)host->mark(f->ctx, cookie);
+    loop_advance(f->loop, 0);
+    return err;
+}
+
+static void test_what_is_held_back_is_accepted_and_counted(void **state)
+{
+    struct fixture *f = *state;
+    const struct host *host = &ctx_host_functions;
+    struct device *dev = device_get(STR("ctx report 1"));
+
+    assert_int_equal(put_reported(f, "ctx report 1", STR("1"), &report_on_change, 1), ERR_OK);
+    answer(&f->store, 1, ERR_OK);
+    assert_int_equal(put_reported(f, "ctx report 1", STR("1.0"), &report_on_change, 2), ERR_OK);
+    assert_int_equal(f->store.n_values, 1);
+    assert_int_equal(f->instance.n_done, 2);
+    assert_int_equal(f->instance.cookies[1], 2);
+    assert_int_equal(f->instance.results[1], ERR_OK);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_UNCHANGED), 1);
+    assert_int_equal(dev->n_unchanged, 1);
+    assert_int_equal(dev->n_collected, 1);
+    /* A point's own strategy goes before its device's. */
+    host->event(f->ctx, dev, STR("pump"), &report_on_change);
+    assert_int_equal(host->value(f->ctx, IOTGW_TELEMETRY, STR("a"), STR("1"), 5, &periodic), ERR_OK);
+    assert_int_equal(host->put(f->ctx), ERR_OK);
+    assert_int_equal(ctx_report_stats(f->ctx).n_periodic, 1);
+    assert_int_equal(ctx_report_stats(f->ctx).n_values, 1);
+    /* Without a strategy nothing is held back. */
+    assert_int_equal(put_reported(f, "ctx report 1", STR("1"), NULL, 3), ERR_OK);
+    assert_int_equal(f->store.n_values, 2);
+    answer(&f->store, f->store.n, ERR_OK);
+}
+
+static void test_periodic_reports_are_stamped_when_they_are_made_and_no_source_waits_for_them(void **state)
+{
+    struct fixture *f = *state;
+    struct device *dev = device_get(STR("ctx report 2"));
+    unsigned n_done;
+
+    ctx_connect(f->ctx, dev, STR("pump"));
+    assert_int_equal(put_reported(f, "ctx report 2", STR("7"), &periodic, 1), ERR_OK);
+    answer(&f->store, f->store.n, ERR_OK);
+    loop_advance(f->loop, 0);
+    n_done = f->instance.n_done;
+    f->store.bytes.n = 0;
+    loop_advance(f->loop, 2500);
+    assert_int_equal(f->store.n, 2);
+    answer(&f->store, 2, ERR_OK);
+    loop_advance(f->loop, 0);
+    assert_int_equal(f->instance.n_done, n_done);
+    assert_int_equal(record_at(f, 0)->ts, 1700000001000);
+    assert_int_equal(record_at(f, 1)->ts, 1700000002000);
+    assert_int_equal(dev->n_repeated, 2);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 2);
+    /* Away: nothing. Back: at the next time of its beat. */
+    ctx_disconnect(f->ctx, dev);
+    (void)ctx_mark(f->ctx, 2);
+    loop_advance(f->loop, 2000);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 2);
+    ctx_connect(f->ctx, dev, STR("pump"));
+    (void)ctx_mark(f->ctx, 3);
+    loop_advance(f->loop, 499);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 2);
+    loop_advance(f->loop, 1);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 3);
+    /* The connector's own link. */
+    ctx_state(f->ctx, STR_NONE, LINK_UP, STR_NONE);
+    ctx_state(f->ctx, STR_NONE, LINK_DOWN, STR("cable"));
+    loop_advance(f->loop, 3500);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 3);
+    ctx_state(f->ctx, STR_NONE, LINK_UP, STR_NONE);
+    loop_advance(f->loop, 499);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 3);
+    loop_advance(f->loop, 1);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 4);
+    ctx_quiesce(f->ctx);
+    loop_advance(f->loop, 5000);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 4);
+    answer(&f->store, f->store.n, ERR_OK);
+}
+
+static void test_periodic_reports_wait_for_credit_and_then_come_once(void **state)
+{
+    struct fixture *f = *state;
+    autofree char *text = mem_new(60000);
+    uint64_t cookie = 1;
+
+    memset(text, '1', 60000);
+    assert_int_equal(put_reported(f, "ctx report 3", STR("7"), &periodic, 1), ERR_OK);
+    do
+        assert_int_equal(put(f, "ctx report 3", "\"long\":", str_of(text, 60000)), ERR_OK);
+    while (ctx_mark(f->ctx, ++cookie));
+    loop_advance(f->loop, 4200);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 0);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPORTS_WAITED), 1);
+    answer(&f->store, f->store.n, ERR_OK);
+    loop_advance(f->loop, 1);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 1);
+    loop_advance(f->loop, 798);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 1);
+    loop_advance(f->loop, 1);
+    assert_int_equal(ctx_counter(f->ctx, IOTGW_REPEATED), 2);
+    answer(&f->store, f->store.n, ERR_OK);
+}
+
+/* Invariant 9. What is dropped instead is counted in its device, which report_test looks at. */
+static void test_a_value_that_was_not_stored_is_sent_again(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(put_reported(f, "ctx report 4", STR("1"), &report_on_change, 1), ERR_OK);
+    answer(&f->store, 1, ERR_IO);
+    loop_advance(f->loop, 0);
+    assert_int_equal(put_reported(f, "ctx report 4", STR("1"), &report_on_change, 2), ERR_OK);
+    assert_int_equal(f->store.n_values, 2);
+    assert_int_equal(put_reported(f, "ctx report 4", STR("1"), &report_on_change, 3), ERR_OK);
+    assert_int_equal(f->store.n_values, 2);
+    answer(&f->store, f->store.n, ERR_OK);
+}
+
+static void test_the_main_level_filters_what_has_no_strategy_and_disabled_switches_all_off(void **state)
+{
+    struct fixture *f = *state;
+
+    f->host.report = report_on_change;
+    ctx_reset_report(f->ctx);
+    assert_int_equal(put_reported(f, "ctx report 5", STR("1"), NULL, 1), ERR_OK);
+    assert_int_equal(put_reported(f, "ctx report 5", STR("1"), NULL, 2), ERR_OK);
+    assert_int_equal(f->store.n_values, 1);
+    ctx_reset_report(f->ctx); /* the next value counts as first */
+    assert_int_equal(put_reported(f, "ctx report 5", STR("1"), NULL, 3), ERR_OK);
+    assert_int_equal(f->store.n_values, 2);
+    f->host.report.type = REPORT_DISABLED;
+    ctx_reset_report(f->ctx);
+    assert_int_equal(put_reported(f, "ctx report 5", STR("1"), &report_on_change, 4), ERR_OK);
+    assert_int_equal(put_reported(f, "ctx report 5", STR("1"), &report_on_change, 5), ERR_OK);
+    assert_int_equal(f->store.n_values, 4);
+    assert_int_equal(ctx_report_stats(f->ctx).n_values, 0);
+    answer(&f->store, f->store.n, ERR_OK);
+}
+
+static void test_expired_values_are_given_back(void **state)
+{
+    static const struct report_strategy brief = {.type = REPORT_ON_CHANGE, .period_ms = 10000, .ttl_ms = 2000};
+    struct fixture *f = *state;
+
+    f->host.report_cleanup_s = 60;
+    assert_int_equal(put_reported(f, "ctx report 6", STR("1"), &brief, 1), ERR_OK);
+    assert_int_equal(ctx_report_stats(f->ctx).n_values, 1);
+    loop_advance(f->loop, 61000);
+    assert_int_equal(ctx_report_stats(f->ctx).n_values, 0);
+    answer(&f->store, f->store.n, ERR_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -563,6 +732,12 @@ int main(void)
         TEST(test_third_parties_values_are_checked_and_brought_into_final_form),
         TEST(test_status_sums_up_the_links_and_keeps_the_last_reason),
         TEST(test_a_helper_thread_does_its_jobs_in_order_and_ends),
+        TEST(test_what_is_held_back_is_accepted_and_counted),
+        TEST(test_periodic_reports_are_stamped_when_they_are_made_and_no_source_waits_for_them),
+        TEST(test_periodic_reports_wait_for_credit_and_then_come_once),
+        TEST(test_a_value_that_was_not_stored_is_sent_again),
+        TEST(test_the_main_level_filters_what_has_no_strategy_and_disabled_switches_all_off),
+        TEST(test_expired_values_are_given_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
