@@ -392,6 +392,8 @@ static void hold_back(struct ctx *ctx)
     if (ctx->outer.is_off)
         return;
     if (UNLIKELY(!ctx->report)) {
+        if (ctx->is_quiet) /* it ends: nothing is begun that would have to be ended */
+            return;
         ctx->report = report_new(&ctx->outer);
         if (ctx->host->report_cleanup_s)
             timer_start_coarse(&ctx->cleanup_timer, ctx->host->report_cleanup_s * 1000ull);
