@@ -9,7 +9,8 @@
  *
  * A segment, all numbers little-endian, everything a multiple of 8 bytes:
  *
- *     segment head   64   magic "IOTGWLOG", version, CRC, position of its first byte, boot number, wall time, machine's boot
+ *     segment head   64   magic "IOTGWLOG", version, CRC, position of its first byte, boot number, wall time, machine's boot,
+ *                         order of reading
  *     group          32   magic, CRC, wall time, bytes, events and values of the records of one commit
  *       record       32+  struct record of data/record.h with name, profile, body; length and CRC-32C are its first words
  *       record …
@@ -23,6 +24,10 @@
  *
  * state is text: "next HEX", "acked VALUES", "dropped EVENTS VALUES", a line for each segment of which something is to be
  * known, and a CRC of all that. It is written to state.new, synced, renamed. Without it everything is delivered again.
+ *
+ * There are two lanes after an outage (lanes.h), each with segments of its own. After a restart they are one again: segments are
+ * read by their order (twice the number of splits, one more for the live lane), then by position. So the backlog of a split comes
+ * before what was live beside it, and no device's newer value before its older one. Format 1 had no order: it is 0.
  *
  * Durable means: written, fdatasync'ed, and the file's name synced in its directory. After a failed sync nobody knows what
  * is on the disk: the segment ends where the last good sync left it, and the rest goes to a new one.
@@ -50,13 +55,18 @@ static struct file_store *of(struct store *base)
 
 struct sum file_waiting(const struct file_store *s)
 {
-    struct sum gone = {get(&s->out.n_events), get(&s->out.n_values), get(&s->out.n_bytes)};
+    struct sum gone = counters_sum(&s->out);
 
-    gone.n_events += get(&s->lost.n_events);
-    gone.n_values += get(&s->lost.n_values);
-    gone.n_bytes += get(&s->lost.n_bytes);
-    return (struct sum){get(&s->in.n_events) - gone.n_events, get(&s->in.n_values) - gone.n_values,
-                        get(&s->in.n_bytes) - gone.n_bytes};
+    sum_add(&gone, counters_sum(&s->lost));
+    return sum_less(counters_sum(&s->in), gone);
+}
+
+/* Dropped, or not to be found, though counted as committed. */
+void file_count_lost(struct lane *lane, struct sum lost)
+{
+    counters_add(&lane->store->lost, lost);
+    if (lane->which == LANE_BACKLOG)
+        counters_add(&lane->store->backlog_lost, lost);
 }
 
 static struct device *device_of(const struct record *record)
@@ -90,9 +100,13 @@ static void count_for(struct device *dev, uint64_t n, bool appended, struct lose
     }
 }
 
-void file_count_device(const struct record *record, bool appended, struct losers *losers)
+void file_count_device(const struct record *record, uint64_t pos, struct losers *losers)
 {
-    count_for(device_of(record), record->n_values, appended, losers);
+    struct device *dev = device_of(record);
+
+    count_for(dev, record->n_values, !losers, losers);
+    if (!losers)
+        lanes_mark(&(struct lanes){0}, dev, pos, LANE_LIVE);
 }
 
 void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers)
@@ -211,23 +225,52 @@ static void answer_group(struct file_store *s)
     }
 }
 
-static void note_committed(struct file_store *s)
+/* Counts values per device as appended, and marks where the newest record of each stands. */
+static void count_committed(const struct lane *lane, const uint8_t *p, const uint8_t *end, uint64_t pos)
 {
-    for (struct block *block = s->tail_first; block; block = block->next) {
-        size_t from = block->off == 0 && block->n_committed < HEAD ? HEAD : block->n_committed;
+    while (p < end) {
+        const uint8_t *from = p;
+        uint32_t number = record_at(p)->dev;
+        struct device *dev;
+        uint64_t n = 0;
 
-        file_count_devices(block->bytes + from, block->bytes + block->n, true, NULL);
-        block->n_committed = block->n;
+        if (record_at(p)->size == GROUP_MAGIC) {
+            p += sizeof(struct group_head);
+            pos += sizeof(struct group_head);
+            continue;
+        }
+        dev = device_of(record_at(p));
+        do {
+            n += record_at(p)->n_values;
+            p += record_at(p)->size;
+        } while (p < end && record_at(p)->size != GROUP_MAGIC && record_at(p)->dev == number);
+        pos += (size_t)(p - from);
+        count_for(dev, n, true, NULL);
+        lanes_mark(&lane->store->rule, dev, pos, lane->which);
     }
-    s->active->end = s->tail->off + s->tail->n;
-    sum_add(&s->active->all, s->open);
-    counters_add(&s->in, s->open);
-    s->open = (struct sum){0};
 }
 
-static void close_groups(struct file_store *s)
+static void note_committed(struct lane *lane)
 {
-    for (struct block *block = s->tail_first; block; block = block->next) {
+    struct file_store *s = lane->store;
+
+    for (struct block *block = lane->tail_first; block; block = block->next) {
+        size_t from = block->off == 0 && block->n_committed < HEAD ? HEAD : block->n_committed;
+
+        count_committed(lane, block->bytes + from, block->bytes + block->n, lane->active->pos + block->off + from);
+        block->n_committed = block->n;
+    }
+    lane->active->end = lane->tail->off + lane->tail->n;
+    sum_add(&lane->active->all, lane->open);
+    counters_add(&s->in, lane->open);
+    if (lane->which == LANE_BACKLOG)
+        counters_add(&s->backlog_in, lane->open);
+    lane->open = (struct sum){0};
+}
+
+static void close_groups(struct lane *lane)
+{
+    for (struct block *block = lane->tail_first; block; block = block->next) {
         if (block->group != SIZE_MAX)
             group_head_seal((struct group_head *)(void *)(block->bytes + block->group));
         block->group = SIZE_MAX;
@@ -239,26 +282,61 @@ static bool is_no_space(int number)
     return number == ENOSPC || number == EDQUOT;
 }
 
+static bool is_moved(struct file_store *s)
+{
+    return get(&s->lanes[LANE_LIVE].acked) != s->lanes[LANE_LIVE].saved_acked ||
+           get(&s->lanes[LANE_BACKLOG].acked) != s->lanes[LANE_BACKLOG].saved_acked;
+}
+
+/* Soon; at once when much has been acknowledged, but not so often that saving is what the thread does. */
 static void keep_saved(struct file_store *s)
 {
-    if ((s->is_unsaved || atomic_load(&s->acked) != s->saved_acked) && !atomic_exchange(&s->is_saving, true))
-        timer_start(&s->save, atomic_load(&s->save_trouble) ? RETRY_MAX_MS : SAVE_MS);
+    uint64_t ms = atomic_load(&s->save_trouble) ? RETRY_MAX_MS : SAVE_MS;
+
+    if (get(&s->out.n_events) - s->saved_events >= SAVE_EVENTS && ms == SAVE_MS &&
+        loop_mono_ms(s->own) >= s->saved_ms + s->save_gap_ms)
+        file_save(s);
+    if ((s->is_unsaved || is_moved(s)) && !atomic_exchange(&s->is_saving, true))
+        timer_start(&s->save, ms);
+}
+
+/* One write and one fdatasync for all that waits in a lane; 0, or errno. */
+static int commit_lane(struct lane *lane)
+{
+    struct file_store *s = lane->store;
+    int number;
+
+    close_groups(lane);
+    do {
+        if (lane->must_restart)
+            file_restart(lane);
+        number = file_write(lane);
+    } while (is_no_space(number) && s->conf.overflow == OVERFLOW_DROP_OLDEST && file_drop_oldest(s));
+    if (!number)
+        note_committed(lane);
+    return number;
+}
+
+/* Appended and not committed. */
+static struct sum open_sum(const struct file_store *s)
+{
+    struct sum open = s->lanes[LANE_LIVE].open;
+
+    sum_add(&open, s->lanes[LANE_BACKLOG].open);
+    return open;
 }
 
 static void commit(struct file_store *s)
 {
-    int number;
+    int number = 0;
 
-    if (!s->open.n_bytes) {
+    if (!open_sum(s).n_bytes) {
         answer_group(s);
         return;
     }
-    close_groups(s);
-    do {
-        if (s->must_restart)
-            file_restart(s);
-        number = file_write(s);
-    } while (is_no_space(number) && s->conf.overflow == OVERFLOW_DROP_OLDEST && file_drop_oldest(s));
+    for (int i = 0; i < LANES && !number; i++)
+        if (s->lanes[i].open.n_bytes)
+            number = commit_lane(&s->lanes[i]);
     file_set_trouble(s, NULL, number);
     if (number) {
         s->retry_ms = s->retry_ms ? s->retry_ms * 2 : RETRY_MS;
@@ -267,7 +345,6 @@ static void commit(struct file_store *s)
         return;
     }
     s->retry_ms = 0;
-    note_committed(s);
     answer_group(s);
     file_feed(s);
     keep_saved(s);
@@ -286,62 +363,114 @@ static bool has_room(const struct file_store *s, const struct batch *batch)
 {
     struct sum waiting = file_waiting(s);
 
-    sum_add(&waiting, s->open);
+    sum_add(&waiting, s->lanes[LANE_LIVE].open);
+    sum_add(&waiting, s->lanes[LANE_BACKLOG].open);
     if (waiting.n_bytes == 0)
         return true;
     return (!s->conf.max_events || waiting.n_events + batch->n_events <= s->conf.max_events) &&
            file_has_files_room(s, batch->n_bytes);
 }
 
-/* Room in the active segment. False: the disk is in trouble. */
-static bool make_place(struct file_store *s, size_t n)
+/* Room in the lane's active segment. False: the disk is in trouble. */
+static bool make_place(struct lane *lane, size_t n)
 {
+    struct file_store *s = lane->store;
+
     if (is_in_trouble(s))
         return false;
-    if (s->active && file_must_rotate(s, n)) {
+    if (lane->active && file_must_rotate(lane, n)) {
         commit(s);
         if (is_in_trouble(s))
             return false;
-        file_segment_seal(s);
+        file_segment_seal(lane);
     }
-    if (!s->active)
-        file_segment_begin(s, n);
+    if (!lane->active)
+        file_segment_begin(lane, n);
     return true;
 }
 
-static void copy(struct file_store *s, const struct batch *batch)
+/* A block with an open group and room for n bytes in one piece. */
+static struct block *open_block(struct lane *lane, size_t n)
 {
-    struct block *block = s->tail;
-    struct group_head *head;
+    struct block *block = lane->tail;
 
-    if (!block || block->group == SIZE_MAX || block->cap - block->n < batch->n_bytes)
-        block = file_block_for(s, batch->n_bytes + sizeof *head);
+    if (!block || block->group == SIZE_MAX || block->cap - block->n < n)
+        block = file_block_for(lane, n + sizeof(struct group_head));
     if (block->group == SIZE_MAX) {
         block->group = block->n;
-        block->n += sizeof *head;
-        head = (struct group_head *)(void *)(block->bytes + block->group);
-        *head = (struct group_head){.magic = GROUP_MAGIC, .wall_ms = loop_wall_ms(s->own)};
+        block->n += sizeof(struct group_head);
+        *(struct group_head *)(void *)(block->bytes + block->group) =
+            (struct group_head){.magic = GROUP_MAGIC, .wall_ms = loop_wall_ms(lane->store->own)};
     }
-    head = (struct group_head *)(void *)(block->bytes + block->group);
-    memcpy(block->bytes + block->n, batch->bytes, batch->n_bytes);
-    block->n += batch->n_bytes;
-    head->n_bytes += batch->n_bytes;
-    head->n_events += batch->n_events;
-    head->n_values += batch->n_values;
+    return block;
 }
 
-static void take(struct file_store *s, struct batch *batch)
+static void put(struct lane *lane, struct block *block, const uint8_t *bytes, struct sum sum)
 {
-    if (batch->n_bytes) {
-        copy(s, batch);
-        sum_add(&s->open, (struct sum){batch->n_events, batch->n_values, batch->n_bytes});
-        s->active->n_ever += batch->n_events;
+    struct group_head *head = (struct group_head *)(void *)(block->bytes + block->group);
+
+    memcpy(block->bytes + block->n, bytes, sum.n_bytes);
+    block->n += sum.n_bytes;
+    head->n_bytes += (uint32_t)sum.n_bytes;
+    head->n_events += (uint32_t)sum.n_events;
+    head->n_values += (uint32_t)sum.n_values;
+    sum_add(&lane->open, sum);
+    lane->active->n_ever += sum.n_events;
+}
+
+static void put_by_lane(struct file_store *s, const struct batch *batch, uint64_t acked, const size_t n[LANES])
+{
+    const uint8_t *p = batch->bytes, *end = p + batch->n_bytes;
+    struct block *blocks[LANES];
+
+    for (int i = 0; i < LANES; i++)
+        blocks[i] = n[i] ? open_block(&s->lanes[i], n[i]) : NULL;
+    while (p < end) {
+        struct sum sum = {0};
+        int which;
+        const uint8_t *to = file_stretch(s, p, end, acked, &which);
+        struct lane *lane = &s->lanes[which];
+        uint64_t pos = lane->active->pos + blocks[which]->off + blocks[which]->n;
+
+        for (const uint8_t *at = p; at < to; at += record_at(at)->size)
+            sum_record(&sum, record_at(at));
+        put(lane, blocks[which], p, sum);
+        file_mark(lane, p, to, pos);
+        p = to;
+    }
+}
+
+/* False: the disk is in trouble, and nothing of it was taken. */
+static bool take(struct file_store *s, struct batch *batch)
+{
+    struct lane *live = &s->lanes[LANE_LIVE];
+
+    if (UNLIKELY(s->rule.is_split)) {
+        uint64_t acked = get(&s->lanes[LANE_BACKLOG].acked);
+        size_t n[LANES];
+
+        file_choose(s, batch, acked, n);
+        for (int i = 0; i < LANES; i++)
+            if (n[i] && !make_place(&s->lanes[i], n[i]))
+                return false;
+        if (is_in_trouble(s))
+            return false;
+        put_by_lane(s, batch, acked, n);
+    } else {
+        if (!make_place(live, batch->n_bytes))
+            return false;
+        if (batch->n_bytes)
+            put(live, open_block(live, batch->n_bytes), batch->bytes,
+                (struct sum){batch->n_events, batch->n_values, batch->n_bytes});
     }
     batch_drop_bytes(batch);
     batch->result = ERR_OK;
     add_node(&s->group_end, &batch->node);
-    if (s->open.n_bytes >= COMMIT_BYTES || (s->conf.commit_events && s->open.n_events >= s->conf.commit_events))
+    struct sum open = open_sum(s);
+
+    if (open.n_bytes >= COMMIT_BYTES || (s->conf.commit_events && open.n_events >= s->conf.commit_events))
         commit(s);
+    return true;
 }
 
 static void cancel(struct batch *batch)
@@ -390,13 +519,19 @@ static void refuse(struct file_store *s, struct batch *batch)
 /* What is committed can be dropped once its segment is closed, and if the reader has nothing of it. */
 static bool drop_active(struct file_store *s)
 {
-    if (!s->active || !s->active->all.n_bytes || s->active->given.n_bytes || is_in_trouble(s))
-        return false;
-    commit(s);
-    if (is_in_trouble(s) || s->active->given.n_bytes)
-        return false;
-    file_segment_seal(s);
-    return file_drop_oldest(s);
+    for (int i = LANES - 1; i >= 0; i--) {
+        struct lane *lane = &s->lanes[i];
+
+        if (!lane->active || !lane->active->all.n_bytes || lane->active->given.n_bytes || is_in_trouble(s))
+            continue;
+        commit(s);
+        if (is_in_trouble(s) || lane->active->given.n_bytes)
+            continue;
+        file_segment_seal(lane);
+        if (file_drop_oldest(s))
+            return true;
+    }
+    return false;
 }
 
 static void append(struct file_store *s, struct batch *batch)
@@ -411,10 +546,8 @@ static void append(struct file_store *s, struct batch *batch)
         while (!has_room(s, batch) && (file_drop_oldest(s) || drop_active(s)))
             ;
     if (!s->pending && has_room(s, batch)) {
-        if (make_place(s, batch->n_bytes)) {
-            take(s, batch);
+        if (take(s, batch))
             return;
-        }
         waits = batch->can_wait;
     }
     if (waits || (s->pending && batch->can_wait && s->conf.overflow != OVERFLOW_DROP_NEWEST))
@@ -431,15 +564,13 @@ static void take_pending(struct file_store *s)
             struct node *next = batch->node.next;
             bool is_refused = batch->result == ERR_FULL;
 
-            if (!is_refused && (!has_room(s, batch) || !make_place(s, batch->n_bytes)))
+            if (!is_refused && (!has_room(s, batch) || !take(s, batch)))
                 break;
             s->pending = next;
             if (!next)
                 s->pending_end = &s->pending;
             if (is_refused)
                 add_node(&s->group_end, &batch->node);
-            else
-                take(s, batch);
         }
         if (!s->pending) {
             atomic_store(&s->is_blocked, false);
@@ -482,6 +613,7 @@ static void poked(void *arg, UNUSED struct node *nodes)
 
     atomic_store(&s->poke_is_out, false);
     file_feed(s);
+    file_merge(s);
     keep_saved(s);
     if (s->pending)
         take_pending(s);
@@ -492,6 +624,7 @@ static void save_due(void *arg)
     struct file_store *s = arg;
 
     atomic_store(&s->is_saving, false); /* from here on an acknowledgement pokes again */
+    file_merge(s);
     file_save(s);
     file_feed(s);
     keep_saved(s);
@@ -521,7 +654,7 @@ static void idle(void *arg)
     uint64_t n = get(&s->in.n_bytes);
 
     file_feed(s);
-    if (n != s->idle_appended || s->open.n_bytes) {
+    if (n != s->idle_appended || open_sum(s).n_bytes) {
         s->idle_appended = n;
         timer_start_coarse(&s->idle, IDLE_MS);
         return;
@@ -563,8 +696,9 @@ static void stop_now(void *arg, UNUSED struct node *nodes)
     timer_stop(&s->save);
     timer_stop(&s->idle);
     timer_stop(&s->again);
-    if (!s->open.n_bytes)
-        file_segment_seal(s);
+    for (int i = 0; i < LANES; i++)
+        if (!s->lanes[i].open.n_bytes)
+            file_segment_seal(&s->lanes[i]);
     file_feed(s); /* what is lost of it is counted before the totals are saved */
     file_save(s);
     mailbox_post(&s->stopped, &s->stop_node);
@@ -605,7 +739,7 @@ static struct store_stats file_stats(const struct store *base)
 {
     static _Thread_local char hung[48];
     const struct file_store *s = (const struct file_store *)(const void *)base;
-    struct sum waiting = file_waiting(s);
+    struct sum waiting = file_waiting(s), backlog = {0};
     uint64_t since = get(&s->commit_since_ms), now = since ? clock_mono_ms() : 0;
     struct store_stats stats = {
         .n_events = waiting.n_events,
@@ -616,8 +750,14 @@ static struct store_stats file_stats(const struct store *base)
         .n_acked_values = get(&s->out.n_values),
         .oldest_ms = waiting.n_bytes ? atomic_load_explicit(&s->oldest_ms, memory_order_relaxed) : 0,
         .is_blocked = atomic_load(&s->is_blocked),
+        .is_split = atomic_load(&s->is_split),
         .trouble = atomic_load(&s->trouble),
     };
+
+    if (stats.is_split)
+        backlog = file_backlog(s);
+    stats.n_backlog_events = backlog.n_events;
+    stats.n_backlog_values = backlog.n_values;
 
     stats.n_appended_values = stats.n_acked_values + stats.n_values + stats.n_dropped_values;
     if (since && now > since + HUNG_MS) {
@@ -642,13 +782,17 @@ static void file_stop(struct store *base, closed_fn *done, void *arg)
 
 static void free_blocks(struct file_store *s)
 {
-    while (s->tail_first) {
-        struct block *block = s->tail_first;
+    for (int i = 0; i < LANES; i++) {
+        struct lane *lane = &s->lanes[i];
 
-        s->tail_first = block->next;
-        file_block_unref(s, block);
+        while (lane->tail_first) {
+            struct block *block = lane->tail_first;
+
+            lane->tail_first = block->next;
+            file_block_unref(s, block);
+        }
+        lane->tail = NULL;
     }
-    s->tail = NULL;
     file_blocks_free(s);
 }
 
@@ -687,14 +831,8 @@ static void file_free(struct store *base)
     late_cancel(&s->commit_late);
     file_read_fini(s);
     free_blocks(s);
-    while (!list_is_empty(&s->segments)) {
-        struct segment *segment = segment_of(s->segments.next);
-
-        if (segment->fd >= 0)
-            s->io->close(s->io, segment->fd);
-        list_del(&segment->node);
-        mem_free(segment);
-    }
+    for (int i = 0; i < LANES; i++)
+        file_lane_fini(&s->lanes[i]);
     if (s->owns_loop)
         loop_free(s->own);
     if (s->dir >= 0)
@@ -703,11 +841,6 @@ static void file_free(struct store *base)
         s->io->free(s->io);
     mem_free(s->path);
     mem_free(s);
-}
-
-static void file_split(struct store *base)
-{
-    loop_assert(base->loop);
 }
 
 static const struct store_ops file_ops = {
@@ -763,14 +896,15 @@ static NODISCARD enum err start_thread(struct file_store *s)
 
 static void init(struct file_store *s, struct loop *loop)
 {
-    list_init(&s->segments);
+    s->pos = lanes_first_position();
+    for (int i = 0; i < LANES; i++)
+        file_lane_init(&s->lanes[i], s, i);
     s->group_end = &s->group;
     s->pending_end = &s->pending;
-    s->ready_end = &s->ready;
-    s->reader_waits = true;
     mailbox_init(&s->inbox, s->own, batches_arrived, s);
     mailbox_init(&s->pokes, s->own, poked, s);
     mailbox_init(&s->control, s->own, stop_now, s);
+    mailbox_init(&s->splits, s->own, file_split_arrived, s);
     late_init(&s->commit_late, LATE_FLUSH, commit_now, s);
     timer_init(&s->retry, s->own, retry, s);
     timer_init(&s->save, s->own, save_due, s);

@@ -53,9 +53,10 @@ static void machine_boot(uint8_t out[16])
     close(fd);
 }
 
-void segment_head_make(struct segment_head *head, uint64_t base, uint64_t boot, int64_t created_ms)
+void segment_head_make(struct segment_head *head, uint64_t base, uint64_t boot, int64_t created_ms, uint64_t order)
 {
-    *head = (struct segment_head){.version = SEGMENT_VERSION, .base = base, .boot = boot, .created_ms = created_ms};
+    *head = (struct segment_head){
+        .version = SEGMENT_VERSION, .base = base, .boot = boot, .created_ms = created_ms, .order = order};
     memcpy(head->magic, segment_magic, sizeof segment_magic);
     machine_boot(head->machine);
     head->crc = crc_of_head(head);
@@ -342,6 +343,29 @@ enum err segments_find(const struct file_io *io, int dir, struct found_segment *
     if (*n)
         qsort(*out, *n, sizeof **out, by_base);
     return err;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    const struct found_segment *x = a, *y = b;
+
+    return x->order != y->order ? (x->order < y->order ? -1 : 1) : by_base(a, b);
+}
+
+void segments_order(const struct file_io *io, int dir, struct found_segment *found, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int fd = io->open(io, dir, found[i].name, O_RDONLY, 0);
+        struct segment_head head = {0};
+
+        if (fd >= 0) {
+            (void)file_io_read_all(io, fd, &head, sizeof head, 0);
+            io->close(io, fd);
+        }
+        found[i].order = segment_head_check(&head) ? (i ? found[i - 1].order : 0) : head.order;
+    }
+    if (n)
+        qsort(found, n, sizeof *found, by_order);
 }
 
 static bool is_crowded(int dir)

@@ -9,7 +9,7 @@
 #include "data/record.h"
 #include "store/file_io.h"
 
-enum { SEGMENT_VERSION = 1, STATE_VERSION = 1, SEGMENT_NAME = 32, QUARANTINE_NAME = 80 };
+enum { SEGMENT_VERSION = 2, STATE_VERSION = 1, SEGMENT_NAME = 32, QUARANTINE_NAME = 80 };
 static const uint32_t GROUP_MAGIC = 0x31475247; /* no multiple of 8, so that no record begins like it */
 
 struct segment_head { /* at offset 0; every version begins like this */
@@ -20,7 +20,7 @@ struct segment_head { /* at offset 0; every version begins like this */
     uint64_t boot;       /* number of the process that wrote it, random: device numbers are valid within it */
     int64_t created_ms;  /* wall */
     uint8_t machine[16]; /* boot of the machine: within it times since boot are comparable */
-    uint64_t spare;
+    uint64_t order; /* of reading after a restart, before base: twice the number of splits, 1 more in the live lane */
 };
 _Static_assert(sizeof(struct segment_head) == 64, "the segment's head is part of the disk format");
 
@@ -34,7 +34,7 @@ struct group_head { /* before the records of one commit */
 };
 _Static_assert(sizeof(struct group_head) == 32, "the group's head is part of the disk format");
 
-void segment_head_make(struct segment_head *head, uint64_t base, uint64_t boot, int64_t created_ms);
+void segment_head_make(struct segment_head *head, uint64_t base, uint64_t boot, int64_t created_ms, uint64_t order);
 /* ERR_UNSUPPORTED: a newer format, nothing else can be said; ERR_CORRUPT; ERR_OK. */
 NODISCARD enum err segment_head_check(const struct segment_head *head);
 void segment_name(char name[SEGMENT_NAME], uint64_t base);
@@ -88,11 +88,14 @@ const struct state_segment *state_find(const struct state *state, uint64_t base,
 struct found_segment {
     uint64_t base;
     uint64_t size; /* of the file */
+    uint64_t order;
     char name[SEGMENT_NAME];
 };
 /* In the order of their positions; freed by mem_free. has_peer: files of the Python gateway lie there, too. */
 NODISCARD enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n,
                                  bool *has_peer);
+/* Looks into their heads and puts them in the order of reading. One whose head is corrupt stays behind the one before it. */
+void segments_order(const struct file_io *io, int dir, struct found_segment *found, size_t n);
 /* Copies a corrupt stretch to quarantine/; ERR_EXISTS if it is there; ERR_LIMIT: there is too much in it. */
 NODISCARD enum err quarantine(const struct file_io *io, int dir, int fd, uint64_t base, uint64_t from, uint64_t to,
                               char name[QUARANTINE_NAME]);

@@ -6,7 +6,8 @@
  *
  *     file.c          appending, limits, answers, the interface, the thread
  *     file_segment.c  segments as files: begin, write, give up, remove; the state file
- *     file_store_read.c     committed records on their way to the reader
+ *     file_read.c     committed records on their way to the reader
+ *     file_lanes.c    which lane a record goes to; splitting a lane, and one lane again
  *     file_recover.c  what a start finds in the directory
  *
  * Threads. Fields are grouped by their only writer. What the reader's loop tells the store's thread is in a few atomics
@@ -22,7 +23,7 @@
 #include "base/list.h"
 #include "data/device.h"
 #include "store/file_format.h"
-#include "store/store.h"
+#include "store/lanes.h"
 
 enum {
     BLOCK_SIZE = 256 * 1024,
@@ -41,6 +42,9 @@ enum {
     GIVEN_MIN = 64,
     SMALL_SLICE = 16 * 1024, /* from there on a group is not copied together with the next */
     SAVE_MS = 200,
+    SAVE_EVENTS = 1000, /* acknowledged since: then it is saved at once, but … */
+    SAVE_MIN_MS = 20,   /* … not again within that, */
+    SAVE_SHARE = 8,     /* nor within so many times of what it takes */
     RETRY_MS = 1000,
     RETRY_MAX_MS = 5000,
     IDLE_MS = 10 * 1000,
@@ -54,7 +58,8 @@ struct sum {
 
 struct segment {
     struct list node;
-    uint64_t base, boot;
+    uint64_t base, boot, order; /* base: in its name; order: file_format.h */
+    uint64_t pos;     /* of its first byte; what was found at the start has new ones, in the order of reading */
     uint64_t start;   /* offset of the first byte that was not acknowledged when it was found; HEAD of a new one */
     uint64_t end;     /* offset behind the last committed byte */
     uint64_t n_file;  /* bytes it takes on the disk */
@@ -85,14 +90,15 @@ struct run { /* records back to back on the disk: where they stand in the slice,
 struct slice {
     struct node node;
     struct slice *next;
-    struct file_store *store;
+    struct lane *lane; /* that gave it */
+    unsigned n_splits; /* of the store's thread, then */
     struct block *block;
     const uint8_t *bytes;
     size_t n, n_taken;
     struct sum sum;
     int64_t wall_ms;
     unsigned n_chunks;
-    bool is_listed;
+    bool is_listed, is_taken; /* taken: the lane that gave it may give more */
     unsigned n_runs;
     struct run runs[RUNS];
 };
@@ -120,6 +126,34 @@ struct counters {
     counter n_events, n_values, n_bytes;
 };
 
+/* A lane's log. At a split all of the live one but its flow to the reader is moved to the backlog. */
+struct lane {
+    struct file_store *store;
+    int which;
+
+    /* the store's thread */
+    struct list segments; /* oldest first; the active one is the last */
+    struct segment *active;
+    struct block *tail_first, *tail; /* blocks of the active segment */
+    struct sum open;                 /* appended and not committed */
+    bool must_restart;               /* what is not committed goes to a new segment */
+    struct walk walk;                /* of the segment being read from the disk */
+    int walk_fd;
+    struct segment *reading, *walking;
+    uint64_t read_off;
+    uint64_t n_given_slices, n_given_bytes;
+    uint64_t saved_acked;
+
+    /* written by the reader's loop */
+    counter acked; /* position */
+    counter n_taken_slices, n_taken_bytes;
+    atomic_bool is_held; /* it pokes when it has taken something */
+    struct slice *ready, **ready_end;
+    struct given *ring;
+    size_t ring_cap, ring_from, ring_n;
+    bool reader_waits;
+};
+
 struct file_store {
     struct store store;
     struct file_conf conf;
@@ -137,26 +171,19 @@ struct file_store {
     struct mailbox inbox, pokes, control;
     struct late commit_late;
     struct timer retry, save, idle, again; /* again: reading */
-    struct list segments;                  /* oldest first; the active one is the last */
-    struct segment *active;
-    uint64_t next;                   /* position for the next segment */
-    struct block *tail_first, *tail; /* blocks of the active segment */
+    struct mailbox splits;
+    struct lanes rule;
+    uint64_t n_orders;  /* splits, those of earlier lives that left segments included */
+    uint64_t next, pos; /* base and position for the next segment */
     struct block *kept;
     unsigned n_kept;
     struct node *group, **group_end;     /* answered by the next commit */
     struct node *pending, **pending_end; /* wait for room */
-    struct sum open;                     /* appended and not committed */
     uint64_t files_bytes;                /* of all segments */
-    bool must_restart;                   /* what is not committed goes to a new segment */
     bool is_stopped;
     uint64_t retry_ms, idle_appended;
-    uint64_t saved_acked;
+    uint64_t saved_events, saved_ms, save_gap_ms; /* acknowledged, monotonic, and how long it is not done again */
     bool is_unsaved;
-    struct walk walk; /* of the segment being read from the disk */
-    int walk_fd;
-    struct segment *reading, *walking;
-    uint64_t read_off;
-    uint64_t n_given_slices, n_given_bytes;
     struct slice *free_slices;
     unsigned n_slices;     /* that live: for the end */
     struct queue returned; /* slices nobody needs any more */
@@ -167,24 +194,27 @@ struct file_store {
     counter n_door_events, n_door_values; /* refused, or dropped in an earlier life */
     _Atomic(const char *) trouble, save_trouble;
     counter commit_since_ms;
-    atomic_bool is_blocked, is_held, is_saving; /* the reader pokes when they say so */
+    struct counters backlog_in, backlog_lost; /* of these: of backlog lanes */
+    atomic_bool is_blocked, is_saving;        /* the reader pokes when they say so */
 
     /* written by the reader's loop */
-    struct counters out; /* acknowledged */
-    counter acked;       /* position */
-    counter n_taken_slices, n_taken_bytes;
+    struct counters out, backlog_out; /* acknowledged */
+    struct sum split_out;             /* when it was split */
+    unsigned n_splits;
     _Atomic(int64_t) oldest_ms;
     atomic_bool poke_is_out;
-    struct node poke_node, stop_node;
+    struct node poke_node, stop_node, split_node;
     struct mailbox slices, drops, stopped;
-    struct slice *ready, **ready_end;
-    struct given *ring;
-    size_t ring_cap, ring_from, ring_n;
+    uint64_t early_events, early_ms; /* when the store's thread was last told that there is much to save */
     struct file_chunk *free_chunks;
     unsigned n_chunks;
-    bool reader_waits, is_stopping, is_abandoned;
+    bool is_stopping, is_abandoned;
     struct closer closer;
     struct timer stop_timer;
+
+    /* either: the reader's loop begins a split, the store's thread ends it */
+    atomic_bool is_split;
+    struct lane lanes[LANES];
 };
 
 static inline void add(counter *at, uint64_t n)
@@ -233,44 +263,68 @@ static inline struct segment *segment_of(struct list *node)
     return CONTAINER_OF(node, struct segment, node);
 }
 
-static inline struct segment *segment_after(const struct file_store *s, const struct segment *segment)
+static inline struct sum counters_sum(const struct counters *of)
 {
-    return segment->node.next == &s->segments ? NULL : segment_of(segment->node.next);
+    return (struct sum){get(&of->n_events), get(&of->n_values), get(&of->n_bytes)};
+}
+
+/* Nothing in it waits any more. */
+static inline bool segment_is_done(const struct lane *lane, const struct segment *segment)
+{
+    return segment->start >= segment->end || segment->pos + segment->end <= lane->saved_acked;
+}
+
+static inline struct segment *segment_after(const struct lane *lane, const struct segment *segment)
+{
+    return segment->node.next == &lane->segments ? NULL : segment_of(segment->node.next);
 }
 
 /* file.c */
 struct sum file_waiting(const struct file_store *s);
 /* Counts values per device, of records in memory; dropped: they are lost (losers gathers whose). */
 void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers);
-void file_count_device(const struct record *record, bool appended, struct losers *losers);
+void file_count_device(const struct record *record, uint64_t pos, struct losers *losers); /* losers NULL: appended */
 void file_tell_losers(struct file_store *s, struct losers *losers);
 void file_set_trouble(struct file_store *s, const char *trouble, int number);
+void file_count_lost(struct lane *lane, struct sum lost);
+
+/* file_lanes.c */
+void file_lane_init(struct lane *lane, struct file_store *store, int which);
+void file_lane_fini(struct lane *lane);
+struct sum file_backlog(const struct file_store *s);
+void file_mark(struct lane *lane, const uint8_t *p, const uint8_t *end, uint64_t pos);
+void file_choose(struct file_store *s, const struct batch *batch, uint64_t acked, size_t n[LANES]);
+const uint8_t *file_stretch(struct file_store *s, const uint8_t *p, const uint8_t *end, uint64_t acked, int *lane);
+void file_split(struct store *base);
+void file_split_arrived(void *arg, struct node *nodes);
+void file_merge(struct file_store *s);
 
 /* file_segment.c */
 struct segment *file_segment_new(uint64_t base, uint64_t boot);
-void file_segment_begin(struct file_store *s, size_t n_bytes);
-void file_segment_seal(struct file_store *s);
-void file_segment_remove(struct file_store *s, struct segment *segment);
-void file_remove_acked(struct file_store *s);
-struct block *file_block_for(struct file_store *s, size_t n);
+void file_segment_begin(struct lane *lane, size_t n_bytes);
+void file_segment_seal(struct lane *lane);
+void file_segment_remove(struct lane *lane, struct segment *segment);
+struct block *file_block_for(struct lane *lane, size_t n);
 struct block *file_block_alone(struct file_store *s, size_t n); /* for the reader only */
 void file_block_unref(struct file_store *s, struct block *block);
-void file_blocks_trim(struct file_store *s); /* what neither the disk nor a reader that keeps up needs */
+void file_blocks_trim(struct lane *lane); /* what neither the disk nor a reader that keeps up needs */
 void file_blocks_free(struct file_store *s);
-int file_write(struct file_store *s); /* one write, one fdatasync; 0, or errno */
-void file_restart(struct file_store *s);
+int file_write(struct lane *lane); /* one write, one fdatasync; 0, or errno */
+void file_restart(struct lane *lane);
 void file_save(struct file_store *s);
 bool file_has_files_room(const struct file_store *s, size_t n_bytes);
-bool file_must_rotate(const struct file_store *s, size_t n_bytes);
+bool file_must_rotate(const struct lane *lane, size_t n_bytes);
 
-/* file_store_read.c */
+/* file_read.c */
 void file_feed(struct file_store *s);
-void file_collect(struct file_store *s);
-void file_reading_gone(struct file_store *s, const struct segment *segment);
+void file_feed_lane(struct lane *lane);
+void file_read_on(struct lane *lane, struct segment *segment);
+void file_reading_gone(struct lane *lane, const struct segment *segment);
 bool file_drop_oldest(struct file_store *s);
 void file_slices_arrived(void *arg, struct node *nodes);
 struct chunk *file_store_read(struct store *base, int lane, size_t max);
 void file_store_ack(struct store *base, int lane, uint64_t pos);
+void file_taken(struct slice *slice);
 void file_poke(struct file_store *s);
 void file_read_fini(struct file_store *s);
 

@@ -11,8 +11,9 @@
 
 /* --- slices: made by the store's thread ------------------------------------------------------------------------------ */
 
-static struct slice *slice_new(struct file_store *s, struct block *block, const uint8_t *bytes)
+static struct slice *slice_new(struct lane *lane, struct block *block, const uint8_t *bytes)
 {
+    struct file_store *s = lane->store;
     struct slice *slice = s->free_slices;
 
     if (slice) {
@@ -22,7 +23,9 @@ static struct slice *slice_new(struct file_store *s, struct block *block, const 
         s->n_slices++;
     }
     slice->next = NULL;
-    slice->store = s;
+    slice->lane = lane;
+    slice->n_splits = s->rule.n_splits;
+    slice->is_taken = false;
     slice->block = block;
     slice->bytes = bytes;
     slice->n = slice->n_taken = 0;
@@ -34,16 +37,17 @@ static struct slice *slice_new(struct file_store *s, struct block *block, const 
     return slice;
 }
 
-static void give(struct file_store *s, struct slice *slice)
+static void give(struct lane *lane, struct slice *slice)
 {
-    sum_add(&s->reading->given, slice->sum);
-    s->n_given_slices++;
-    s->n_given_bytes += slice->n;
+    struct file_store *s = lane->store;
+    sum_add(&lane->reading->given, slice->sum);
+    lane->n_given_slices++;
+    lane->n_given_bytes += slice->n;
     mailbox_post(&s->slices, &slice->node);
 }
 
 /* Takes back what the reader needs no more. */
-void file_collect(struct file_store *s)
+static void collect(struct file_store *s)
 {
     struct node *node = queue_take(&s->returned);
 
@@ -82,20 +86,21 @@ static bool add_record(struct slice *slice, const struct record *record, uint64_
 
 /* --- from memory ------------------------------------------------------------------------------------------------------- */
 
-static struct block *block_at(const struct file_store *s, uint64_t off)
+static struct block *block_at(const struct lane *lane, uint64_t off)
 {
-    for (struct block *block = s->tail_first; block; block = block->next)
+    for (struct block *block = lane->tail_first; block; block = block->next)
         if (off >= block->off && off < block->off + block->n_committed)
             return block;
     return NULL;
 }
 
 /* Many small groups are copied together, so that the reader gets them in one piece. */
-static void give_small_groups(struct file_store *s, const struct block *block, int64_t wall_ms)
+static void give_small_groups(struct lane *lane, const struct block *block, int64_t wall_ms)
 {
+    struct file_store *s = lane->store;
     struct block *copy = file_block_alone(s, BLOCK_SIZE);
-    struct slice *slice = slice_new(s, copy, copy->bytes);
-    uint64_t off = s->read_off;
+    struct slice *slice = slice_new(lane, copy, copy->bytes);
+    uint64_t off = lane->read_off;
 
     slice->wall_ms = wall_ms;
     while (off < block->off + block->n_committed) {
@@ -103,18 +108,19 @@ static void give_small_groups(struct file_store *s, const struct block *block, i
 
         if (record->size == GROUP_MAGIC)
             off += sizeof(struct group_head);
-        else if (add_record(slice, record, s->reading->base + off))
+        else if (add_record(slice, record, lane->reading->pos + off))
             off += record->size;
         else
             break;
     }
-    s->read_off = off;
-    give(s, slice);
+    lane->read_off = off;
+    give(lane, slice);
 }
 
-static void give_from_memory(struct file_store *s, struct block *block)
+static void give_from_memory(struct lane *lane, struct block *block)
 {
-    size_t at = (size_t)(s->read_off - block->off), end = block->n_committed, from;
+    struct file_store *s = lane->store;
+    size_t at = (size_t)(lane->read_off - block->off), end = block->n_committed, from;
     int64_t wall_ms = loop_wall_ms(s->own);
     struct sum sum = {0};
 
@@ -124,57 +130,59 @@ static void give_from_memory(struct file_store *s, struct block *block)
         wall_ms = ((const struct group_head *)(const void *)(block->bytes + at))->wall_ms;
         at += sizeof(struct group_head);
     }
-    s->read_off = block->off + at;
+    lane->read_off = block->off + at;
     for (from = at; at < end && record_at(block->bytes + at)->size != GROUP_MAGIC;
          at += record_at(block->bytes + at)->size)
         sum_record(&sum, record_at(block->bytes + at));
     if (from == at)
         return;
     if (at < end && at - from < SMALL_SLICE) {
-        give_small_groups(s, block, wall_ms);
+        give_small_groups(lane, block, wall_ms);
         return;
     }
-    struct slice *slice = slice_new(s, block, block->bytes + from);
+    struct slice *slice = slice_new(lane, block, block->bytes + from);
 
     block->n_refs++;
     slice->n = at - from;
     slice->sum = sum;
     slice->wall_ms = wall_ms;
-    slice->runs[slice->n_runs++] = (struct run){0, s->reading->base + s->read_off};
-    s->read_off = block->off + at;
-    give(s, slice);
+    slice->runs[slice->n_runs++] = (struct run){0, lane->reading->pos + lane->read_off};
+    lane->read_off = block->off + at;
+    give(lane, slice);
 }
 
 /* --- from the disk ------------------------------------------------------------------------------------------------------- */
 
-static void walk_close(struct file_store *s)
+static void walk_close(struct lane *lane)
 {
-    if (!s->walking)
+    struct file_store *s = lane->store;
+    if (!lane->walking)
         return;
-    walk_fini(&s->walk);
-    s->io->close(s->io, s->walk_fd);
-    s->walking = NULL;
+    walk_fini(&lane->walk);
+    s->io->close(s->io, lane->walk_fd);
+    lane->walking = NULL;
 }
 
 /* 0, or errno. */
-static int walk_open(struct file_store *s)
+static int walk_open(struct lane *lane)
 {
-    struct segment *segment = s->reading;
+    struct file_store *s = lane->store;
+    struct segment *segment = lane->reading;
 
-    if (s->walking != segment) {
-        walk_close(s);
-        s->walk_fd = s->io->open(s->io, s->dir, segment->name, O_RDONLY, 0);
-        if (s->walk_fd < 0) {
+    if (lane->walking != segment) {
+        walk_close(lane);
+        lane->walk_fd = s->io->open(s->io, s->dir, segment->name, O_RDONLY, 0);
+        if (lane->walk_fd < 0) {
             int number = errno;
 
             LOG_ERROR(s->log, "a segment cannot be read", KV_Z("file", segment->name), KV_ERR(err_from_errno(number)));
             return number;
         }
-        walk_init(&s->walk, s->io, s->walk_fd, s->read_off, segment->end);
-        s->walking = segment;
+        walk_init(&lane->walk, s->io, lane->walk_fd, lane->read_off, segment->end);
+        lane->walking = segment;
     }
-    s->walk.end = segment->end;
-    s->walk.off = s->read_off;
+    lane->walk.end = segment->end;
+    lane->walk.off = lane->read_off;
     return 0;
 }
 
@@ -190,50 +198,52 @@ static void adopt(struct record *record)
     record_seal(record, body.n + meta.n);
 }
 
-static void report_bad(struct file_store *s, const struct walk *walk)
+static void report_bad(struct lane *lane, const struct walk *walk)
 {
+    struct file_store *s = lane->store;
     char name[QUARANTINE_NAME];
-    enum err err = quarantine(s->io, s->dir, walk->fd, s->reading->base, walk->from, walk->off, name);
+    enum err err = quarantine(s->io, s->dir, walk->fd, lane->reading->base, walk->from, walk->off, name);
 
-    LOG_ERROR(s->log, "a corrupt stretch of the storage is skipped", KV_Z("file", s->reading->name),
+    LOG_ERROR(s->log, "a corrupt stretch of the storage is skipped", KV_Z("file", lane->reading->name),
               KV_UINT("offset", walk->from), KV_UINT("bytes", walk->off - walk->from),
               KV_Z("copy", err && err != ERR_EXISTS ? err_text(err) : name));
 }
 
-static void give_from_disk(struct file_store *s)
+static void give_from_disk(struct lane *lane)
 {
+    struct file_store *s = lane->store;
     struct block *block = file_block_alone(s, BLOCK_SIZE);
-    struct slice *slice = slice_new(s, block, block->bytes);
-    bool is_old = s->reading->boot != s->boot;
+    struct slice *slice = slice_new(lane, block, block->bytes);
+    bool is_old = lane->reading->boot != s->boot;
 
     for (;;) {
-        enum walk_step step = walk_next(&s->walk);
+        enum walk_step step = walk_next(&lane->walk);
 
         if (step == WALK_END)
             break;
         if (step == WALK_BAD)
-            report_bad(s, &s->walk);
+            report_bad(lane, &lane->walk);
         if (step != WALK_RECORD)
             continue;
         if (!slice->n) {
-            slice->wall_ms = s->walk.group.wall_ms;
-            if (s->walk.record->size > block->cap) { /* one giant of its own */
+            slice->wall_ms = lane->walk.group.wall_ms;
+            if (lane->walk.record->size > block->cap) { /* one giant of its own */
                 block->n_refs = 1;
                 file_block_unref(s, block);
-                slice->block = block = file_block_alone(s, s->walk.record->size);
+                slice->block = block = file_block_alone(s, lane->walk.record->size);
                 slice->bytes = block->bytes;
             }
         }
-        if (!add_record(slice, s->walk.record, s->reading->base + s->walk.from)) {
-            s->walk.off = s->walk.from;
+        if (!add_record(slice, lane->walk.record, lane->reading->pos + lane->walk.from)) {
+            lane->walk.off = lane->walk.from;
             break;
         }
         if (is_old)
-            adopt((struct record *)(void *)(block->bytes + block->n - s->walk.record->size));
+            adopt((struct record *)(void *)(block->bytes + block->n - lane->walk.record->size));
     }
-    s->read_off = s->walk.off;
+    lane->read_off = lane->walk.off;
     if (slice->n) {
-        give(s, slice);
+        give(lane, slice);
     } else {
         file_block_unref(s, block);
         slice->next = s->free_slices;
@@ -244,92 +254,102 @@ static void give_from_disk(struct file_store *s)
 /* --- what is read next ---------------------------------------------------------------------------------------------------- */
 
 /* What was counted and did not turn up is lost, whatever the reason. */
-static void finish_segment(struct file_store *s, struct segment *segment)
+static void finish_segment(struct lane *lane, struct segment *segment)
 {
+    struct file_store *s = lane->store;
     struct sum missing = sum_less(segment->all, segment->given);
 
     if (missing.n_bytes) {
         LOG_ERROR(s->log, "records are lost", KV_Z("file", segment->name), KV_UINT("events", missing.n_events),
                   KV_UINT("values", missing.n_values));
-        counters_add(&s->lost, missing);
+        file_count_lost(lane, missing);
         sum_add(&segment->lost, missing);
         segment->given = segment->all;
         s->is_unsaved = true;
     }
 }
 
-static void read_on(struct file_store *s, struct segment *segment)
+void file_read_on(struct lane *lane, struct segment *segment)
 {
-    if (s->walking)
-        walk_close(s);
-    s->reading = segment;
-    s->read_off = segment ? segment->start : 0;
+    if (lane->walking)
+        walk_close(lane);
+    lane->reading = segment;
+    lane->read_off = segment ? segment->start : 0;
 }
 
-void file_reading_gone(struct file_store *s, const struct segment *segment)
+void file_reading_gone(struct lane *lane, const struct segment *segment)
 {
-    if (s->reading == segment)
-        read_on(s, segment_after(s, segment));
+    if (lane->reading == segment)
+        file_read_on(lane, segment_after(lane, segment));
 }
 
-static bool may_give(struct file_store *s)
+static bool may_give(struct lane *lane)
 {
     for (;;) {
-        uint64_t n_slices = s->n_given_slices - atomic_load(&s->n_taken_slices);
-        uint64_t n_bytes = s->n_given_bytes - atomic_load(&s->n_taken_bytes);
+        uint64_t n_slices = lane->n_given_slices - atomic_load(&lane->n_taken_slices);
+        uint64_t n_bytes = lane->n_given_bytes - atomic_load(&lane->n_taken_bytes);
 
         if (n_slices == 0 || (n_slices < AHEAD_SLICES && n_bytes < AHEAD)) {
-            atomic_store(&s->is_held, false);
+            atomic_store(&lane->is_held, false);
             return true;
         }
-        if (atomic_load(&s->is_held))
+        if (atomic_load(&lane->is_held))
             return false;
-        atomic_store(&s->is_held, true); /* and look again: the reader may have taken some meanwhile */
+        atomic_store(&lane->is_held, true); /* and look again: the reader may have taken some meanwhile */
     }
 }
 
-void file_feed(struct file_store *s)
+void file_feed_lane(struct lane *lane)
 {
-    file_collect(s);
-    while (s->reading) {
-        struct segment *segment = s->reading;
+    struct file_store *s = lane->store;
+
+    collect(s);
+    while (lane->reading) {
+        struct segment *segment = lane->reading;
         struct block *block;
 
-        if (s->read_off >= segment->end) {
-            if (segment == s->active)
+        if (lane->read_off >= segment->end) {
+            if (segment == lane->active)
                 break;
-            finish_segment(s, segment);
-            if (!segment_after(s, segment))
+            finish_segment(lane, segment);
+            if (!segment_after(lane, segment))
                 break;
-            read_on(s, segment_after(s, segment));
+            file_read_on(lane, segment_after(lane, segment));
             continue;
         }
-        if (!may_give(s))
+        if (!may_give(lane))
             break;
-        block = segment == s->active ? block_at(s, s->read_off) : NULL;
+        block = segment == lane->active ? block_at(lane, lane->read_off) : NULL;
         if (block) {
-            walk_close(s);
-            give_from_memory(s, block);
+            walk_close(lane);
+            give_from_memory(lane, block);
             continue;
         }
-        int number = walk_open(s);
+        int number = walk_open(lane);
 
         if (number == 0) {
-            give_from_disk(s);
+            give_from_disk(lane);
         } else if (number == ENOENT) {
-            s->read_off = segment->end; /* somebody removed it: it will be counted as lost */
+            lane->read_off = segment->end; /* somebody removed it: it will be counted as lost */
         } else {
             timer_start(&s->again, RETRY_MS);
             break;
         }
     }
-    file_blocks_trim(s);
+    file_blocks_trim(lane);
+}
+
+void file_feed(struct file_store *s)
+{
+    for (int i = 0; i < LANES; i++)
+        file_feed_lane(&s->lanes[i]);
 }
 
 /* --- drop_oldest ------------------------------------------------------------------------------------------------------------ */
 
-static void drop(struct file_store *s, struct segment *segment)
+static void drop(struct lane *lane, struct segment *segment)
 {
+    struct file_store *s = lane->store;
     struct sum rest = sum_less(segment->all, segment->given);
     struct losers *losers = mem_zero(sizeof *losers);
     int fd = s->io->open(s->io, s->dir, segment->name, O_RDONLY, 0);
@@ -344,30 +364,42 @@ static void drop(struct file_store *s, struct segment *segment)
         walk_fini(&walk);
         s->io->close(s->io, fd);
     }
-    counters_add(&s->lost, rest);
+    file_count_lost(lane, rest);
     LOG_WARN(s->log, "the storage is full: the oldest records are dropped", KV_UINT("events", rest.n_events),
              KV_UINT("values", rest.n_values));
     segment->all = segment->given;
     segment->start = segment->end; /* should the file stay: nothing of it is read any more */
-    if (s->reading == segment)
-        s->read_off = segment->end;
+    if (lane->reading == segment)
+        lane->read_off = segment->end;
     s->is_unsaved = true;
     file_tell_losers(s, losers);
-    file_segment_remove(s, segment);
+    file_segment_remove(lane, segment);
+}
+
+static struct segment *droppable(const struct lane *lane)
+{
+    LIST_EACH(node, &lane->segments) {
+        struct segment *segment = segment_of(node);
+
+        if (segment != lane->active && !segment->given.n_bytes && segment->all.n_bytes)
+            return segment;
+    }
+    return NULL;
 }
 
 /* The oldest segment of which the reader has nothing; false: there is none. */
 bool file_drop_oldest(struct file_store *s)
 {
-    LIST_EACH(node, &s->segments) {
-        struct segment *segment = segment_of(node);
+    struct lane *lane = &s->lanes[LANE_LIVE];
+    struct segment *segment = droppable(lane), *other = droppable(&s->lanes[LANE_BACKLOG]);
 
-        if (segment == s->active || segment->given.n_bytes || segment->all.n_bytes == 0)
-            continue;
-        drop(s, segment);
-        return true;
+    if (other && (!segment || other->base < segment->base)) {
+        lane = &s->lanes[LANE_BACKLOG];
+        segment = other;
     }
-    return false;
+    if (segment)
+        drop(lane, segment);
+    return segment != NULL;
 }
 
 /* --- the reader's loop --------------------------------------------------------------------------------------------------------- */
@@ -378,30 +410,55 @@ void file_poke(struct file_store *s)
         mailbox_post(&s->pokes, &s->poke_node);
 }
 
+static int64_t oldest_of(const struct lane *lane)
+{
+    return lane->ring_n ? lane->ring[lane->ring_from].wall_ms : lane->ready ? lane->ready->wall_ms : 0;
+}
+
 static void note_oldest(struct file_store *s)
 {
-    int64_t wall_ms = s->ring_n ? s->ring[s->ring_from].wall_ms : s->ready ? s->ready->wall_ms : 0;
+    int64_t wall_ms = oldest_of(&s->lanes[LANE_LIVE]), other_ms = oldest_of(&s->lanes[LANE_BACKLOG]);
 
+    if (other_ms && (!wall_ms || other_ms < wall_ms))
+        wall_ms = other_ms;
     atomic_store_explicit(&s->oldest_ms, wall_ms, memory_order_relaxed);
+}
+
+/* The lane that gave it may give more. */
+void file_taken(struct slice *slice)
+{
+    struct lane *lane = slice->lane;
+
+    if (slice->is_taken)
+        return;
+    slice->is_taken = true;
+    atomic_fetch_add(&lane->n_taken_bytes, slice->n);
+    atomic_fetch_add(&lane->n_taken_slices, 1);
+    if (atomic_exchange(&lane->is_held, false))
+        file_poke(lane->store);
 }
 
 void file_slices_arrived(void *arg, struct node *nodes)
 {
     struct file_store *s = arg;
+    bool is_awaited = false;
 
     while (nodes) {
         struct slice *slice = CONTAINER_OF(nodes, struct slice, node);
+        bool is_of_before = slice->n_splits != s->n_splits; /* made while all was one lane */
+        struct lane *lane = is_of_before ? &s->lanes[LANE_BACKLOG] : slice->lane;
 
         nodes = nodes->next;
-        *s->ready_end = slice;
-        s->ready_end = &slice->next;
+        if (UNLIKELY(is_of_before))
+            file_taken(slice);
+        *lane->ready_end = slice;
+        lane->ready_end = &slice->next;
+        is_awaited |= lane->reader_waits;
+        lane->reader_waits = false;
     }
     note_oldest(s);
-    if (s->reader_waits) {
-        s->reader_waits = false;
-        if (s->store.events.readable)
-            s->store.events.readable(s->store.arg);
-    }
+    if (is_awaited && s->store.events.readable)
+        s->store.events.readable(s->store.arg);
 }
 
 static uint64_t position_of(const struct slice *slice, size_t at)
@@ -413,32 +470,32 @@ static uint64_t position_of(const struct slice *slice, size_t at)
     return slice->runs[i].pos + (at - slice->runs[i].at);
 }
 
-static void ring_add(struct file_store *s, const struct given *given)
+static void ring_add(struct lane *lane, const struct given *given)
 {
-    if (s->ring_n == s->ring_cap) {
-        size_t cap = s->ring_cap ? 2 * s->ring_cap : GIVEN_MIN;
+    if (lane->ring_n == lane->ring_cap) {
+        size_t cap = lane->ring_cap ? 2 * lane->ring_cap : GIVEN_MIN;
         struct given *ring = mem_new(cap * sizeof *ring);
 
-        for (size_t i = 0; i < s->ring_n; i++)
-            ring[i] = s->ring[(s->ring_from + i) % s->ring_cap];
-        mem_free(s->ring);
-        s->ring = ring;
-        s->ring_cap = cap;
-        s->ring_from = 0;
+        for (size_t i = 0; i < lane->ring_n; i++)
+            ring[i] = lane->ring[(lane->ring_from + i) % lane->ring_cap];
+        mem_free(lane->ring);
+        lane->ring = ring;
+        lane->ring_cap = cap;
+        lane->ring_from = 0;
     }
-    s->ring[(s->ring_from + s->ring_n++) % s->ring_cap] = *given;
+    lane->ring[(lane->ring_from + lane->ring_n++) % lane->ring_cap] = *given;
 }
 
 static void slice_return(struct slice *slice)
 {
-    queue_push(&slice->store->returned, &slice->node);
+    queue_push(&slice->lane->store->returned, &slice->node);
 }
 
 static void release(struct chunk *chunk)
 {
     struct file_chunk *mine = CONTAINER_OF(chunk, struct file_chunk, chunk);
     struct slice *slice = mine->slice;
-    struct file_store *s = slice->store;
+    struct file_store *s = slice->lane->store;
 
     loop_assert(s->store.loop);
     mine->next = s->free_chunks;
@@ -448,30 +505,18 @@ static void release(struct chunk *chunk)
         slice_return(slice);
 }
 
-static void taken(struct file_store *s, struct slice *slice)
-{
-    s->ready = slice->next;
-    if (!s->ready)
-        s->ready_end = &s->ready;
-    slice->is_listed = false;
-    atomic_fetch_add(&s->n_taken_bytes, slice->n);
-    atomic_fetch_add(&s->n_taken_slices, 1);
-    if (atomic_exchange(&s->is_held, false))
-        file_poke(s);
-}
-
-struct chunk *file_store_read(struct store *base, int lane, size_t max)
+struct chunk *file_store_read(struct store *base, int which, size_t max)
 {
     struct file_store *s = (struct file_store *)(void *)base;
-    struct slice *slice = s->ready;
+    struct lane *lane = &s->lanes[which];
+    struct slice *slice = lane->ready;
     struct file_chunk *mine = s->free_chunks;
     struct sum sum = {0};
     size_t from, to;
 
     loop_assert(base->loop);
-    assert(lane == 0);
     if (!slice) {
-        s->reader_waits = true;
+        lane->reader_waits = true;
         return NULL;
     }
     from = to = slice->n_taken;
@@ -492,48 +537,71 @@ struct chunk *file_store_read(struct store *base, int lane, size_t max)
     mine->chunk = (struct chunk){.bytes = slice->bytes + from,
                                  .n = to - from,
                                  .from = position_of(slice, from),
-                                 .lane = lane,
+                                 .lane = which,
                                  .owner = slice,
                                  .release = release};
     mine->chunk.to = position_of(slice, to - 1) + 1;
-    ring_add(s, &(struct given){mine->chunk.to, sum, slice->wall_ms});
+    ring_add(lane, &(struct given){mine->chunk.to, sum, slice->wall_ms});
     slice->n_taken = to;
     slice->n_chunks++;
     s->n_chunks++;
-    if (to == slice->n)
-        taken(s, slice);
+    if (to == slice->n) {
+        lane->ready = slice->next;
+        if (!lane->ready)
+            lane->ready_end = &lane->ready;
+        slice->is_listed = false;
+        file_taken(slice);
+    }
     return &mine->chunk;
 }
 
-void file_store_ack(struct store *base, int lane, uint64_t pos)
+/* So much has been acknowledged that it should be saved before the time is up. */
+static bool is_much(struct file_store *s)
+{
+    uint64_t n = get(&s->out.n_events), now = loop_mono_ms(s->store.loop);
+
+    if (n - s->early_events < SAVE_EVENTS || now - s->early_ms < SAVE_MIN_MS)
+        return false;
+    s->early_events = n;
+    s->early_ms = now;
+    return true;
+}
+
+void file_store_ack(struct store *base, int which, uint64_t pos)
 {
     struct file_store *s = (struct file_store *)(void *)base;
+    struct lane *lane = &s->lanes[which];
 
     loop_assert(base->loop);
-    assert(lane == 0);
-    if (pos <= atomic_load_explicit(&s->acked, memory_order_relaxed))
+    if (pos <= atomic_load_explicit(&lane->acked, memory_order_relaxed))
         return;
-    while (s->ring_n && s->ring[s->ring_from].to <= pos) {
-        counters_add(&s->out, s->ring[s->ring_from].sum);
-        s->ring_from = (s->ring_from + 1) % s->ring_cap;
-        s->ring_n--;
+    while (lane->ring_n && lane->ring[lane->ring_from].to <= pos) {
+        if (UNLIKELY(which == LANE_BACKLOG))
+            counters_add(&s->backlog_out, lane->ring[lane->ring_from].sum);
+        counters_add(&s->out, lane->ring[lane->ring_from].sum);
+        lane->ring_from = (lane->ring_from + 1) % lane->ring_cap;
+        lane->ring_n--;
     }
     note_oldest(s);
-    atomic_store(&s->acked, pos);
-    if (!atomic_load(&s->is_saving) || atomic_load(&s->is_blocked))
+    atomic_store(&lane->acked, pos);
+    if (!atomic_load(&s->is_saving) || atomic_load(&s->is_blocked) || is_much(s))
         file_poke(s);
 }
 
 void file_read_fini(struct file_store *s)
 {
-    walk_close(s);
-    while (s->ready) {
-        struct slice *slice = s->ready;
+    for (int i = 0; i < LANES; i++) {
+        struct lane *lane = &s->lanes[i];
 
-        s->ready = slice->next;
-        slice_return(slice);
+        walk_close(lane);
+        while (lane->ready) {
+            struct slice *slice = lane->ready;
+
+            lane->ready = slice->next;
+            slice_return(slice);
+        }
     }
-    file_collect(s);
+    collect(s);
     while (s->free_slices) {
         struct slice *slice = s->free_slices;
 
@@ -547,5 +615,4 @@ void file_read_fini(struct file_store *s)
         s->free_chunks = mine->next;
         mem_free(mine);
     }
-    mem_free(s->ring);
 }

@@ -137,7 +137,7 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
             sum_record(&segment->all, walk->record);
             if (walk->off <= scan->group_end)
                 sum_record(&scan->group, walk->record);
-            file_count_device(walk->record, true, NULL);
+            file_count_device(walk->record, segment->pos + walk->off, NULL);
             scan->last = walk->off;
             continue;
         case WALK_BAD:
@@ -201,6 +201,9 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
     }
     segment->has_file = segment->is_synced = true;
     segment->n_file = found->size;
+    segment->order = found->order;
+    segment->pos = s->pos;
+    s->pos += (found->size + 7) & ~(uint64_t)7;
     segment->created_ms = err ? 0 : head.created_ms;
     if (known && known->end >= HEAD && known->end < end) {
         end = known->end;
@@ -218,9 +221,9 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
     note_lost(s, segment, scan.lost, known);
     counters_add(&s->in, segment->all);
     s->files_bytes += segment->n_file;
-    list_add_tail(&s->segments, &segment->node);
+    list_add_tail(&s->lanes[LANE_LIVE].segments, &segment->node);
     if (segment->all.n_bytes == 0)
-        file_segment_remove(s, segment);
+        file_segment_remove(&s->lanes[LANE_LIVE], segment);
     else
         cut(s, segment);
 }
@@ -240,10 +243,17 @@ static uint64_t after(const struct found_segment *found, size_t n, const struct 
     return (next + 7) & ~(uint64_t)7;
 }
 
+/* The end of a lane, where a torn record is no wonder. */
+static bool is_newest(const struct found_segment *found, size_t i, size_t n)
+{
+    return i + 1 == n || (found[i].order != found[i + 1].order && found[i].order / 2 == found[n - 1].order / 2);
+}
+
 enum err file_recover(struct file_store *s, struct why *why)
 {
     autofree struct found_segment *found = NULL;
     struct state state = {0};
+    struct lane *live = &s->lanes[LANE_LIVE];
     struct sum waiting;
     size_t n = 0;
     bool has_peer;
@@ -267,16 +277,18 @@ enum err file_recover(struct file_store *s, struct why *why)
     atomic_store(&s->n_door_events, state.n_dropped_events);
     atomic_store(&s->n_door_values, state.n_dropped_values);
     s->next = after(found, n, &state);
+    segments_order(s->io, s->dir, found, n);
+    s->n_orders = n ? found[n - 1].order / 2 : 0;
     for (size_t i = 0; i < n; i++)
-        recover_segment(s, &found[i], &state, i + 1 == n);
+        recover_segment(s, &found[i], &state, is_newest(found, i, n));
     state_fini(&state);
     waiting = file_waiting(s);
     if (waiting.n_events)
         LOG_INFO(s->log, "records wait for delivery", KV_UINT("events", waiting.n_events),
                  KV_UINT("values", waiting.n_values), KV_UINT("bytes", waiting.n_bytes));
-    if (!list_is_empty(&s->segments)) {
-        s->reading = segment_of(s->segments.next);
-        s->read_off = s->reading->start;
+    if (!list_is_empty(&live->segments)) {
+        live->reading = segment_of(live->segments.next);
+        live->read_off = live->reading->start;
         file_feed(s);
     }
     if (s->is_unsaved)

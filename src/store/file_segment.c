@@ -55,21 +55,22 @@ void file_block_unref(struct file_store *s, struct block *block)
     }
 }
 
-/* A block of the reader's, or of the active segment, with room for n bytes in one piece. */
-struct block *file_block_for(struct file_store *s, size_t n)
+/* A block of the active segment, with room for n bytes in one piece. */
+struct block *file_block_for(struct lane *lane, size_t n)
 {
-    struct block *tail = s->tail;
+    struct file_store *s = lane->store;
+    struct block *tail = lane->tail;
 
     if (tail && tail->cap - tail->n >= n)
         return tail;
     struct block *block = block_new(s, n);
 
-    block->off = tail ? tail->off + tail->n : s->active->end;
+    block->off = tail ? tail->off + tail->n : lane->active->end;
     if (tail)
         tail->next = block;
     else
-        s->tail_first = block;
-    s->tail = block;
+        lane->tail_first = block;
+    lane->tail = block;
     return block;
 }
 
@@ -78,44 +79,50 @@ struct block *file_block_alone(struct file_store *s, size_t n)
     return block_new(s, n);
 }
 
-static void drop_first_block(struct file_store *s)
+static void drop_first_block(struct lane *lane)
 {
-    struct block *block = s->tail_first;
+    struct file_store *s = lane->store;
+    struct block *block = lane->tail_first;
 
-    s->tail_first = block->next;
-    if (!s->tail_first)
-        s->tail = NULL;
+    lane->tail_first = block->next;
+    if (!lane->tail_first)
+        lane->tail = NULL;
     file_block_unref(s, block);
 }
 
-static bool is_passed(const struct file_store *s, const struct block *block)
+static bool is_passed(const struct lane *lane, const struct block *block)
 {
-    return s->reading == s->active && s->read_off >= block->off + block->n;
+    return lane->reading == lane->active && lane->read_off >= block->off + block->n;
 }
 
-void file_blocks_trim(struct file_store *s)
+void file_blocks_trim(struct lane *lane)
 {
     unsigned n = 0;
 
-    for (struct block *block = s->tail_first; block; block = block->next)
+    for (struct block *block = lane->tail_first; block; block = block->next)
         n++;
-    while (s->tail_first && s->tail_first != s->tail && s->tail_first->n_committed == s->tail_first->n &&
-           (n > TAIL_BLOCKS + 1 || is_passed(s, s->tail_first))) {
-        drop_first_block(s);
+    while (lane->tail_first && lane->tail_first != lane->tail && lane->tail_first->n_committed == lane->tail_first->n &&
+           (n > TAIL_BLOCKS + 1 || is_passed(lane, lane->tail_first))) {
+        drop_first_block(lane);
         n--;
     }
 }
 
-static void free_tail(struct file_store *s)
+static void free_tail(struct lane *lane)
 {
-    while (s->tail_first)
-        drop_first_block(s);
+    while (lane->tail_first)
+        drop_first_block(lane);
 }
 
 void file_blocks_free(struct file_store *s)
 {
-    if (s->tail_first && s->tail_first == s->tail && s->tail->n_committed == s->tail->n && is_passed(s, s->tail))
-        free_tail(s);
+    for (int i = 0; i < LANES; i++) {
+        struct lane *lane = &s->lanes[i];
+
+        if (lane->tail_first && lane->tail_first == lane->tail && lane->tail->n_committed == lane->tail->n &&
+            is_passed(lane, lane->tail))
+            free_tail(lane);
+    }
     while (s->kept) {
         struct block *block = s->kept;
 
@@ -146,48 +153,59 @@ static size_t size_for(const struct file_store *s, size_t n_bytes)
     return s->segment_bytes > least ? s->segment_bytes : least;
 }
 
-bool file_must_rotate(const struct file_store *s, size_t n_bytes)
+bool file_must_rotate(const struct lane *lane, size_t n_bytes)
 {
-    const struct segment *active = s->active;
-    uint64_t at = s->tail ? s->tail->off + s->tail->n : active->end;
+    const struct file_store *s = lane->store;
+    const struct segment *active = lane->active;
+    uint64_t at = lane->tail ? lane->tail->off + lane->tail->n : active->end;
 
     return at > HEAD && (at + 2 * sizeof(struct group_head) + n_bytes > active->n_file ||
                          (s->segment_events && active->n_ever >= s->segment_events));
 }
 
+/* While there are two lanes the batch may go to either, or both. */
 bool file_has_files_room(const struct file_store *s, size_t n_bytes)
 {
-    if (list_is_empty(&s->segments) || (s->active && !file_must_rotate(s, n_bytes)))
+    uint64_t n = 0;
+
+    if (list_is_empty(&s->lanes[LANE_LIVE].segments) && list_is_empty(&s->lanes[LANE_BACKLOG].segments))
         return true;
-    if (s->io->has_room && !s->io->has_room(s->io, size_for(s, n_bytes)))
+    for (int i = 0; i < (s->rule.is_split ? LANES : 1); i++)
+        if (!s->lanes[i].active || file_must_rotate(&s->lanes[i], n_bytes))
+            n += size_for(s, n_bytes);
+    if (!n)
+        return true;
+    if (s->io->has_room && !s->io->has_room(s->io, n))
         return false;
-    if (!s->conf.max_bytes)
-        return true;
-    return s->files_bytes + size_for(s, n_bytes) <= s->conf.max_bytes;
+    return !s->conf.max_bytes || s->files_bytes + n <= s->conf.max_bytes;
 }
 
-void file_segment_begin(struct file_store *s, size_t n_bytes)
+void file_segment_begin(struct lane *lane, size_t n_bytes)
 {
+    struct file_store *s = lane->store;
     struct segment *segment = file_segment_new(s->next, s->boot);
     struct segment_head head;
     struct block *block;
 
-    assert(!s->active && !s->tail);
+    assert(!lane->active && !lane->tail);
     segment->created_ms = loop_wall_ms(s->own);
     segment->n_file = size_for(s, n_bytes);
+    segment->order = 2 * s->n_orders + (lane->which == LANE_LIVE);
+    segment->pos = s->pos;
     s->files_bytes += segment->n_file;
     s->next += segment->n_file;
-    list_add_tail(&s->segments, &segment->node);
-    s->active = segment;
+    s->pos += segment->n_file;
+    list_add_tail(&lane->segments, &segment->node);
+    lane->active = segment;
     segment->end = 0; /* the head is part of the first write */
-    block = file_block_for(s, HEAD);
-    segment_head_make(&head, segment->base, segment->boot, segment->created_ms);
+    block = file_block_for(lane, HEAD);
+    segment_head_make(&head, segment->base, segment->boot, segment->created_ms, segment->order);
     memcpy(block->bytes, &head, HEAD);
     block->n = HEAD;
     segment->end = HEAD;
-    if (!s->reading) {
-        s->reading = segment;
-        s->read_off = HEAD;
+    if (!lane->reading) {
+        lane->reading = segment;
+        lane->read_off = HEAD;
     }
 }
 
@@ -208,13 +226,14 @@ static int create(struct file_store *s, struct segment *segment)
     return number;
 }
 
-static int write_blocks(struct file_store *s, struct segment *segment)
+static int write_blocks(struct lane *lane, struct segment *segment)
 {
+    struct file_store *s = lane->store;
     struct iovec parts[PARTS];
     int n_parts = 0;
     uint64_t at = 0;
 
-    for (struct block *block = s->tail_first; block; block = block->next) {
+    for (struct block *block = lane->tail_first; block; block = block->next) {
         if (block->n == block->n_committed)
             continue;
         assert(n_parts < PARTS);
@@ -225,8 +244,9 @@ static int write_blocks(struct file_store *s, struct segment *segment)
     return file_io_write_all(s->io, segment->fd, parts, n_parts, (off_t)at) ? errno : 0;
 }
 
-static int write_and_sync(struct file_store *s, struct segment *segment)
+static int write_and_sync(struct lane *lane, struct segment *segment)
 {
+    struct file_store *s = lane->store;
     int number;
 
     if (segment->fd < 0) {
@@ -234,25 +254,26 @@ static int write_and_sync(struct file_store *s, struct segment *segment)
         if (number)
             return number;
     }
-    number = write_blocks(s, segment);
+    number = write_blocks(lane, segment);
     if (number) { /* no room: the same bytes again, later; else this file is not trusted any more */
-        s->must_restart = number != ENOSPC && number != EDQUOT;
+        lane->must_restart = number != ENOSPC && number != EDQUOT;
         return number;
     }
     if (s->io->fdatasync(s->io, segment->fd) || (!segment->is_synced && s->io->fsync(s->io, s->dir))) {
-        s->must_restart = true; /* the system has forgotten which pages it could not write */
+        lane->must_restart = true; /* the system has forgotten which pages it could not write */
         return errno;
     }
     segment->is_synced = true;
     return 0;
 }
 
-int file_write(struct file_store *s)
+int file_write(struct lane *lane)
 {
+    struct file_store *s = lane->store;
     int number;
 
     atomic_store(&s->commit_since_ms, clock_mono_ms());
-    number = write_and_sync(s, s->active);
+    number = write_and_sync(lane, lane->active);
     atomic_store(&s->commit_since_ms, 0);
     return number;
 }
@@ -269,42 +290,44 @@ static void shorten(struct file_store *s, struct segment *segment)
     segment->fd = -1;
 }
 
-void file_segment_seal(struct file_store *s)
+void file_segment_seal(struct lane *lane)
 {
-    struct segment *segment = s->active;
+    struct file_store *s = lane->store;
+    struct segment *segment = lane->active;
 
     if (!segment)
         return;
-    assert(!s->open.n_bytes);
-    file_feed(s); /* what a reader that keeps up takes from memory */
-    s->active = NULL;
-    free_tail(s);
+    assert(!lane->open.n_bytes);
+    file_feed_lane(lane); /* what a reader that keeps up takes from memory */
+    lane->active = NULL;
+    free_tail(lane);
     shorten(s, segment);
     if (!segment->has_file) /* nothing was ever written */
-        file_segment_remove(s, segment);
+        file_segment_remove(lane, segment);
 }
 
 /* What is not durable goes to a new segment; the former ends with what is. */
-void file_restart(struct file_store *s)
+void file_restart(struct lane *lane)
 {
-    struct segment *old = s->active;
-    struct block *block = s->tail_first;
+    struct file_store *s = lane->store;
+    struct segment *old = lane->active;
+    struct block *block = lane->tail_first;
 
-    s->must_restart = false;
+    lane->must_restart = false;
     LOG_WARN(s->log, "a segment is given up and its last records are written to a new one", KV_Z("file", old->name));
-    s->active = NULL;
-    s->tail_first = s->tail = NULL;
+    lane->active = NULL;
+    lane->tail_first = lane->tail = NULL;
     old->is_cut = true;
     s->is_unsaved = true;
     shorten(s, old);
-    file_segment_begin(s, s->open.n_bytes + PARTS * sizeof(struct group_head));
-    s->active->n_ever = s->open.n_events;
+    file_segment_begin(lane, lane->open.n_bytes + PARTS * sizeof(struct group_head));
+    lane->active->n_ever = lane->open.n_events;
     while (block) {
         struct block *next = block->next;
         size_t from = block->off == 0 && block->n_committed < HEAD ? HEAD : block->n_committed, n = block->n - from;
 
         if (n) {
-            struct block *to = file_block_for(s, n);
+            struct block *to = file_block_for(lane, n);
 
             memcpy(to->bytes + to->n, block->bytes + from, n);
             to->n += n;
@@ -313,17 +336,19 @@ void file_restart(struct file_store *s)
         block = next;
     }
     if (old->end == HEAD) /* nothing in it was ever durable */
-        file_segment_remove(s, old);
+        file_segment_remove(lane, old);
 }
 
-void file_segment_remove(struct file_store *s, struct segment *segment)
+void file_segment_remove(struct lane *lane, struct segment *segment)
 {
+    struct file_store *s = lane->store;
+
     if (segment->has_file && s->io->unlink(s->io, s->dir, segment->name) && errno != ENOENT) {
         LOG_WARN(s->log, "a delivered segment cannot be removed", KV_Z("file", segment->name),
                  KV_ERR(err_from_errno(errno)));
         return; /* tried again with the next */
     }
-    file_reading_gone(s, segment);
+    file_reading_gone(lane, segment);
     s->files_bytes -= segment->n_file;
     if (segment->fd >= 0)
         s->io->close(s->io, segment->fd);
@@ -331,17 +356,15 @@ void file_segment_remove(struct file_store *s, struct segment *segment)
     mem_free(segment);
 }
 
-void file_remove_acked(struct file_store *s)
+static void remove_acked(struct lane *lane)
 {
-    uint64_t acked = s->saved_acked;
-
-    LIST_EACH_SAFE(node, &s->segments) {
+    LIST_EACH_SAFE(node, &lane->segments) {
         struct segment *segment = segment_of(node);
 
-        if (segment == s->active || segment->base + segment->end > acked ||
-            (segment == s->reading && s->read_off < segment->end))
+        if (segment == lane->active || !segment_is_done(lane, segment) ||
+            (segment == lane->reading && lane->read_off < segment->end))
             break;
-        file_segment_remove(s, segment);
+        file_segment_remove(lane, segment);
     }
 }
 
@@ -349,20 +372,20 @@ void file_remove_acked(struct file_store *s)
 
 static uint64_t acked_in(const struct segment *segment, uint64_t acked)
 {
-    uint64_t off = acked > segment->base ? acked - segment->base : 0;
+    uint64_t off = acked > segment->pos ? acked - segment->pos : 0;
 
     off = off < segment->end ? off : segment->end;
     return off > segment->start ? off : segment->start;
 }
 
-static void describe(const struct file_store *s, struct state *state, uint64_t acked)
+static void describe(const struct lane *lane, struct state *state, uint64_t acked)
 {
-    size_t n = 0;
+    size_t n = state->n_segments;
 
-    LIST_EACH(node, &s->segments)
+    LIST_EACH(node, &lane->segments)
         n++;
-    state->segments = mem_new((n + 1) * sizeof *state->segments);
-    LIST_EACH(node, &s->segments) {
+    state->segments = mem_grow(state->segments, (n + 1) * sizeof *state->segments);
+    LIST_EACH(node, &lane->segments) {
         const struct segment *segment = segment_of(node);
         uint64_t off = acked_in(segment, acked);
 
@@ -371,10 +394,6 @@ static void describe(const struct file_store *s, struct state *state, uint64_t a
                 segment->base,          segment->boot,         off, segment->is_cut ? segment->end : 0,
                 segment->lost.n_events, segment->lost.n_values};
     }
-    state->next = s->next;
-    state->n_acked_values = get(&s->out.n_values);
-    state->n_dropped_events = get(&s->n_door_events) + get(&s->lost.n_events);
-    state->n_dropped_values = get(&s->n_door_values) + get(&s->lost.n_values);
 }
 
 static int write_state(struct file_store *s, struct buf *text)
@@ -395,10 +414,18 @@ void file_save(struct file_store *s)
 {
     autobuf struct buf text = {0};
     struct state state = {0};
-    uint64_t acked = atomic_load(&s->acked);
+    uint64_t acked[LANES], began_ms = loop_mono_ms(s->own), took_ms = clock_mono_ms();
     int number;
 
-    describe(s, &state, acked);
+    s->saved_events = get(&s->out.n_events);
+    for (int i = 0; i < LANES; i++) {
+        acked[i] = get(&s->lanes[i].acked);
+        describe(&s->lanes[i], &state, acked[i]);
+    }
+    state.next = s->next;
+    state.n_acked_values = get(&s->out.n_values);
+    state.n_dropped_events = get(&s->n_door_events) + get(&s->lost.n_events);
+    state.n_dropped_values = get(&s->n_door_values) + get(&s->lost.n_values);
     state_print(&state, &text);
     state_fini(&state);
     number = write_state(s, &text);
@@ -411,6 +438,11 @@ void file_save(struct file_store *s)
         atomic_store(&s->save_trouble, NULL);
     }
     s->is_unsaved = number != 0;
-    s->saved_acked = acked; /* also if it failed: removing what was delivered is what makes room */
-    file_remove_acked(s);
+    took_ms = clock_mono_ms() - took_ms;
+    s->saved_ms = began_ms;
+    s->save_gap_ms = took_ms * SAVE_SHARE > SAVE_MIN_MS ? took_ms * SAVE_SHARE : SAVE_MIN_MS;
+    for (int i = 0; i < LANES; i++) { /* also if it failed: removing what was delivered is what makes room */
+        s->lanes[i].saved_acked = acked[i];
+        remove_acked(&s->lanes[i]);
+    }
 }
