@@ -18,7 +18,7 @@ static const char *device_text(unsigned i)
     return name;
 }
 
-static void open_kind(void)
+static void open_either(void)
 {
     static const struct store_events events = {.readable = on_readable, .dropped = on_dropped};
 
@@ -112,7 +112,7 @@ static void forget_chunks(void)
 
 static void test_a_device_without_backlog_is_read_beside_it(void)
 {
-    open_kind();
+    open_either();
     put(0, 500);
     loop_advance(the_loop, 1);
     assert_true(take_chunk(LANE_LIVE, 4000));
@@ -149,7 +149,7 @@ static void test_a_device_without_backlog_is_read_beside_it(void)
 
 static void test_a_split_of_an_empty_store_is_none(void)
 {
-    open_kind();
+    open_either();
     split();
     assert_false(store_stats(the_store).is_split);
     put(0, 1);
@@ -161,7 +161,7 @@ static void test_a_split_of_an_empty_store_is_none(void)
 
 static void test_a_batch_of_several_devices_goes_to_both_lanes(void)
 {
-    open_kind();
+    open_either();
     put(0, 10);
     loop_advance(the_loop, 1);
     split();
@@ -182,7 +182,7 @@ static void test_splits_at_random_keep_each_devices_order_and_lose_nothing(void)
     for (unsigned seed = 1; seed <= 60; seed++) {
         srand(seed);
         the_conf.segment_events = 100;
-        open_kind();
+        open_either();
         n_made = 0;
         memset(was_read, 0, sizeof was_read);
         for (unsigned i = 0; i < 400; i++) {
@@ -217,7 +217,7 @@ static void test_splits_at_random_keep_each_devices_order_and_lose_nothing(void)
 /* In the order of reading after a restart nothing of a device comes before what is older, though its number may be lower in the log. */
 static void test_after_a_restart_the_backlog_comes_first(void)
 {
-    open_kind();
+    open_either();
     put(0, 2000);
     put(1, 2000);
     loop_advance(the_loop, 1);
@@ -234,7 +234,7 @@ static void test_after_a_restart_the_backlog_comes_first(void)
     assert_true(take_chunk(LANE_LIVE, 64 * 1024));
     forget_chunks();
     kill_store();
-    open_kind();
+    open_either();
     drain();
     assert_true(n_read >= 510);
     assert_int_equal(newest[0], 5009);
@@ -243,11 +243,11 @@ static void test_after_a_restart_the_backlog_comes_first(void)
 
 static void test_after_a_restart_a_split_knows_whose_records_wait(void)
 {
-    open_kind();
+    open_either();
     put(0, 2000);
     loop_advance(the_loop, 1);
     kill_store();
-    open_kind();
+    open_either();
     split();
     put(0, 1);
     put(1, 1);
@@ -263,7 +263,7 @@ static void test_drop_oldest_takes_the_backlog_first_and_spares_what_is_in_fligh
 {
     the_conf.overflow = OVERFLOW_DROP_OLDEST;
     the_conf.max_events = 1600;
-    open_kind();
+    open_either();
     if (is_memory) {
         static const struct store_events events = {.readable = on_readable, .dropped = on_dropped};
 
@@ -298,7 +298,7 @@ static void test_totals_survive_a_restart_in_the_midst_of_a_split(void)
 {
     struct store_stats before, after;
 
-    open_kind();
+    open_either();
     put(0, 3000);
     loop_advance(the_loop, 1);
     split();
@@ -313,7 +313,7 @@ static void test_totals_survive_a_restart_in_the_midst_of_a_split(void)
     before = store_stats(the_store);
     forget_chunks();
     kill_store();
-    open_kind();
+    open_either();
     after = store_stats(the_store);
     assert_int_equal(after.n_appended_values, before.n_appended_values);
     assert_int_equal(after.n_acked_values, before.n_acked_values);
@@ -327,7 +327,7 @@ static void test_totals_survive_a_restart_in_the_midst_of_a_split(void)
 /* Not only by time: much that is acknowledged at once is saved soon. */
 static void test_a_thousand_acknowledged_records_are_saved_before_the_time_is_up(void)
 {
-    open_kind();
+    open_either();
     put(0, 3000);
     loop_advance(the_loop, 50);
     while (n_read < 2000)
@@ -337,7 +337,7 @@ static void test_a_thousand_acknowledged_records_are_saved_before_the_time_is_up
     uint64_t n = n_read;
 
     kill_store();
-    open_kind();
+    open_either();
     assert_int_equal(store_stats(the_store).n_events, 3000 - n);
     drain();
 }
