@@ -24,7 +24,11 @@ enum connector_flags {
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_DEGRADED, LINK_FAILED };
 enum command_kind { COMMAND_RPC, COMMAND_ATTRIBUTES };
 
-/* Platform → device or connector. Exactly one reply each. */
+/*
+ * Platform → device or connector. Exactly one reply each: json is the answer's data as JSON text in the form of the connector's
+ * page; empty: {"success":true}, or for a connector RPC that there is no result; or with an error, the error in the
+ * connector's form. Attributes: only err counts.
+ */
 struct command {
     size_t size;
     enum command_kind kind;
@@ -142,6 +146,9 @@ struct host {
     void (*request_attributes)(struct ctx *, struct device *, struct str shared, struct str client, uint64_t cookie);
     void (*count)(struct ctx *, enum iotgw_counter, uint64_t n);
     const char *(*config_dir)(struct ctx *); /* for positions that are kept with the configuration */
+    /* From .command to the reply: the time-out that the connector's own configuration has for this command, counted from now.
+     * Gives the deadline in force: a command that brought a time-out with it keeps that. */
+    uint64_t (*deadline)(struct ctx *, struct command *, uint64_t timeout_ms);
 };
 /* Set by the host in a module before anything else is called (a pointer the module defines and exports). */
 #define IOTGW_HOST_SYMBOL "iotgw_host"

@@ -64,6 +64,10 @@ struct ctx {
     size_t in_flight_bytes;
     bool wants_room;
 
+    struct mailbox down;
+    bool is_hushed;        /* takes no commands */
+    atomic_bool is_moving; /* run_moved is on its way */
+
     struct link *links;
     unsigned n_attempts;
     int64_t since_ms;
@@ -119,17 +123,42 @@ static void note_profile(struct ctx *ctx, struct device *dev, struct str profile
     tell_seen(ctx, dev);
 }
 
-/* The device is served by this connector from now on. The owner holds a count, so that whoever reads it may use it. */
-static void claim(struct ctx *ctx, struct device *dev)
+/* The device is served by this connector from now on. The owner holds a count. */
+static bool claim(struct ctx *ctx, struct device *dev)
 {
     struct ctx *before = atomic_load_explicit(&dev->owner, memory_order_relaxed);
 
-    if (before == ctx)
-        return;
+    if (LIKELY(before == ctx))
+        return false;
     before = atomic_exchange_explicit(&dev->owner, ctx_ref(ctx), memory_order_acq_rel);
     ctx_unref(before);
     atomic_store_explicit(&dev->source, ctx->source ? ctx->source->number : 0, memory_order_release);
     tell_seen(ctx, dev);
+    return true;
+}
+
+static void post_down(struct ctx *ctx, struct ctx_down *down, void (*run)(struct ctx *, struct ctx_down *));
+
+static void tell_serving(struct ctx *ctx, bool is_there)
+{
+    if (ctx->host->serving)
+        ctx->host->serving(ctx->host->arg, ctx, is_there);
+}
+
+/* It has more devices: for whoever waits for one. */
+static void run_moved(struct ctx *ctx, struct ctx_down *down)
+{
+    mem_free(down);
+    atomic_store(&ctx->is_moving, false);
+    if (ctx->instance)
+        tell_serving(ctx, true);
+}
+
+/* Any thread. */
+static void tell_moved(struct ctx *ctx)
+{
+    if (ctx->host->serving && !atomic_exchange(&ctx->is_moving, true))
+        post_down(ctx, mem_zero(sizeof(struct ctx_down)), run_moved);
 }
 
 /* The device's count moves with it: from's is given back, to's is taken before anybody can see it. */
@@ -149,6 +178,30 @@ void ctx_hand_over(struct ctx *from, struct ctx *to)
         else
             ctx_unref(to);
     }
+    if (to)
+        tell_moved(to);
+}
+
+static void add_key(void *arg, struct str key)
+{
+    struct buf *keys = arg;
+
+    buf_add_u8(keys, keys->n ? ',' : '[');
+    json_add_string(keys, key);
+}
+
+static void device_connected(struct ctx *ctx, struct device *dev, bool is_again)
+{
+    autobuf struct buf keys = {0};
+    bool is_all = false;
+
+    if (!ctx->host->device_connected)
+        return;
+    if (ctx->instance && ctx->type->shared_keys) {
+        is_all = ctx->type->shared_keys(ctx->instance, dev, add_key, &keys);
+        buf_add_z(&keys, keys.n ? "]" : "[]");
+    }
+    ctx->host->device_connected(ctx->host->arg, ctx, dev, buf_str(&keys), is_all, is_again);
 }
 
 struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile)
@@ -216,7 +269,8 @@ enum err ctx_put(struct ctx *ctx)
         return ERR_DENIED;
     atomic_store_explicit(&dev->last_ms, loop_mono_ms(ctx->loop), memory_order_relaxed);
     note_profile(ctx, dev, event->profile);
-    claim(ctx, dev);
+    if (UNLIKELY(claim(ctx, dev)))
+        device_connected(ctx, dev, false);
     /* Where nobody knows of links, data show that a device which had left is back. */
     if (UNLIKELY(atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN) &&
         ctx->type->flags & CONNECTOR_NO_LINKS) {
@@ -269,12 +323,13 @@ void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
     if (is_barred(ctx) || is_denied(ctx, dev))
         return;
     note_profile(ctx, dev, profile);
-    claim(ctx, dev);
+    (void)claim(ctx, dev);
     known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
     atomic_store_explicit(&dev->link, ctx->type->flags & CONNECTOR_NO_LINKS ? DEVICE_LINK_UNKNOWN : DEVICE_LINK_UP,
                           memory_order_relaxed);
     resume_reports(ctx, dev);
     put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_CONNECT);
+    device_connected(ctx, dev, false);
 }
 
 void ctx_disconnect(struct ctx *ctx, struct device *dev)
@@ -695,6 +750,113 @@ void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct s
         ctx->host->state_changed(ctx->host->arg, ctx);
 }
 
+/* --- downwards -------------------------------------------------------------------------------------------------------- */
+
+static void post_down(struct ctx *ctx, struct ctx_down *down, void (*run)(struct ctx *, struct ctx_down *))
+{
+    down->ctx = ctx_ref(ctx);
+    down->run = run;
+    mailbox_post(&ctx->down, &down->node);
+}
+
+static void run_down(void *arg, struct node *nodes)
+{
+    (void)arg;
+    while (nodes) {
+        struct ctx_down *down = CONTAINER_OF(nodes, struct ctx_down, node);
+        struct ctx *ctx = down->ctx;
+
+        nodes = nodes->next; /* down may be gone when it has run */
+        down->run(ctx, down);
+        ctx_unref(ctx);
+    }
+}
+
+static void host_reply(struct ctx *ctx, struct command *command, enum err err, struct str json);
+
+static void run_command(struct ctx *ctx, struct ctx_down *down)
+{
+    struct command *command = &CONTAINER_OF(down, struct command_box, down)->command;
+
+    if (ctx->instance && !ctx->is_hushed)
+        ctx->type->command(ctx->instance, command);
+    else
+        host_reply(ctx, command, ERR_CLOSED, STR_NONE);
+}
+
+bool ctx_command(struct ctx *ctx, struct command *command)
+{
+    struct command_box *box = CONTAINER_OF(command, struct command_box, command);
+
+    if (!ctx->type->command)
+        return false;
+    atomic_store_explicit(&box->deadline_ms, command->deadline_ms, memory_order_relaxed);
+    post_down(ctx, &box->down, run_command);
+    return true;
+}
+
+uint64_t ctx_deadline(struct ctx *ctx, struct command *command, uint64_t timeout_ms)
+{
+    struct command_box *box = CONTAINER_OF(command, struct command_box, command);
+
+    if (!box->has_timeout) {
+        command->deadline_ms = loop_mono_ms(ctx->loop) + timeout_ms;
+        atomic_store_explicit(&box->deadline_ms, command->deadline_ms, memory_order_relaxed);
+    }
+    return command->deadline_ms;
+}
+
+struct attributes_answer {
+    struct ctx_down down;
+    uint64_t cookie;
+    enum err err;
+    size_t n;
+    char json[];
+};
+
+static void run_attributes(struct ctx *ctx, struct ctx_down *down)
+{
+    struct attributes_answer *answer = CONTAINER_OF(down, struct attributes_answer, down);
+
+    if (ctx->instance && ctx->type->attributes)
+        ctx->type->attributes(ctx->instance, answer->cookie, answer->err, str_of(answer->json, answer->n));
+    mem_free(answer);
+}
+
+void ctx_answer_attributes(struct ctx *ctx, uint64_t cookie, enum err err, struct str json)
+{
+    struct attributes_answer *answer = mem_new(sizeof *answer + json.n);
+
+    answer->cookie = cookie;
+    answer->err = err;
+    answer->n = json.n;
+    if (json.n)
+        memcpy(answer->json, json.p, json.n);
+    post_down(ctx, &answer->down, run_attributes);
+}
+
+static void run_sync(struct ctx *ctx, struct ctx_down *down)
+{
+    uint32_t n = ctx->instance ? device_count() : 0;
+
+    mem_free(down);
+    for (uint32_t i = 0; i < n; i++)
+        if (atomic_load_explicit(&device_at(i)->owner, memory_order_relaxed) == ctx)
+            device_connected(ctx, device_at(i), true);
+}
+
+void ctx_sync(struct ctx *ctx)
+{
+    if (ctx->type->shared_keys)
+        post_down(ctx, mem_zero(sizeof(struct ctx_down)), run_sync);
+}
+
+void ctx_hush(struct ctx *ctx)
+{
+    loop_assert(ctx->loop);
+    ctx->is_hushed = true;
+}
+
 /* --- the functions of struct host ------------------------------------------------------------------------------------ */
 
 static struct device *host_device(struct ctx *ctx, struct str name)
@@ -806,6 +968,11 @@ static void host_count(struct ctx *ctx, enum iotgw_counter counter, uint64_t n)
         ctx_count(ctx, counter, n);
 }
 
+static uint64_t host_deadline(struct ctx *ctx, struct command *command, uint64_t timeout_ms)
+{
+    return ctx_deadline(ctx, command, timeout_ms);
+}
+
 static const char *host_config_dir(struct ctx *ctx)
 {
     return ctx->host->config_dir;
@@ -838,6 +1005,7 @@ const struct host ctx_host_functions = {
     .request_attributes = host_request_attributes,
     .count = host_count,
     .config_dir = host_config_dir,
+    .deadline = host_deadline,
 };
 
 /* --- life --------------------------------------------------------------------------------------------------------------- */
@@ -870,6 +1038,7 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     ctx->blank.ctx = ctx;
     late_init(&ctx->late, LATE_EMIT, emit_late, ctx);
     mailbox_init(&ctx->box, loop, answers, ctx);
+    mailbox_init(&ctx->down, loop, run_down, ctx);
     atomic_fetch_add(&n_sharing, 1);
     return ctx;
 }
@@ -885,6 +1054,8 @@ void ctx_unref(struct ctx *ctx)
     if (!ctx || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) != 1)
         return;
     assert(!ctx->n_unanswered);
+    if (ctx->host->released)
+        ctx->host->released(ctx->host->arg, ctx);
     batch_sink_fini(&ctx->sink);
     while (ctx->links) {
         struct link *link = ctx->links;
@@ -905,10 +1076,13 @@ void ctx_unref(struct ctx *ctx)
 void ctx_attach(struct ctx *ctx, void *instance)
 {
     ctx->instance = instance;
-    if (instance && ctx->host->attached)
-        ctx->host->attached(ctx->host->arg, ctx);
-    if (instance)
+    ctx->is_hushed = false;
+    if (instance) {
+        if (ctx->host->attached)
+            ctx->host->attached(ctx->host->arg, ctx);
+        tell_serving(ctx, true);
         return;
+    }
     ctx_end(ctx);
     ctx_hand_over(ctx, NULL);
 }
@@ -917,6 +1091,7 @@ void ctx_end(struct ctx *ctx)
 {
     loop_assert(ctx->loop);
     ctx->instance = NULL;
+    tell_serving(ctx, false);
     ctx_flush(ctx);
     late_cancel(&ctx->late);
     discard_reports(ctx);
@@ -987,8 +1162,10 @@ bool ctx_serve(struct ctx *ctx, struct device *dev)
     struct ctx *nobody = NULL;
 
     ctx_ref(ctx);
-    if (atomic_compare_exchange_strong(&dev->owner, &nobody, ctx))
+    if (atomic_compare_exchange_strong(&dev->owner, &nobody, ctx)) {
+        tell_moved(ctx);
         return true;
+    }
     ctx_unref(ctx);
     return false;
 }
@@ -1004,6 +1181,16 @@ void ctx_abandon_if(struct device *dev, struct ctx *ctx)
 void ctx_abandon(struct device *dev)
 {
     ctx_unref(atomic_exchange_explicit(&dev->owner, NULL, memory_order_acq_rel));
+}
+
+const char *ctx_name(const struct ctx *ctx)
+{
+    return ctx->name;
+}
+
+const struct connector_type *ctx_type(const struct ctx *ctx)
+{
+    return ctx->type;
 }
 
 struct log *ctx_log(struct ctx *ctx)

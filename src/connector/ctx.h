@@ -5,7 +5,8 @@
  * The host's side of one connector instance: its mailbox, its event under construction, the batch being filled, its
  * credit, counters and state. Counted (ctx_ref): answers may come back when the instance is long gone; then they vanish here.
  *
- * Owner thread: the instance's loop, except ctx_answer, ctx_status, ctx_ref and ctx_unref (any thread) and counters (relaxed reads).
+ * Owner thread: the instance's loop, except ctx_answer, ctx_status, ctx_ref, ctx_unref and what goes down (any thread) and
+ * counters (relaxed reads).
  * Credit: 4 MiB of unanswered bytes a store, shared fairly by its connectors (each at least 256 KiB). ctx_mark answers
  * false beyond it; exceeded by at most one turn's input. A source then stops reading until .room, which comes when half of
  * it is free again.
@@ -39,6 +40,14 @@ struct ctx_host { /* what the gateway gives to every ctx of one loop; outlives t
     void (*browse_end)(void *arg, struct ctx *ctx, void *request, enum err err, struct str reason);
     void (*request_attributes)(void *arg, struct ctx *ctx, struct device *dev, struct str shared, struct str client,
                                uint64_t cookie);
+    /* An instance takes commands, or has more devices (ctx_hand_over, ctx_serve); it is no more; and the last reference is gone,
+     * so that nobody can give back a command any more. NULL allowed. */
+    void (*serving)(void *arg, struct ctx *ctx, bool is_there);
+    void (*released)(void *arg, struct ctx *ctx);
+    /* A device has connected, or is served by this ctx from now on; or ctx_sync asks again (then is_again). keys: a JSON array of
+     * shared attributes to be fetched, empty: its type has no .shared_keys; is_all: and every other one. NULL allowed. */
+    void (*device_connected)(void *arg, struct ctx *ctx, struct device *dev, struct str keys, bool is_all,
+                             bool is_again);
     void *arg;
 };
 
@@ -77,6 +86,34 @@ void ctx_abandon_if(struct device *dev, struct ctx *ctx); /* only if it is ctx t
 const struct device_source *ctx_source(const struct ctx *ctx); /* NULL: there are too many */
 struct str ctx_id(const struct ctx *ctx);                      /* "id" of its configuration; empty: none */
 bool ctx_knows_links(const struct ctx *ctx);                   /* whether its devices' links are known */
+/* Quiescing: commands that arrive from now on are given back at once with ERR_CLOSED. ctx_attach ends it. */
+void ctx_hush(struct ctx *ctx);
+
+/*
+ * Down to the connector; any thread. A command lives in a command_box, which its maker keeps until it is given back
+ * (ctx_host.reply: exactly once, also when nobody is there) or ctx_host.released says that it never will be. False: the type has no
+ * .command, and the box is not taken.
+ */
+struct ctx_down {
+    struct node node;
+    struct ctx *ctx;
+    void (*run)(struct ctx *ctx, struct ctx_down *down);
+};
+struct command_box {
+    struct ctx_down down;
+    struct command command;
+    _Atomic(uint64_t) deadline_ms; /* what ctx_deadline made of command.deadline_ms */
+    bool has_timeout;              /* the command itself says how long it may take */
+};
+bool ctx_command(struct ctx *ctx, struct command *command);
+/* From .command to the reply, on the instance's loop: the time-out that the connector's own configuration has for this
+ * command, from now. Gives the deadline in force: a command that brought its own keeps that. */
+uint64_t ctx_deadline(struct ctx *ctx, struct command *command, uint64_t timeout_ms);
+void ctx_answer_attributes(struct ctx *ctx, uint64_t cookie, enum err err, struct str json); /* .attributes */
+void ctx_sync(struct ctx *ctx); /* device_connected for each device it serves, if its type has .shared_keys */
+
+const char *ctx_name(const struct ctx *ctx);
+const struct connector_type *ctx_type(const struct ctx *ctx);
 struct log *ctx_log(struct ctx *ctx);
 struct loop *ctx_loop(const struct ctx *ctx);
 struct ctx_counters *ctx_counters(struct ctx *ctx);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/gateway.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/slab.h"
 #include "connector/module.h"
 #include "gateway/filter.h"
 #include "gateway/fleet.h"
+#include "gateway/north.h"
 #include "gateway/notify.h"
 #include "gateway/registry.h"
+#include "gateway/router.h"
 #include "gateway/uplink_conf.h"
 #include "uplink/uplink.h"
 
@@ -43,6 +46,8 @@ struct gateway {
     struct fleet *fleet;
     struct store *store;
     struct uplink *uplink;
+    struct north *north;
+    struct router *router;
     struct uplink_conf uplink_conf;
     struct registry *registry;
     struct filter *filter; /* NULL: none */
@@ -53,6 +58,7 @@ struct gateway {
     struct call to_loop0, to_main;
     struct timer housekeeping, watchdog, overdue;
     uv_signal_t signals[2];
+    enum { RESTART_NOT, RESTART_PROGRAM, RESTART_MACHINE } restart;
 };
 
 /* --- loop 0: store and uplink ---------------------------------------------------------------------------------------- */
@@ -87,11 +93,20 @@ static void limits_changed(void *arg, size_t max_bytes, unsigned max_values)
 
 static void uplink_state_changed(void *arg, enum uplink_state state)
 {
-    (void)arg;
+    struct gateway *gateway = arg;
+
+    north_uplink_state(gateway->north, state);
     if (state == UPLINK_READY)
         notify_send(STR("STATUS=platform session is up"));
     else if (state == UPLINK_DOWN || state == UPLINK_REFUSED)
         notify_send(STR("STATUS=no platform session, data are kept"));
+}
+
+static void message_came(void *arg, struct str topic, struct str payload)
+{
+    struct gateway *gateway = arg;
+
+    north_uplink_message(gateway->north, topic, payload);
 }
 
 static void readable(void *arg)
@@ -155,12 +170,14 @@ static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
 
 static void start_loop0(void *arg)
 {
-    static const struct uplink_events uplink_events = {.state = uplink_state_changed, .limits = limits_changed};
+    static const struct uplink_events uplink_events = {
+        .state = uplink_state_changed, .limits = limits_changed, .message = message_came};
     struct gateway *gateway = arg;
     struct loop *loop = gateway->loops.all[0]->runner.loop;
 
     gateway->uplink = uplink_new(loop, &gateway->connection_log, &gateway->uplink_conf, &uplink_events, gateway);
     uplink_attach(gateway->uplink, gateway->store);
+    north_attach(gateway->north, gateway->uplink);
     uplink_start(gateway->uplink);
     runner_call(&gateway->main, &gateway->to_main);
 }
@@ -190,6 +207,7 @@ static void end_loop0(void *arg)
 {
     struct gateway *gateway = arg;
 
+    north_attach_link(gateway->north, NULL, NULL);
     uplink_free(gateway->uplink);
     store_free(gateway->store);
 }
@@ -334,6 +352,7 @@ static void drain(void *arg)
     if (gateway->conf->main->storage->type != STORAGE_MEMORY)
         gateway->drain_ms = 0; /* it is there after the next start */
     gateway->phase = PHASE_DRAINING;
+    router_stop(gateway->router);
     gateway->to_loop0 = (struct call){.fn = stop_loop0, .arg = gateway};
     gateway->to_main = (struct call){.fn = loop0_is_stopped, .arg = gateway};
     runner_call(&gateway->loops.all[0]->runner, &gateway->to_loop0);
@@ -424,6 +443,144 @@ static bool has_own_loop(const struct gateway_connector *connector)
     return common->has_own_loop ? common->own_loop : (type->flags & CONNECTOR_LONG_TURNS) != 0;
 }
 
+/* --- commands ---------------------------------------------------------------------------------------------------------- */
+
+static void north_state(void *arg, enum uplink_state state)
+{
+    struct gateway *gateway = arg;
+
+    router_state(gateway->router, state);
+}
+
+static void own_rpc(void *arg, struct str number, yyjson_val *root)
+{
+    struct gateway *gateway = arg;
+
+    router_own_rpc(gateway->router, number, root);
+}
+
+static void device_rpc(void *arg, yyjson_val *root)
+{
+    struct gateway *gateway = arg;
+
+    router_device_rpc(gateway->router, root);
+}
+
+static void own_attributes(void *arg, yyjson_val *root)
+{
+    struct gateway *gateway = arg;
+    autobuf struct buf text = {0};
+
+    json_add_value(&text, root);
+    LOG_DEBUG(gateway->log, "shared attributes of the gateway", KV_STR("attributes", buf_str(&text)));
+}
+
+static void device_attributes(void *arg, yyjson_val *root)
+{
+    struct gateway *gateway = arg;
+
+    router_device_attributes(gateway->router, root);
+}
+
+static void command_replied(void *arg, struct ctx *ctx, struct command *command, enum err err, struct str json)
+{
+    struct gateway *gateway = arg;
+
+    router_reply(gateway->router, ctx, command, err, json);
+}
+
+static void attributes_requested(void *arg, struct ctx *ctx, struct device *dev, struct str shared, struct str client,
+                                 uint64_t cookie)
+{
+    struct gateway *gateway = arg;
+
+    router_request_attributes(gateway->router, ctx, dev, shared, client, cookie);
+}
+
+static void serving(void *arg, struct ctx *ctx, bool is_there)
+{
+    struct gateway *gateway = arg;
+
+    router_serving(gateway->router, ctx, is_there);
+}
+
+static void released(void *arg, struct ctx *ctx)
+{
+    struct gateway *gateway = arg;
+
+    router_released(gateway->router, ctx);
+}
+
+static void device_connected(void *arg, struct ctx *ctx, struct device *dev, struct str keys, bool is_all,
+                             bool is_again)
+{
+    struct gateway *gateway = arg;
+
+    router_device_connected(gateway->router, ctx, dev, keys, is_all, is_again);
+}
+
+static struct device *device_of_name(void *arg, struct str name)
+{
+    struct gateway *gateway = arg;
+
+    return registry_by_platform_name(gateway->registry, name);
+}
+
+static struct str name_of_device(void *arg, const struct device *dev)
+{
+    (void)arg;
+    return registry_platform_name(dev);
+}
+
+static void device_was_renamed(void *arg, struct router_request *request, yyjson_val *params)
+{
+    struct gateway *gateway = arg;
+    autobuf struct buf reply = {0};
+
+    registry_renamed(gateway->registry, params, &reply);
+    router_names_changed(gateway->router);
+    router_builtin_reply(gateway->router, request, buf_str(&reply));
+}
+
+static void device_was_deleted(void *arg, struct router_request *request, yyjson_val *params)
+{
+    struct gateway *gateway = arg;
+    autobuf struct buf reply = {0};
+
+    registry_deleted(gateway->registry, params, &reply);
+    router_builtin_reply(gateway->router, request, buf_str(&reply));
+}
+
+static void restart_asked(void *arg, bool is_machine)
+{
+    struct gateway *gateway = arg;
+
+    gateway->restart = is_machine ? RESTART_MACHINE : RESTART_PROGRAM;
+    begin_stop(gateway, is_machine ? "reboot by the platform" : "restart by the platform");
+}
+
+static void make_router(struct gateway *gateway)
+{
+    static const struct north_events north_events = {.state = north_state,
+                                                     .own_rpc = own_rpc,
+                                                     .device_rpc = device_rpc,
+                                                     .own_attributes = own_attributes,
+                                                     .device_attributes = device_attributes};
+    static const struct router_events router_events = {
+        .find = device_of_name, .platform_name = name_of_device, .restart = restart_asked};
+    const struct platform_conf *platform = gateway->conf->main->platform;
+    const struct router_conf conf = {.has_remote_shell = platform->remote_shell,
+                                     .syncs_attributes = platform->sync_shared_attributes,
+                                     .config_dir = gateway->conf->dir};
+
+    gateway->router = router_new(gateway->main.loop, gateway->log, &conf, &router_events, gateway);
+    gateway->north = north_new(gateway->main.loop, gateway->loops.all[0]->runner.loop, &gateway->connection_log,
+                               &north_events, gateway);
+    router_attach(gateway->router, gateway->north);
+    router_add_builtin(gateway->router, "device_renamed", device_was_renamed, gateway);
+    router_add_builtin(gateway->router, "device_deleted", device_was_deleted, gateway);
+}
+
 static NODISCARD enum err make_loops(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
@@ -434,6 +591,11 @@ static NODISCARD enum err make_loops(struct gateway *gateway)
                                   .device_allowed = conf->filter ? device_allowed : NULL,
                                   .device_seen = device_seen,
                                   .attached = attached,
+                                  .reply = command_replied,
+                                  .request_attributes = attributes_requested,
+                                  .serving = serving,
+                                  .released = released,
+                                  .device_connected = device_connected,
                                   .arg = gateway};
     size_t n_own = 0, cores = uv_available_parallelism(), n = conf->main->platform->loops, n_sharing;
     enum err err = runner_init(&gateway->main, "main");
@@ -484,6 +646,9 @@ static NODISCARD enum err start(struct gateway *gateway)
 /* Once no loop runs any more. */
 static void fini(struct gateway *gateway)
 {
+    loops_wait(&gateway->loops);
+    router_free(gateway->router);
+    north_free(gateway->north);
     loops_fini(&gateway->loops);
     fleet_free(gateway->fleet);
     registry_free(gateway->registry);
@@ -506,6 +671,26 @@ static void raise_descriptors(struct log *log)
     if (setrlimit(RLIMIT_NOFILE, &limit))
         LOG_WARN(log, "the number of open files cannot be raised", KV_UINT("to", limit.rlim_max),
                  KV_Z("error", strerror(errno)));
+}
+
+/* The same program with the same arguments in this process; or the machine. Comes back only if that cannot be done. */
+static void begin_anew(bool is_machine, struct log *log)
+{
+    static const char *const reboot[] = {"systemctl", "reboot", NULL};
+    autobuf struct buf text = {0};
+    const char *argv[64];
+    size_t n = 0;
+    enum err err = is_machine ? ERR_OK : file_read(&text, "/proc/self/cmdline", 64 * 1024, NULL);
+
+    buf_add_u8(&text, 0);
+    for (size_t at = 0; at + 1 < text.n && n + 1 < COUNT_OF(argv); at += strlen(argv[n - 1]) + 1)
+        argv[n++] = (const char *)text.p + at;
+    argv[n] = NULL;
+    if (!err && is_machine)
+        execvp(reboot[0], (char *const *)(uintptr_t)reboot);
+    else if (!err && n)
+        execv("/proc/self/exe", (char *const *)(uintptr_t)argv);
+    LOG_ERROR(log, "cannot start anew", KV_ERR(err ? err : err_from_errno(errno)));
 }
 
 int gateway_run(const struct gateway_conf *conf, struct log *log)
@@ -531,6 +716,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     }
     if (!err) {
         make_registry(&gateway);
+        make_router(&gateway);
         make_fleet(&gateway);
         err = start(&gateway);
     }
@@ -544,5 +730,7 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
         leave(gateway.start_err ? 78 : 0);
     }
     fini(&gateway);
+    if (gateway.restart)
+        begin_anew(gateway.restart == RESTART_MACHINE, log);
     return gateway.start_err ? 78 : 0;
 }

@@ -89,6 +89,7 @@ static void quiesce_there(void *arg)
     struct instance *instance = arg;
 
     ctx_quiesce(instance->ctx);
+    ctx_hush(instance->ctx);
     if (instance->conf.type->quiesce)
         instance->conf.type->quiesce(instance->self, go_back, instance);
     else
@@ -101,6 +102,7 @@ static void stop_there(void *arg)
 
     if (instance->keeps_devices)
         ctx_keep_devices(instance->ctx);
+    ctx_hush(instance->ctx);
     if (instance->conf.type->stop)
         instance->conf.type->stop(instance->self, go_back, instance);
     else

@@ -178,6 +178,12 @@ void loops_end(struct loops *loops, void (*end_first)(void *arg), void *arg)
     }
 }
 
+void loops_wait(struct loops *loops)
+{
+    for (size_t i = 0; i < loops->n; i++)
+        runner_wait(&loops->all[i]->runner);
+}
+
 void loops_fini(struct loops *loops)
 {
     for (size_t i = 0; i < loops->n; i++) {

@@ -51,5 +51,6 @@ void loops_give_back(struct data_loop *loop);
 void loops_feed_watchdog(struct loops *loops, void (*fed)(void *arg), void *arg);
 /* Lets all loops end; end_first runs on loop 0 before it ends. */
 void loops_end(struct loops *loops, void (*end_first)(void *arg), void *arg);
+void loops_wait(struct loops *loops); /* after loops_end: until their threads have ended */
 void loops_fini(struct loops *loops); /* waits for their threads. Accepts a half-made one */
 #endif

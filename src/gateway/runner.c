@@ -52,11 +52,16 @@ void runner_call(struct runner *runner, struct call *call)
     mailbox_post(&runner->calls, &call->node);
 }
 
-void runner_join(struct runner *runner)
+void runner_wait(struct runner *runner)
 {
     if (runner->has_thread)
         uv_thread_join(&runner->thread);
     runner->has_thread = false;
+}
+
+void runner_join(struct runner *runner)
+{
+    runner_wait(runner);
     loop_free(runner->loop);
     runner->loop = NULL;
 }

@@ -24,5 +24,6 @@ struct runner {
 NODISCARD enum err runner_init(struct runner *runner, const char *name); /* no thread yet: runner_start or loop_run */
 NODISCARD enum err runner_start(struct runner *runner);
 void runner_call(struct runner *runner, struct call *call);
+void runner_wait(struct runner *runner); /* after loop_stop: until its thread has ended */
 void runner_join(struct runner *runner); /* after loop_stop; also frees the loop. Accepts a zeroed one */
 #endif

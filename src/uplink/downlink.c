@@ -1,142 +1,150 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "data/json.h"
 #include "uplink/messages.h"
 #include "uplink/session.h"
 #include "uplink/topics.h"
 
 /*
- * What the platform sends. No connector can be reached by commands: so each request is answered, truthfully, at once, and attribute
- * updates are only logged.
+ * What goes to the platform beside stored data: replies, requests, data of the gateway itself. It is sent before data, under the
+ * limiter it is charged to, or waits in a bounded queue of that limiter for tokens and room; a session that ends takes it along.
  */
 
-enum { REPLIES_MAX = 256, NO_ROOM_MS = 100 };
+enum { WAITING_MAX = 1024, WAITING_BYTES_MAX = 4 * 1024 * 1024, NO_ROOM_MS = 100 };
 
-struct reply {
+struct waiting {
     struct list node;
-    enum limit_kind limit;
-    struct buf topic, payload;
+    struct str topic, payload; /* behind it */
+    uint32_t n_values;
+    uint8_t qos;
+    char bytes[];
 };
 
-static void reply_free(struct uplink *uplink, struct reply *reply)
+static struct list *queue_of(struct uplink *u, enum limit_kind limit)
 {
-    list_del(&reply->node);
-    uplink->n_replies--;
-    buf_fini(&reply->topic);
-    buf_fini(&reply->payload);
-    mem_free(reply);
+    return &u->waiting[limit == LIMIT_OWN ? 0 : limit == LIMIT_OWN_MESSAGES ? 1 : 2];
+}
+
+static void waiting_free(struct uplink *u, struct waiting *waiting)
+{
+    list_del(&waiting->node);
+    u->n_waiting--;
+    u->waiting_bytes -= waiting->topic.n + waiting->payload.n;
+    mem_free(waiting);
 }
 
 /* Gives 0 when it is sent, else ms until it may be. */
-static uint64_t reply_send(struct uplink *uplink, const struct reply *reply)
+static uint64_t send_now(struct uplink *u, enum limit_kind limit, struct str topic, struct str payload, uint8_t qos,
+                         uint32_t n_values)
 {
-    struct limiter *limiter = &uplink->limiters[reply->limit];
-    uint64_t wait = limiter_wait(limiter, 1, loop_mono_ms(uplink->loop));
+    struct limiter *limiter = &u->limiters[limit], *values = &u->limiters[LIMIT_OWN_VALUES];
+    uint64_t now = loop_mono_ms(u->loop), wait = limiter_wait(limiter, 1, now);
 
+    if (limit == LIMIT_OWN) {
+        uint64_t more = limiter_wait(values, n_values, now);
+
+        wait = more > wait ? more : wait;
+    }
     if (wait)
         return wait;
-    if (!deliver_own(uplink->deliver, buf_str(&reply->topic), buf_str(&reply->payload), uplink->max_qos ? 1 : 0))
-        return NO_ROOM_MS;
+    if (!deliver_own(u->deliver, topic, payload, qos < u->max_qos ? qos : u->max_qos))
+        return NO_ROOM_MS; /* or earlier: at the next acknowledgement */
     limiter_spend(limiter, 1);
+    if (limit == LIMIT_OWN)
+        limiter_spend(values, n_values);
     return 0;
 }
 
-static void replies_due(void *arg)
+void downlink_wake(struct uplink *u)
 {
-    struct uplink *uplink = arg;
-    struct list *node;
+    static const enum limit_kind kinds[] = {LIMIT_OWN_MESSAGES, LIMIT_DEVICE_MESSAGES, LIMIT_OWN};
+    uint64_t next = 0;
 
-    while ((node = list_first(&uplink->replies))) {
-        struct reply *reply = CONTAINER_OF(node, struct reply, node);
-        uint64_t wait = reply_send(uplink, reply);
+    if (LIKELY(!u->n_waiting))
+        return;
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        struct list *queue = queue_of(u, kinds[i]), *node;
+        uint64_t wait = 0;
 
-        if (wait) {
-            timer_start(&uplink->reply_timer, wait);
-            return;
+        while (!wait && (node = list_first(queue))) {
+            struct waiting *waiting = CONTAINER_OF(node, struct waiting, node);
+
+            wait = send_now(u, kinds[i], waiting->topic, waiting->payload, waiting->qos, waiting->n_values);
+            if (!wait)
+                waiting_free(u, waiting);
         }
-        reply_free(uplink, reply);
+        if (wait && (!next || wait < next))
+            next = wait;
     }
-}
-
-static void reply(struct uplink *uplink, enum limit_kind limit, struct str topic, struct str payload)
-{
-    struct reply *reply;
-
-    if (uplink->n_replies == REPLIES_MAX) {
-        LOG_WARN(uplink->log, "reply dropped: too many wait for the platform's rate limit", KV_STR("topic", topic));
-        return;
-    }
-    reply = mem_zero(sizeof *reply);
-    reply->limit = limit;
-    buf_add_str(&reply->topic, topic);
-    buf_add_str(&reply->payload, payload);
-    list_add_tail(&uplink->replies, &reply->node);
-    uplink->n_replies++;
-    if (!timer_is_running(&uplink->reply_timer))
-        replies_due(uplink);
-}
-
-void downlink_init(struct uplink *uplink)
-{
-    list_init(&uplink->replies);
-    timer_init(&uplink->reply_timer, uplink->loop, replies_due, uplink);
-}
-
-void downlink_forget(struct uplink *uplink)
-{
-    struct list *node;
-
-    timer_stop(&uplink->reply_timer);
-    while ((node = list_first(&uplink->replies)))
-        reply_free(uplink, CONTAINER_OF(node, struct reply, node));
-}
-
-/* v1/devices/me/rpc/request/N */
-static void own_rpc(struct uplink *uplink, struct str number, yyjson_val *root)
-{
-    autobuf struct buf topic = {0};
-    struct str method = json_str(json_get(root, STR("method")));
-
-    LOG_DEBUG(uplink->log, "request of the platform", KV_STR("method", method));
-    buf_add_str(&topic, TOPIC_OWN_RPC_RESPONSE);
-    buf_add_str(&topic, number);
-    reply(uplink, LIMIT_OWN_MESSAGES, buf_str(&topic),
-          str_eq_z(method, "gateway_ping") ? STR("{\"code\":200,\"resp\":\"pong\"}")
-                                           : STR("{\"error\":\"Method not found\",\"code\":404}"));
-}
-
-/* {"device":D,"data":{"id":N,"method":M,"params":P}} */
-static void device_rpc(struct uplink *uplink, yyjson_val *root)
-{
-    autobuf struct buf name = {0}, id = {0}, out = {0};
-    yyjson_val *data = json_get(root, STR("data")), *number = json_get(data, STR("id"));
-    struct str device = json_str(json_get(root, STR("device")));
-
-    if (!device.n || !number) {
-        LOG_WARN(uplink->log, "request for a device has no device or id");
-        return;
-    }
-    LOG_DEBUG(uplink->log, "request for a device", KV_STR("device", device),
-              KV_STR("method", json_str(json_get(data, STR("method")))));
-    json_add_string(&name, device);
-    json_add_value(&id, number);
-    message_rpc_reply(&out, buf_str(&name), buf_str(&id),
-                      STR("{\"error\":\"Commands are not available\",\"success\":false}"));
-    reply(uplink, LIMIT_DEVICE_MESSAGES, TOPIC_RPC, buf_str(&out));
-}
-
-void downlink_message(struct uplink *uplink, struct str topic, struct str payload)
-{
-    yyjson_doc *doc = yyjson_read(payload.p, payload.n, YYJSON_READ_NUMBER_AS_RAW);
-    yyjson_val *root = yyjson_doc_get_root(doc);
-
-    if (!doc)
-        LOG_WARN(uplink->log, "message of the platform is not JSON", KV_STR("topic", topic),
-                 KV_STR("payload", payload));
-    else if (str_starts(topic, TOPIC_OWN_RPC_REQUEST))
-        own_rpc(uplink, str_skip(topic, TOPIC_OWN_RPC_REQUEST.n), root);
-    else if (str_eq(topic, TOPIC_RPC))
-        device_rpc(uplink, root);
+    if (next)
+        timer_start(&u->waiting_timer, next);
     else
-        LOG_DEBUG(uplink->log, "message of the platform", KV_STR("topic", topic), KV_STR("payload", payload));
-    yyjson_doc_free(doc);
+        timer_stop(&u->waiting_timer);
+}
+
+static void waiting_due(void *arg)
+{
+    downlink_wake(arg);
+}
+
+static void keep(struct uplink *u, struct list *queue, struct str topic, struct str payload, uint8_t qos,
+                 uint32_t n_values)
+{
+    struct waiting *waiting = mem_new(sizeof *waiting + topic.n + payload.n);
+
+    *waiting = (struct waiting){.n_values = n_values, .qos = qos};
+    waiting->topic = str_of(memcpy(waiting->bytes, topic.p, topic.n), topic.n);
+    waiting->payload = str_of(waiting->bytes + topic.n, payload.n);
+    if (payload.n)
+        memcpy(waiting->bytes + topic.n, payload.p, payload.n);
+    list_add_tail(queue, &waiting->node);
+    u->n_waiting++;
+    u->waiting_bytes += topic.n + payload.n;
+}
+
+bool uplink_send(struct uplink *u, enum limit_kind limit, struct str topic, struct str payload, uint8_t qos)
+{
+    struct list *queue = queue_of(u, limit);
+    uint32_t n_values = limit == LIMIT_OWN ? message_count_values(payload) : 0;
+    uint64_t wait;
+
+    loop_assert(u->loop);
+    if (!u->is_up || (limit == LIMIT_OWN && u->state != UPLINK_READY)) {
+        LOG_DEBUG(u->log, "message dropped: there is no session", KV_STR("topic", topic));
+        return false;
+    }
+    wait = list_is_empty(queue) ? send_now(u, limit, topic, payload, qos, n_values) : NO_ROOM_MS;
+    if (!wait)
+        return true;
+    if (u->n_waiting == WAITING_MAX || u->waiting_bytes + payload.n > WAITING_BYTES_MAX) {
+        LOG_WARN(u->log, "message dropped: too many wait for the platform's rate limit", KV_STR("topic", topic));
+        return false;
+    }
+    keep(u, queue, topic, payload, qos, n_values);
+    if (!timer_is_running(&u->waiting_timer))
+        timer_start(&u->waiting_timer, wait);
+    return true;
+}
+
+void downlink_init(struct uplink *u)
+{
+    for (size_t i = 0; i < COUNT_OF(u->waiting); i++)
+        list_init(&u->waiting[i]);
+    timer_init(&u->waiting_timer, u->loop, waiting_due, u);
+}
+
+void downlink_forget(struct uplink *u)
+{
+    timer_stop(&u->waiting_timer);
+    for (size_t i = 0; i < COUNT_OF(u->waiting); i++)
+        LIST_EACH_SAFE(node, &u->waiting[i])
+            waiting_free(u, CONTAINER_OF(node, struct waiting, node));
+}
+
+void downlink_message(struct uplink *u, struct str topic, struct str payload)
+{
+    if (str_eq(topic, TOPIC_DISCONNECT)) { /* platform-api.md 3.2: the platform ended a device's session */
+        LOG_DEBUG(u->log, "the platform ended a device's session", KV_STR("payload", payload));
+        return;
+    }
+    if (u->events.message)
+        u->events.message(u->arg, topic, payload);
 }

@@ -24,6 +24,23 @@ bool message_own_telemetry(struct buf *out, struct str json)
     return true;
 }
 
+uint32_t message_count_values(struct str json)
+{
+    yyjson_doc *doc = yyjson_read(json.p, json.n, YYJSON_READ_NUMBER_AS_RAW);
+    yyjson_val *root = yyjson_doc_get_root(doc), *entry;
+    yyjson_arr_iter iter;
+    size_t n = yyjson_is_obj(root) ? yyjson_obj_size(root) : 0;
+
+    if (yyjson_is_arr(root) && yyjson_arr_iter_init(root, &iter))
+        while ((entry = yyjson_arr_iter_next(&iter))) {
+            yyjson_val *values = yyjson_obj_get(entry, "ts") ? yyjson_obj_get(entry, "values") : NULL;
+
+            n += yyjson_obj_size(values ? values : entry);
+        }
+    yyjson_doc_free(doc);
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
 void message_attributes_request(struct buf *out, struct str name_json, const struct str *keys, size_t n_keys,
                                 bool is_client, uint32_t id)
 {

@@ -10,6 +10,8 @@
 void message_session_limits(struct buf *out);
 /* A single entry becomes a list of one; false, and nothing is written: nothing that may be sent (empty list, no JSON container). */
 bool message_own_telemetry(struct buf *out, struct str json);
+/* Values of an object of key and value, or of a list of entries: what own telemetry and attributes are charged for. */
+uint32_t message_count_values(struct str json);
 /* At least one key, one scope: client or shared. */
 void message_attributes_request(struct buf *out, struct str name_json, const struct str *keys, size_t n_keys,
                                 bool is_client, uint32_t id);

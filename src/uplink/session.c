@@ -397,12 +397,18 @@ static void on_message(void *arg, const struct mqtt_message *message)
 
 static void on_acked(void *arg, uint16_t packet_id, uint8_t code)
 {
-    deliver_acked(((struct uplink *)arg)->deliver, packet_id, code);
+    struct uplink *u = arg;
+
+    deliver_acked(u->deliver, packet_id, code);
+    downlink_wake(u); /* takes the place that became free: data are packed later in the turn */
 }
 
 static void on_writable(void *arg)
 {
-    deliver_wake(((struct uplink *)arg)->deliver);
+    struct uplink *u = arg;
+
+    downlink_wake(u);
+    deliver_wake(u->deliver);
 }
 
 /* Codes of a server's DISCONNECT that one of our messages may have caused; 0: it gave none. */

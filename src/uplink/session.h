@@ -67,10 +67,11 @@ struct uplink {
     size_t told_bytes;
     unsigned told_values, window;
 
-    /* replies that wait for tokens or room, oldest first */
-    struct list replies;
-    unsigned n_replies;
-    struct timer reply_timer;
+    /* what waits for tokens or room: own data, own messages, messages of devices; oldest first */
+    struct list waiting[3];
+    unsigned n_waiting;
+    size_t waiting_bytes;
+    struct timer waiting_timer;
 
     /* stopping */
     bool is_stopping, is_closed;
@@ -93,5 +94,6 @@ void session_apply_limits(struct uplink *uplink);
 /* downlink.c: a message of the platform, already acknowledged. */
 void downlink_message(struct uplink *uplink, struct str topic, struct str payload);
 void downlink_init(struct uplink *uplink);
-void downlink_forget(struct uplink *uplink); /* replies of a session that is over */
+void downlink_wake(struct uplink *uplink);   /* there may be room */
+void downlink_forget(struct uplink *uplink); /* what waits is of a session that is over */
 #endif

@@ -48,7 +48,7 @@ static struct uplink *uplink;
 static struct store *store;
 static struct uplink_conf conf;
 static enum uplink_state seen[64];
-static unsigned n_seen, told_values;
+static unsigned n_seen, told_values, n_messages;
 static size_t told_bytes;
 static bool is_stopped;
 static char rejected_path[64];
@@ -237,6 +237,21 @@ static void on_limits(void *arg, size_t max_record_bytes, unsigned max_record_va
     told_values = max_record_values;
 }
 
+/* What a gateway would say to it: the same to everything. */
+static void on_message(void *arg, struct str topic, struct str payload)
+{
+    char reply[80];
+
+    (void)arg;
+    n_messages++;
+    if (str_starts(topic, STR("v1/devices/me/rpc/request/"))) {
+        snprintf(reply, sizeof reply, "v1/devices/me/rpc/response/" STR_FMT, STR_ARG(str_skip(topic, 26)));
+        (void)uplink_send(uplink, LIMIT_OWN_MESSAGES, str_from(reply), STR("{\"code\":200,\"resp\":\"pong\"}"), 1);
+    } else if (str_eq_z(topic, "v1/gateway/rpc") && payload.n && payload.p[0] == '{') {
+        (void)uplink_send(uplink, LIMIT_DEVICE_MESSAGES, topic, STR("{\"device\":\"A\",\"id\":5,\"data\":1}"), 1);
+    }
+}
+
 static void on_readable(void *arg)
 {
     (void)arg;
@@ -250,7 +265,7 @@ static void on_answer(struct batch *batch)
 
 static void open_all(void)
 {
-    static const struct uplink_events events = {.state = on_state, .limits = on_limits};
+    static const struct uplink_events events = {.state = on_state, .limits = on_limits, .message = on_message};
     static const struct store_events store_events = {.readable = on_readable};
     struct memory_conf memory = {.max_events = 1000};
 
@@ -580,6 +595,11 @@ static void test_a_quota_has_the_limits_asked_for_again_and_the_message_goes_bac
     close_all();
 }
 
+static bool own_telemetry(const char *json)
+{
+    return uplink_send(uplink, LIMIT_OWN, STR("v1/devices/me/telemetry"), str_from(json), 1);
+}
+
 static void test_a_close_at_an_own_message_empties_the_buckets_of_own_messages(void **state)
 {
     (void)state;
@@ -587,15 +607,14 @@ static void test_a_close_at_an_own_message_empties_the_buckets_of_own_messages(v
     accept_connect();
     send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"telemetryMessages\":\"10:10\"},\"gatewayRateLimits\":{}}");
     answer_all();
-    uplink_own_telemetry(uplink, STR("{\"a\":1}"));
+    assert_true(own_telemetry("[{\"a\":1}]"));
     hang_up(ERR_CLOSED, 0x83);
     loop_advance(loop, 600);
     accept_connect();
     send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"telemetryMessages\":\"10:10\"},\"gatewayRateLimits\":{}}");
-    uplink_own_telemetry(uplink, STR("{\"b\":1}"));
+    assert_true(own_telemetry("[{\"b\":1}]"));
     assert_int_equal(count_sent("\"b\""), 0);
     loop_advance(loop, 3000);
-    uplink_own_telemetry(uplink, STR("{\"b\":1}"));
     assert_int_equal(count_sent("\"b\""), 1);
     close_all();
 }
@@ -669,28 +688,51 @@ static void test_taken_over_three_times_is_two_gateways_with_one_token(void **st
 
 /* --- what comes down ------------------------------------------------------------------------------------------------------------ */
 
-static void test_requests_of_the_platform_are_answered(void **state)
+static void test_what_the_platform_sends_goes_up_whatever_it_is(void **state)
 {
     (void)state;
     open_all();
     accept_connect();
-    send_down(LIMITS_TOPIC, GATEWAY_LIMITS);
+    n_messages = 0;
     send_down("v1/devices/me/rpc/request/11", "{\"method\":\"gateway_ping\",\"params\":\"{}\"}");
     assert_string_equal(last_on("v1/devices/me/rpc/response/11")->payload, "{\"code\":200,\"resp\":\"pong\"}");
-    send_down("v1/devices/me/rpc/request/12", "{\"method\":\"gateway_fly\"}");
-    assert_string_equal(last_on("v1/devices/me/rpc/response/12")->payload,
-                        "{\"error\":\"Method not found\",\"code\":404}");
-    send_down("v1/gateway/rpc", "{\"device\":\"A \\\"b\\\"\",\"data\":{\"id\":5,\"method\":\"m\",\"params\":1}}");
-    assert_string_equal(
-        last_on("v1/gateway/rpc")->payload,
-        "{\"device\":\"A \\\"b\\\"\",\"id\":5,\"data\":{\"error\":\"Commands are not available\",\"success\":false}}");
+    send_down(LIMITS_TOPIC, GATEWAY_LIMITS); /* the session's own */
+    assert_int_equal(n_messages, 1);
+    send_down("v1/gateway/rpc", "{\"device\":\"A\"}");
+    assert_string_equal(last_on("v1/gateway/rpc")->payload, "{\"device\":\"A\",\"id\":5,\"data\":1}");
     unsigned n = client->n_sent;
 
-    send_down("v1/gateway/rpc", "{\"device\":5}");
     send_down("v1/gateway/rpc", "nonsense");
+    send_down("v1/gateway/rpc", "");
     send_down("v1/devices/me/rpc/response/77", "{}");
     send_down("v1/gateway/attributes", "{\"device\":\"A\",\"data\":{}}");
+    assert_int_equal(n_messages, 6);
+    send_down("v1/gateway/disconnect", "{\"device\":\"A\",\"reason\":150}"); /* tolerated */
+    assert_int_equal(n_messages, 6);
     assert_int_equal(client->n_sent, n);
+    close_all();
+}
+
+static void test_nothing_is_sent_without_a_session_and_what_waits_goes_with_it(void **state)
+{
+    (void)state;
+    open_all();
+    assert_false(uplink_send(uplink, LIMIT_OWN_MESSAGES, STR("t"), STR("1"), 1));
+    accept_connect();
+    send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"messages\":\"5:60\"},\"gatewayRateLimits\":{}}");
+    unsigned n = client->n_sent;
+
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(uplink_send(uplink, LIMIT_OWN_MESSAGES, STR("t"), STR("1"), 1));
+    assert_int_equal(client->n_sent, n + 4);
+    for (unsigned i = 0; i < 1024; i++)
+        assert_true(uplink_send(uplink, LIMIT_OWN_MESSAGES, STR("t"), STR("1"), 1));
+    assert_false(uplink_send(uplink, LIMIT_OWN_MESSAGES, STR("t"), STR("1"), 1));
+    assert_int_equal(client->n_sent, n + 4);
+    hang_up(ERR_CLOSED, 0);
+    loop_advance(loop, 60000);
+    accept_connect();
+    assert_null(last_on("t"));
     close_all();
 }
 
@@ -715,20 +757,20 @@ static void test_data_of_the_gateway_itself_is_sent_when_ready_and_else_dropped(
 {
     (void)state;
     open_all();
-    uplink_own_telemetry(uplink, STR("{\"a\":1}"));
+    assert_false(own_telemetry("[{\"a\":1}]"));
     accept_connect();
-    uplink_own_telemetry(uplink, STR("{\"a\":1}"));
+    assert_false(own_telemetry("[{\"a\":1}]"));
     assert_null(last_on("v1/devices/me/telemetry"));
     send_down(LIMITS_TOPIC, "{\"rateLimits\":{\"telemetryDataPoints\":\"10:60\"},\"gatewayRateLimits\":{}}");
-    uplink_own_telemetry(uplink, STR("{\"a\":1}"));
+    assert_true(own_telemetry("[{\"a\":1}]"));
     assert_string_equal(last_on("v1/devices/me/telemetry")->payload, "[{\"a\":1}]");
-    uplink_own_attributes(uplink, STR("{\"Version\":\"1\"}"));
-    assert_string_equal(last_on("v1/devices/me/attributes")->payload, "{\"Version\":\"1\"}");
     unsigned n = client->n_sent;
 
-    uplink_own_telemetry(uplink,
-                         STR("[{\"ts\":1,\"values\":{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7}}]"));
-    assert_int_equal(client->n_sent, n); /* 8 of 10 tokens, 2 taken */
+    assert_true(
+        own_telemetry("[{\"ts\":1,\"values\":{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8}}]"));
+    assert_int_equal(client->n_sent, n); /* 8 of 10 tokens, 1 taken */
+    loop_advance(loop, 8000);
+    assert_int_equal(client->n_sent, n + 1);
     close_all();
 }
 
@@ -899,7 +941,8 @@ int main(void)
         cmocka_unit_test(test_closed_twice_before_connack_tries_the_other_version_in_turn),
         cmocka_unit_test(test_a_device_that_is_no_gateway_is_said_so_and_tried_once_a_minute),
         cmocka_unit_test(test_taken_over_three_times_is_two_gateways_with_one_token),
-        cmocka_unit_test(test_requests_of_the_platform_are_answered),
+        cmocka_unit_test(test_what_the_platform_sends_goes_up_whatever_it_is),
+        cmocka_unit_test(test_nothing_is_sent_without_a_session_and_what_waits_goes_with_it),
         cmocka_unit_test(test_with_3_1_1_what_comes_back_from_a_plain_broker_is_dropped),
         cmocka_unit_test(test_data_of_the_gateway_itself_is_sent_when_ready_and_else_dropped),
         cmocka_unit_test(test_own_messages_are_charged_and_replies_wait_for_tokens),

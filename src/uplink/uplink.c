@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "uplink/uplink.h"
 
-#include "data/json.h"
-#include "uplink/messages.h"
 #include "uplink/session.h"
-#include "uplink/topics.h"
 
 /*
  * Stopping: what waits is delivered while drain_ms last (DRAIN), answers to what is in flight are awaited (ANSWERS), devices are
@@ -158,50 +155,4 @@ struct uplink_status uplink_status(struct uplink *u)
     }
     memcpy(status.reason, u->reason, sizeof status.reason);
     return status;
-}
-
-/* Values of an object of key and value, or of a list of entries. */
-static uint32_t count_values(struct str json)
-{
-    yyjson_doc *doc = yyjson_read(json.p, json.n, YYJSON_READ_NUMBER_AS_RAW);
-    yyjson_val *root = yyjson_doc_get_root(doc), *entry;
-    yyjson_arr_iter iter;
-    size_t n = yyjson_is_obj(root) ? yyjson_obj_size(root) : 0;
-
-    if (yyjson_is_arr(root) && yyjson_arr_iter_init(root, &iter))
-        while ((entry = yyjson_arr_iter_next(&iter))) {
-            yyjson_val *values = yyjson_obj_get(entry, "ts") ? yyjson_obj_get(entry, "values") : NULL;
-
-            n += yyjson_obj_size(values ? values : entry);
-        }
-    yyjson_doc_free(doc);
-    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
-}
-
-static void own(struct uplink *u, struct str topic, struct str payload)
-{
-    uint64_t now = loop_mono_ms(u->loop);
-    uint32_t n = count_values(payload);
-    struct limiter *messages = &u->limiters[LIMIT_OWN], *values = &u->limiters[LIMIT_OWN_VALUES];
-
-    if (u->state != UPLINK_READY || limiter_peek(messages, 1, now) || limiter_peek(values, n, now) ||
-        !deliver_own(u->deliver, topic, payload, u->qos)) {
-        LOG_DEBUG(u->log, "data of the gateway itself dropped", KV_STR("topic", topic));
-        return;
-    }
-    limiter_spend(messages, 1);
-    limiter_spend(values, n);
-}
-
-void uplink_own_telemetry(struct uplink *u, struct str json)
-{
-    autobuf struct buf payload = {0};
-
-    if (message_own_telemetry(&payload, json))
-        own(u, TOPIC_OWN_TELEMETRY, buf_str(&payload));
-}
-
-void uplink_own_attributes(struct uplink *u, struct str json)
-{
-    own(u, TOPIC_OWN_ATTRIBUTES, json);
 }

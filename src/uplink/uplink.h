@@ -56,6 +56,8 @@ struct uplink_events {
     void (*state)(void *arg, enum uplink_state state);
     void (*limits)(void *arg, size_t max_record_bytes,
                    unsigned max_record_values); /* records are split to these when encoded */
+    /* What the platform sends, already acknowledged; anything. NULL: dropped. */
+    void (*message)(void *arg, struct str topic, struct str payload);
 };
 
 enum uplink_device_op {
@@ -79,7 +81,10 @@ void uplink_devices(struct uplink *uplink, enum uplink_device_op op, struct devi
 void uplink_stop(struct uplink *uplink, uint32_t drain_ms, closed_fn *done, void *arg);
 void uplink_free(struct uplink *uplink);
 struct uplink_status uplink_status(struct uplink *uplink);
-/* The gateway's own data: published directly, not stored; dropped when not ready. json: platform-api.md 2. */
-void uplink_own_telemetry(struct uplink *uplink, struct str json);
-void uplink_own_attributes(struct uplink *uplink, struct str json);
+/*
+ * A reply, a request or data of the gateway itself: sent before stored data, under the limit it is charged to (LIMIT_OWN: its
+ * values too, and not before READY); kept (bounded) while tokens or room lack, dropped with the session. False: dropped at
+ * once, there is no session or too much waits.
+ */
+bool uplink_send(struct uplink *uplink, enum limit_kind limit, struct str topic, struct str payload, uint8_t qos);
 #endif
