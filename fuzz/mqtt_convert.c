@@ -6,6 +6,7 @@
 #include "fuzz.h"
 
 #include "conf/conf.h"
+#include "mqtt/topic.h"
 #include "mqtt_convert.h"
 
 #define CONSTANT "\"deviceInfo\":{\"deviceNameExpressionSource\":\"constant\",\"deviceNameExpression\":\"D\"}"
@@ -34,7 +35,8 @@ static const char file_text[] =
     "\"timeseries\":[{\"key\":\"v\",\"value\":\"[:-1][2]x\"}]}}],"
     "\"requestsMapping\":{\"connectRequests\":[{\"topicFilter\":\"j/c\",\"deviceInfo\":{\"deviceNameExpressionSource\":"
     "\"message\",\"deviceNameExpression\":\"${n}\"}}],\"disconnectRequests\":[{\"topicFilter\":\"j/c\"," CONSTANT
-    "}]}}";
+    "}],\"attributeRequests\":[{\"topicFilter\":\"j/a\"," CONSTANT ",\"attributeNameExpression\":\"${k}, ${l[0]}\","
+    "\"scope\":\"${s}\",\"topicExpression\":\"t/${attributeKey}\",\"valueExpression\":\"${attributeValue}\"}]}}";
 
 struct fuzz {
     struct convert_out out;
@@ -91,6 +93,22 @@ static void dropped(struct convert_out *out, const struct entry *entry, enum dro
     (void)topic;
     (void)detail;
     FUZZ_CHECK(entry && count && drop_cause_text(cause)[0]);
+}
+
+static void ask(struct convert_out *out, const struct attribute_request *section, struct device *dev,
+                const struct attribute_question *question)
+{
+    yyjson_doc *doc = json_read(STR("{\"a\":1,\"b\":\"x\",\"\":[null]}"), NULL);
+    struct down_message message;
+    struct arena arena;
+
+    (void)out;
+    FUZZ_CHECK(dev && question->n && question->n <= DOWN_NAMES_MAX);
+    arena_init(&arena, 0);
+    if (down_answer(section, device_name(dev), question, yyjson_doc_get_root(doc), &arena, &message, NULL) == ERR_OK)
+        FUZZ_CHECK(topic_name_check(message.topic, NULL) == ERR_OK);
+    arena_fini(&arena);
+    yyjson_doc_free(doc);
 }
 
 static void begin_all(void)

@@ -62,7 +62,8 @@ struct platform {
     struct tally tally;
     struct tally_values own_telemetry, own_attributes;
     struct access access;
-    struct map shared; /* device → struct tally_device: shared attributes set by command */
+    struct map shared;  /* device → struct tally_device: shared attributes set by command */
+    struct buf replies; /* to requests, as items of a JSON array, until they are asked for */
 
     char *limits; /* answer to getSessionLimits */
     struct quota own[LIMIT_COUNT], gateway[LIMIT_COUNT];

@@ -333,6 +333,15 @@ static enum err cmd_publish(struct platform *platform, struct str rest, struct b
 }
 
 /* Shared attributes; those of the gateway itself have the device name "". */
+static enum err cmd_replies(struct platform *platform, struct str rest UNUSED, struct buf *out, struct why *why UNUSED)
+{
+    buf_add_z(out, "\"replies\":[");
+    buf_add_str(out, buf_str(&platform->replies));
+    buf_add_u8(out, ']');
+    platform->replies.n = 0;
+    return ERR_OK;
+}
+
 static enum err cmd_shared(struct platform *platform, struct str rest, struct buf *out UNUSED, struct why *why)
 {
     size_t brace = str_chr(rest, '{');
@@ -383,6 +392,7 @@ static const struct {
     {"credential", "token|basic|certificate|remove …: who is let in; without any, everybody is", cmd_credential},
     {"logins", "the open sessions and who is behind them", cmd_logins},
     {"publish", "TOPIC PAYLOAD: send to the gateway", cmd_publish},
+    {"replies", "to requests of the platform, since the last time this was asked", cmd_replies},
     {"shared", "[DEVICE] {…}: set shared attributes", cmd_shared},
     {"help", "this list", cmd_help},
     {"quit", "end", NULL},

@@ -559,6 +559,21 @@ static yyjson_doc *read_payload(struct platform *platform, const struct mqtt_mes
     return yyjson_read_opts((char *)(uintptr_t)message->payload, message->payload_n, TALLY_READ, &pool, NULL);
 }
 
+enum { REPLIES_MAX = 4 * 1024 * 1024 };
+
+static void note_reply(struct platform *platform, const struct mqtt_message *message)
+{
+    struct buf *out = &platform->replies;
+
+    if (out->n > REPLIES_MAX) /* nobody asks for them */
+        return;
+    buf_add_z(out, out->n ? ",{\"topic\":" : "{\"topic\":");
+    json_add_text(out, message->topic);
+    buf_add_z(out, ",\"payload\":");
+    json_add_text(out, str_of(message->payload, message->payload_n));
+    buf_add_u8(out, '}');
+}
+
 enum outcome platform_take(struct platform *platform, struct session *session, const struct mqtt_message *message)
 {
     enum outcome outcome = OUTCOME_UNKNOWN;
@@ -567,9 +582,13 @@ enum outcome platform_take(struct platform *platform, struct session *session, c
 
     if (str_starts(message->topic, STR("v1/gateway/")) && !session->is_gateway)
         return OUTCOME_NEVER;
+    if (str_eq_z(message->topic, "v1/gateway/rpc"))
+        note_reply(platform, message);
     /* A reply may be any bytes. */
-    if (str_starts(message->topic, STR("v1/devices/me/rpc/response/")))
+    if (str_starts(message->topic, STR("v1/devices/me/rpc/response/"))) {
+        note_reply(platform, message);
         return take_numbered(platform, session, message->topic, NULL);
+    }
     doc = message->payload_n ? read_payload(platform, message) : NULL;
     for (size_t i = 0; i < COUNT_OF(topics) && !is_known; i++) {
         is_known = str_eq_z(message->topic, topics[i].topic);

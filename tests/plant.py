@@ -96,6 +96,33 @@ class Platform(Sim):
     def devices(self):
         return [d["device"] for d in self.ask("devices")["devices"]]
 
+    def rpc(self, device, number, method, params=None):
+        """A request to a device; its reply: replies()."""
+        self.ask("publish v1/gateway/rpc " + json.dumps({"device": device, "data": {"id": number, "method": method, "params": params}}))
+
+    def own_rpc(self, number, method, params=None):
+        self.ask(f"publish v1/devices/me/rpc/request/{number} " + json.dumps({"method": method, "params": params}))
+
+    def update(self, device, **values):
+        """Shared attributes of a device, changed on the platform."""
+        self.ask("publish v1/gateway/attributes " + json.dumps({"device": device, "data": values}))
+
+    def wait_replies(self, count):
+        """So many replies to requests, by the request's number; those of the gateway's own requests by "own N"."""
+        replies = getattr(self, "_replies", {})
+        self._replies = replies
+
+        def there():
+            for reply in self.ask("replies")["replies"]:
+                own = reply["topic"].startswith("v1/devices/me/rpc/response/")
+                body = json.loads(reply["payload"])
+                key = "own " + reply["topic"].rsplit("/", 1)[1] if own else body["id"]
+                assert key not in replies, f"two replies to {key}: {replies[key]}, {body}"
+                replies[key] = body if own else body["data"]
+            return len(replies) >= count
+        wait_until(there, f"{count} replies; have {replies}")
+        return replies
+
     def wait_for(self, device, **expected):
         def there():
             latest = self.latest(device)
