@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What lies in the directory of a file store, read without changing anything in it. */
+/* What lies in the directory of a file or sqlite store, read without changing anything in it. */
 #include "cmd/cmd.h"
 #include "data/json.h"
 #include "store/file_format.h"
+#include "store/sqlite.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,8 @@ struct seen {                                        /* in one segment, or in al
 
 struct job {
     const struct command_line *line;
+    const struct file_io *io;
+    const char *type;
     int dir;
     struct state state;
     enum err state_err;
@@ -80,7 +84,7 @@ static void add_seen(struct seen *to, const struct seen *seen)
 
 static void walk_segment(struct job *job, const struct found_segment *found, const struct action *action)
 {
-    int fd = file_io_system.open(&file_io_system, job->dir, found->name, O_RDONLY, 0);
+    int fd = job->io->open(job->io, job->dir, found->name, O_RDONLY, 0);
     struct segment_head head = {0};
     struct seen seen = {0};
     struct walk walk;
@@ -91,12 +95,12 @@ static void walk_segment(struct job *job, const struct found_segment *found, con
         buf_printf(&job->out, "%s: %s\n", found->name, err_text(err_from_errno(errno)));
         return;
     }
-    (void)file_io_read_all(&file_io_system, fd, &head, sizeof head, 0);
+    (void)file_io_read_all(job->io, fd, &head, sizeof head, 0);
     err = segment_head_check(&head);
     const struct state_segment *known = err ? NULL : state_find(&job->state, found->base, head.boot);
     uint64_t end = known && known->end && known->end < found->size ? known->end : found->size;
 
-    walk_init(&walk, &file_io_system, fd, sizeof head, err == ERR_UNSUPPORTED ? sizeof head : end);
+    walk_init(&walk, job->io, fd, sizeof head, err == ERR_UNSUPPORTED ? sizeof head : end);
     for (enum walk_step step; (step = walk_next(&walk)) != WALK_END && !job->failed;) {
         bool is_acked = known && walk.off <= known->acked;
 
@@ -114,7 +118,7 @@ static void walk_segment(struct job *job, const struct found_segment *found, con
         }
     }
     walk_fini(&walk);
-    close(fd);
+    job->io->close(job->io, fd);
     add_seen(&job->all, &seen);
     if (action->segment)
         action->segment(job, found, &seen, err);
@@ -223,22 +227,22 @@ static int stats(struct job *job)
     age_s = age_s > 0 ? age_s : 0;
     if (command_has(job->line, "json"))
         buf_printf(&job->out,
-                   "{\"type\":\"file\",\"segments\":%zu,\"fileBytes\":%" PRIu64 ",\"events\":%" PRIu64
+                   "{\"type\":\"%s\",\"segments\":%zu,\"fileBytes\":%" PRIu64 ",\"events\":%" PRIu64
                    ",\"values\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"oldestSeconds\":%" PRId64
                    ",\"acknowledgedValues\":%" PRIu64 ",\"droppedEvents\":%" PRIu64 ",\"droppedValues\":%" PRIu64
                    ",\"corruptStretches\":%u}\n",
-                   job->n_segments, n_file_bytes, all->n_events, all->n_values, all->n_bytes, age_s,
+                   job->type, job->n_segments, n_file_bytes, all->n_events, all->n_values, all->n_bytes, age_s,
                    job->state.n_acked_values, job->state.n_dropped_events, job->state.n_dropped_values, all->n_bad);
     else
         buf_printf(&job->out,
-                   "type               file\n"
+                   "type               %s\n"
                    "segments           %zu, %" PRIu64 " bytes on the disk\n"
                    "waiting            %" PRIu64 " events, %" PRIu64 " values, %" PRIu64 " bytes\n"
                    "oldest             %" PRId64 " s\n"
                    "acknowledged       %" PRIu64 " values\n"
                    "dropped            %" PRIu64 " events, %" PRIu64 " values\n"
                    "corrupt stretches  %u\n",
-                   job->n_segments, n_file_bytes, all->n_events, all->n_values, all->n_bytes, age_s,
+                   job->type, job->n_segments, n_file_bytes, all->n_events, all->n_values, all->n_bytes, age_s,
                    job->state.n_acked_values, job->state.n_dropped_events, job->state.n_dropped_values, all->n_bad);
     return EXIT_DONE;
 }
@@ -258,39 +262,83 @@ static const struct {
 static int run_job(struct job *job, int (*fn)(struct job *job), const char *path)
 {
     bool has_peer;
-    enum err err = segments_find(&file_io_system, job->dir, &job->segments, &job->n_segments, &has_peer);
+    enum err err = segments_find(job->io, job->dir, &job->segments, &job->n_segments, &has_peer);
     int code;
 
     if (err)
         return command_fail(job->line, EXIT_FAILED, "%s: %s", path, err_text(err));
-    if (flock(job->dir, LOCK_SH | LOCK_NB))
-        fprintf(stderr, "iotgw store: %s is in use by a gateway: what it does meanwhile may look like damage\n", path);
-    else
-        flock(job->dir, LOCK_UN);
-    job->state_err = state_read(&job->state, &file_io_system, job->dir);
+    job->state_err = state_read(&job->state, job->io, job->dir);
     code = fn(job);
     flush(job, 0);
     return job->failed ? EXIT_FAILED : code;
 }
 
+static int run_kind(const struct command_line *line, int (*fn)(struct job *job), int dir, const struct file_io *io,
+                    const char *type)
+{
+    struct job job = {.line = line, .io = io, .type = type, .dir = dir};
+    int code = run_job(&job, fn, line->args[1]);
+
+    state_fini(&job.state);
+    mem_free(job.segments);
+    buf_fini(&job.out);
+    return code;
+}
+
+static int run_sqlite(const struct command_line *line, int (*fn)(struct job *job), int dir)
+{
+    struct why why = {0};
+    const struct sqlite_api *api = sqlite_load(&why);
+    const struct file_io *io;
+    struct log log;
+    int code;
+
+    if (!api)
+        return command_fail(line, EXIT_FAILED, "%s", why_text(&why));
+    log_init(&log, "storage", LOG_LEVEL_WARN);
+    io = api->look(line->args[1], &log);
+    code = run_kind(line, fn, dir, io, "sqlite");
+    io->free(io);
+    log_fini(&log);
+    return code;
+}
+
+/* Both kinds may lie in one directory, when the configuration was changed. */
+static int run_on(const struct command_line *line, int (*fn)(struct job *job), int dir)
+{
+    struct found_segment *segments = NULL;
+    bool has_peer, has_sqlite = sqlite_is_there(dir);
+    int code = EXIT_DONE, other;
+    size_t n = 0;
+
+    if (flock(dir, LOCK_SH | LOCK_NB))
+        fprintf(stderr, "iotgw store: %s is in use by a gateway: what it does meanwhile may look like damage\n",
+                line->args[1]);
+    else
+        flock(dir, LOCK_UN);
+    if (segments_find(&file_io_system, dir, &segments, &n, &has_peer) || n || !has_sqlite)
+        code = run_kind(line, fn, dir, &file_io_system, "file");
+    mem_free(segments);
+    if (!has_sqlite)
+        return code;
+    other = run_sqlite(line, fn, dir);
+    return code ? code : other;
+}
+
 static int run(const struct command_line *line)
 {
-    struct job job = {.line = line};
     const char *path = line->args[1];
 
     for (size_t i = 0; i < COUNT_OF(jobs); i++) {
-        int code;
+        int code, dir;
 
         if (strcmp(line->args[0], jobs[i].name) != 0)
             continue;
-        job.dir = file_io_system.open(&file_io_system, AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
-        if (job.dir < 0)
+        dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0)
             return command_fail(line, EXIT_FAILED, "%s: %s", path, err_text(err_from_errno(errno)));
-        code = run_job(&job, jobs[i].run, path);
-        close(job.dir);
-        state_fini(&job.state);
-        mem_free(job.segments);
-        buf_fini(&job.out);
+        code = run_on(line, jobs[i].run, dir);
+        close(dir);
         return code;
     }
     return command_usage(line, "found \"%s\"; expected verify, dump or stats", line->args[0]);
@@ -299,9 +347,10 @@ static int run(const struct command_line *line)
 const struct command_spec cmd_store = {
     .name = "store",
     .arguments = "verify|dump|stats DIR",
-    .summary = "look into the directory of a file storage",
+    .summary = "look into the directory of a file or sqlite storage",
     .text =
-        "Reads the files of storage type \"file\" in DIR and changes nothing; best while no gateway runs on it. "
+        "Reads what storage type \"file\" or \"sqlite\" has in DIR and changes nothing; best while no gateway runs on "
+        "it. "
         "verify: "
         "checks every byte, and says what is damaged (exit code 1). dump: one JSON line for each record that waits. "
         "stats: what waits, since when, and the totals of delivery.",

@@ -263,12 +263,15 @@ int db_open(struct db *db)
 
     if (db->handle)
         return 0;
+    path_of(db, "-shm", path);
+    bool is_shared = access(path, F_OK) == 0;
+
     path_of(db, "", path);
     if (db->may_write)
         code = open_handle(db, path, SQLITE_OPEN_READWRITE, NULL, rw);
-    if (code && !db->is_corrupt)
+    if (code && !db->is_corrupt && (db->may_write || is_shared))
         code = open_handle(db, path, SQLITE_OPEN_READONLY, NULL, ro);
-    if (code && !db->is_corrupt) /* a directory that cannot be written: without the shared index of the WAL */
+    if (code && !db->is_corrupt) /* without the shared index of the WAL: nothing needs to be written */
         code = open_handle(db, path, SQLITE_OPEN_READONLY, "unix-none", alone);
     if (code)
         return number_of(code);
@@ -402,8 +405,32 @@ static void checkpoint(struct db *db, bool is_needed)
     if (!is_needed && db->wal_pages < DB_CHECKPOINT_PAGES)
         return;
     if (sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &n_log, &n_done) == SQLITE_OK &&
-        n_log == n_done)
+        n_log == n_done) {
         db->wal_pages = 0;
+        db->n_reserved = 0; /* it has been cut to what is used */
+    }
+}
+
+/* Room in the file for what will stand in the WAL, so that it can be brought home on a full disk: then the WAL is written
+ * from its beginning again, and what was delivered can be deleted. */
+static int reserve(struct db *db, size_t n)
+{
+    enum { MARGIN = 64 * 1024 };
+    uint64_t n_pages;
+    int code = ask(db, DB_PAGES, 0, 0, &n_pages);
+    sqlite3_int64 want;
+
+    if (code)
+        return code;
+    want = (sqlite3_int64)(n_pages * DB_PAGE + n + n / 64 + MARGIN);
+    if ((uint64_t)want <= db->n_reserved)
+        return SQLITE_OK;
+    want = (want + DB_CHUNK - 1) / DB_CHUNK * DB_CHUNK;
+    code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_SIZE_HINT, &want);
+    if (code)
+        return sqlite3_system_errno(db->handle) == ENOSPC || code == SQLITE_IOERR_WRITE ? SQLITE_FULL : code;
+    db->n_reserved = (uint64_t)want;
+    return SQLITE_OK;
 }
 
 static int put_rows(struct db *db, uint64_t position, const struct iovec *parts, int n_parts, size_t *n_written)
@@ -428,11 +455,16 @@ static int put_rows(struct db *db, uint64_t position, const struct iovec *parts,
 int db_put(struct db *db, uint64_t base, uint64_t position, const struct iovec *parts, int n_parts, size_t *n_written)
 {
     int number = db_open(db), code;
+    size_t n = 0;
 
     *n_written = 0;
     if (number)
         return number;
+    for (int i = 0; i < n_parts; i++)
+        n += parts[i].iov_len;
     code = run(db, DB_BEGIN, 0, 0);
+    if (!code)
+        code = reserve(db, n);
     if (!code && base != UINT64_MAX)
         code = run(db, DB_PUT_SEGMENT, base, 0);
     if (!code)

@@ -46,9 +46,10 @@ struct db {
     sqlite3_stmt *statements[DB_STATEMENTS];
     int wal_pages;
     unsigned n_segments;
-    uint64_t n_used;  /* bytes of its pages that are not free, as of the last commit */
-    uint64_t n_bytes; /* of the file */
-    bool may_write;   /* false: only looked at */
+    uint64_t n_reserved; /* the file is at least so large; 0: not known */
+    uint64_t n_used;     /* bytes of its pages that are not free, as of the last commit */
+    uint64_t n_bytes;    /* of the file */
+    bool may_write;      /* false: only looked at */
     bool is_corrupt, is_foreign, is_unread;
     bool is_given_up; /* gets nothing more */
 };

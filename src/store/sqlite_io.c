@@ -573,6 +573,7 @@ static const struct file_io calls = {
     .close = medium_close,
     .list = medium_list,
     .has_room = medium_has_room,
+    .is_elastic = true,
     .free = medium_free,
 };
 
