@@ -261,6 +261,10 @@ static void note_committed(struct lane *lane)
         block->n_committed = block->n;
     }
     lane->active->end = lane->tail->off + lane->tail->n;
+    lane->active->newest_ms = (int64_t)loop_mono_ms(s->own);
+    if (!lane->active->has_age)
+        lane->active->oldest_ms = lane->active->newest_ms;
+    lane->active->has_age = true;
     sum_add(&lane->active->all, lane->open);
     counters_add(&s->in, lane->open);
     if (lane->which == LANE_BACKLOG)
@@ -636,11 +640,21 @@ static void retry(void *arg)
 {
     struct file_store *s = arg;
 
+    if (s->io->is_elastic)
+        file_save(s); /* what is delivered and could not be removed makes room */
     commit(s);
     if (!is_in_trouble(s)) {
         commit(s); /* answers of what was refused meanwhile */
         take_pending(s);
     }
+}
+
+void file_after_drop(struct file_store *s)
+{
+    file_feed(s);
+    keep_saved(s);
+    if (s->pending)
+        take_pending(s);
 }
 
 static void read_again(void *arg)
@@ -696,6 +710,7 @@ static void stop_now(void *arg, UNUSED struct node *nodes)
     timer_stop(&s->save);
     timer_stop(&s->idle);
     timer_stop(&s->again);
+    timer_stop(&s->age);
     for (int i = 0; i < LANES; i++)
         if (!s->lanes[i].open.n_bytes)
             file_segment_seal(&s->lanes[i]);
@@ -827,6 +842,7 @@ static void file_free(struct store *base)
     timer_stop(&s->save);
     timer_stop(&s->idle);
     timer_stop(&s->again);
+    timer_stop(&s->age);
     timer_stop(&s->stop_timer);
     late_cancel(&s->commit_late);
     file_read_fini(s);
@@ -910,6 +926,7 @@ static void init(struct file_store *s, struct loop *loop)
     timer_init(&s->save, s->own, save_due, s);
     timer_init(&s->idle, s->own, idle, s);
     timer_init(&s->again, s->own, read_again, s);
+    timer_init(&s->age, s->own, file_check_ages, s);
     mailbox_init(&s->slices, loop, file_slices_arrived, s);
     mailbox_init(&s->drops, loop, drops_arrived, s);
     mailbox_init(&s->stopped, loop, stopped, s);
@@ -942,6 +959,8 @@ enum err store_file_new(struct store **out, struct loop *loop, const struct file
     size_segments(s);
     init(s, loop);
     err = file_recover(s, why);
+    if (!err)
+        file_age_start(s);
     if (!err)
         err = start_thread(s);
     if (err) {

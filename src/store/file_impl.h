@@ -8,6 +8,7 @@
  *     file_segment.c  segments as files: begin, write, give up, remove; the state file
  *     file_read.c     committed records on their way to the reader
  *     file_lanes.c    which lane a record goes to; splitting a lane, and one lane again
+ *     file_age.c      the age limit
  *     file_recover.c  what a start finds in the directory
  *
  * Threads. Fields are grouped by their only writer. What the reader's loop tells the store's thread is in a few atomics
@@ -68,7 +69,10 @@ struct segment {
     struct sum lost;  /* found corrupt: counted as dropped once */
     uint64_t n_ever;  /* events appended: for rotation */
     int64_t created_ms;
-    int fd;                           /* of the active one */
+    int64_t newest_wall_ms;       /* of what was found at the start: when the last of it was stored */
+    int64_t oldest_ms, newest_ms; /* monotonic: when its first and last commit was, where has_age */
+    int fd;                       /* of the active one */
+    bool has_age;
     bool has_file, is_synced, is_cut; /* synced: its name is durable; cut: what lies behind end is not to be read */
     char name[SEGMENT_NAME];
 };
@@ -170,7 +174,7 @@ struct file_store {
     /* the store's thread */
     struct mailbox inbox, pokes, control;
     struct late commit_late;
-    struct timer retry, save, idle, again; /* again: reading */
+    struct timer retry, save, idle, again, age; /* again: reading */
     struct mailbox splits;
     struct lanes rule;
     uint64_t n_orders;  /* splits, those of earlier lives that left segments included */
@@ -299,6 +303,11 @@ void file_split(struct store *base);
 void file_split_arrived(void *arg, struct node *nodes);
 void file_merge(struct file_store *s);
 
+/* file_age.c */
+void file_check_ages(void *arg);
+void file_age_start(struct file_store *s);
+void file_after_drop(struct file_store *s); /* in file.c: there is room again */
+
 /* file_segment.c */
 struct segment *file_segment_new(uint64_t base, uint64_t boot);
 void file_segment_begin(struct lane *lane, size_t n_bytes);
@@ -321,6 +330,7 @@ void file_feed_lane(struct lane *lane);
 void file_read_on(struct lane *lane, struct segment *segment);
 void file_reading_gone(struct lane *lane, const struct segment *segment);
 bool file_drop_oldest(struct file_store *s);
+void file_drop(struct lane *lane, struct segment *segment, bool is_old); /* what of it is not with the reader */
 void file_slices_arrived(void *arg, struct node *nodes);
 struct chunk *file_store_read(struct store *base, int lane, size_t max);
 void file_store_ack(struct store *base, int lane, uint64_t pos);

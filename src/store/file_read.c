@@ -347,7 +347,7 @@ void file_feed(struct file_store *s)
 
 /* --- drop_oldest ------------------------------------------------------------------------------------------------------------ */
 
-static void drop(struct lane *lane, struct segment *segment)
+void file_drop(struct lane *lane, struct segment *segment, bool is_old)
 {
     struct file_store *s = lane->store;
     struct sum rest = sum_less(segment->all, segment->given);
@@ -365,8 +365,12 @@ static void drop(struct lane *lane, struct segment *segment)
         s->io->close(s->io, fd);
     }
     file_count_lost(lane, rest);
-    LOG_WARN(s->log, "the storage is full: the oldest records are dropped", KV_UINT("events", rest.n_events),
-             KV_UINT("values", rest.n_values));
+    if (is_old)
+        LOG_WARN(s->log, "records are older than the limit and are dropped", KV_UINT("events", rest.n_events),
+                 KV_UINT("values", rest.n_values));
+    else
+        LOG_WARN(s->log, "the storage is full: the oldest records are dropped", KV_UINT("events", rest.n_events),
+                 KV_UINT("values", rest.n_values));
     segment->all = segment->given;
     segment->start = segment->end; /* should the file stay: nothing of it is read any more */
     if (lane->reading == segment)
@@ -387,9 +391,10 @@ static struct segment *droppable(const struct lane *lane)
     return NULL;
 }
 
-/* The oldest segment of which the reader has nothing; false: there is none. */
+/* The oldest segment of which the reader has nothing; false: there is none, or its room did not come back. */
 bool file_drop_oldest(struct file_store *s)
 {
+    uint64_t before = s->files_bytes;
     struct lane *lane = &s->lanes[LANE_LIVE];
     struct segment *segment = droppable(lane), *other = droppable(&s->lanes[LANE_BACKLOG]);
 
@@ -398,8 +403,8 @@ bool file_drop_oldest(struct file_store *s)
         segment = other;
     }
     if (segment)
-        drop(lane, segment);
-    return segment != NULL;
+        file_drop(lane, segment, false);
+    return s->files_bytes < before;
 }
 
 /* --- the reader's loop --------------------------------------------------------------------------------------------------------- */

@@ -131,6 +131,8 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
         case WALK_GROUP:
             end_group(scan, false);
             scan->head = walk->group;
+            if (walk->group.wall_ms > segment->newest_wall_ms)
+                segment->newest_wall_ms = walk->group.wall_ms;
             scan->group_end = walk->off + scan->head.n_bytes;
             continue;
         case WALK_RECORD:

@@ -256,7 +256,7 @@ static int write_and_sync(struct lane *lane, struct segment *segment)
     }
     number = write_blocks(lane, segment);
     if (number) { /* no room: the same bytes again, later; else this file is not trusted any more */
-        lane->must_restart = number != ENOSPC && number != EDQUOT;
+        lane->must_restart = (number != ENOSPC && number != EDQUOT) || (s->io->is_elastic && segment->end > HEAD);
         return number;
     }
     if (s->io->fdatasync(s->io, segment->fd) || (!segment->is_synced && s->io->fsync(s->io, s->dir))) {

@@ -472,6 +472,41 @@ static void test_the_peers_database_and_a_newer_one_are_not_touched(void **state
     end_test();
 }
 
+static void test_what_is_too_old_is_dropped_and_counted_and_a_clock_that_steps_makes_nothing_old(void **state)
+{
+    enum { DAY_MS = 24 * 3600 * 1000, READ_AHEAD = 300 };
+    const int64_t years_ms = INT64_C(50) * 365 * DAY_MS;
+    uint64_t n;
+
+    (void)state;
+    begin();
+    the_conf.max_age_ms = 7 * (uint64_t)DAY_MS;
+    the_conf.age_check_ms = 3600 * 1000;
+    open_store();
+    append_much(100);
+    loop_set_wall(the_loop, 1700000000000 + years_ms);
+    loop_advance(the_loop, DAY_MS);
+    loop_set_wall(the_loop, 1700000000000 - years_ms);
+    loop_advance(the_loop, DAY_MS);
+    loop_set_wall(the_loop, 1700000000000 + 2 * (int64_t)DAY_MS);
+    loop_advance(the_loop, 4 * (uint64_t)DAY_MS);
+    assert_int_equal(store_stats(the_store).n_dropped_events, 0);
+    append_much(50);
+    loop_advance(the_loop, 2 * (uint64_t)DAY_MS); /* the first are eight days old, the last are two */
+    n = store_stats(the_store).n_events;
+    assert_in_range(n, 1000, 1000 + READ_AHEAD); /* what the reader has is his */
+    assert_int_equal(store_stats(the_store).n_dropped_events, 3000 - n);
+    assert_true(n_drops > 0);
+    assert_balanced();
+    kill_store();
+    open_store(); /* by the wall clock, since it was believed */
+    loop_set_wall(the_loop, 1700000000000 + 20 * (int64_t)DAY_MS);
+    loop_advance(the_loop, 2 * 3600 * 1000);
+    assert_in_range(store_stats(the_store).n_events, 0, READ_AHEAD);
+    assert_balanced();
+    end_test();
+}
+
 static void test_what_looks_at_a_directory_changes_nothing_in_it(void **state)
 {
     struct log log;
@@ -514,6 +549,7 @@ int main(void)
         TEST(test_a_database_that_is_none_goes_to_quarantine_and_the_others_are_read),
         TEST(test_of_a_damaged_database_what_can_be_read_is_delivered),
         TEST(test_the_peers_database_and_a_newer_one_are_not_touched),
+        TEST(test_what_is_too_old_is_dropped_and_counted_and_a_clock_that_steps_makes_nothing_old),
         TEST(test_what_looks_at_a_directory_changes_nothing_in_it),
     };
 
