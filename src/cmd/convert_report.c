@@ -47,7 +47,7 @@ struct dry {
 
 enum {
     START_MS = 1000000, /* of the counted clock: no time before the first event is negative */
-    SENT_MAX = 1000000  /* a vector of an endless time ends there */
+    SENT_MAX = 100000   /* a vector of an endless time ends there */
 };
 
 static const struct report_strategy *find(const struct conf_map *map, struct str name)

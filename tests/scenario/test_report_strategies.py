@@ -75,7 +75,7 @@ def test_a_device_that_is_reported_not_connected_is_not_repeated(made):
         info = {"deviceNameExpressionSource": "topic", "deviceNameExpression": "(?<=sensors/)(.*?)(?=/gone)"}
         conf["requestsMapping"] = {"disconnectRequests": [{"topicFilter": "sensors/+/gone", "deviceInfo": info}]}
         return conf
-    platform, broker, _ = running(made, connector)
+    platform, broker, gateway = running(made, connector)
     broker.publish(TOPIC, {"temperature": 1.5})
     broker.publish("sensors/other/data", {"temperature": 1.5})
     wait_until(lambda: values(platform) >= 6, "reports of both")
@@ -87,6 +87,7 @@ def test_a_device_that_is_reported_not_connected_is_not_repeated(made):
     assert platform.values("boiler")["telemetry"]["temperature"]["ts"] == last
     broker.publish(TOPIC, {"temperature": 1.5})  # it is back: the value is the same, the beat goes on
     wait_until(lambda: platform.values("boiler")["telemetry"]["temperature"]["ts"] > last, "reports again")
+    assert gateway.stop() == 0
 
 
 def test_a_broker_that_is_away_ends_repeating(made):
