@@ -7,7 +7,8 @@
  */
 enum { LIVE_SHARE = 3, BURST_MS = 200 };
 
-/* When more waits than one window takes it becomes the backlog, with what was read of it. */
+/* When more waits than one window takes, or than what is sent of a backlog at once, it becomes the backlog, with what was read of
+ * it. */
 void deliver_split(struct deliver *d)
 {
     uint64_t window_bytes = (uint64_t)d->limits.window * d->limits.payload_bytes;
@@ -16,7 +17,7 @@ void deliver_split(struct deliver *d)
     deliver_merge(d);
     if (!d->store || d->is_split)
         return;
-    window_bytes = window_bytes < FLYING_MAX ? window_bytes : FLYING_MAX;
+    window_bytes = window_bytes < BACKLOG_FLYING_MAX ? window_bytes : BACKLOG_FLYING_MAX;
     if (store_stats(d->store).n_bytes <= window_bytes)
         return;
     store_split(d->store);
