@@ -146,6 +146,25 @@ static void test_values_are_compared_as_the_page_says(void **state)
             fail_msg("%s and %s", cases[i].before, cases[i].now);
 }
 
+/* In another order, so that members are looked up by name. */
+static void test_large_objects_are_compared_whatever_their_order(void **state)
+{
+    enum { N = 500 };
+    autobuf struct buf one = {0}, other = {0}, third = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < N; i++) {
+        buf_printf(&one, "%c\"m%u\":%u", i ? ',' : '{', i, i);
+        buf_printf(&other, "%c\"m%u\":%u.0", i ? ',' : '{', N - 1 - i, N - 1 - i);
+        buf_printf(&third, "%c\"m%u\":%u", i ? ',' : '{', N - 1 - i, i == 250 ? 0 : N - 1 - i);
+    }
+    buf_add_u8(&one, '}');
+    buf_add_u8(&other, '}');
+    buf_add_u8(&third, '}');
+    assert_true(report_equal(buf_str(&one), buf_str(&other), NULL));
+    assert_false(report_equal(buf_str(&one), buf_str(&third), NULL));
+}
+
 static void test_a_deadband_is_of_numbers_and_the_wider_one_counts(void **state)
 {
     static const struct {
@@ -553,6 +572,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_values_are_compared_as_the_page_says),
+        TEST(test_large_objects_are_compared_whatever_their_order),
         TEST(test_a_deadband_is_of_numbers_and_the_wider_one_counts),
         TEST(test_drift_adds_up_to_a_report),
         TEST(test_kinds_of_one_name_do_not_suppress_each_other),
