@@ -24,19 +24,19 @@
     "\"attributeFilter\":\"q1\",\"topicExpression\":\"up/${attributeKey}\",\"valueExpression\":"                       \
     "\"${attributeValue}\",\"qos\":1,\"retain\":true}],\"serverSideRpc\":[" SECTIONS "]}"
 
-static struct command commands[MAX_NOTES];
+static struct command_box boxes[MAX_NOTES];
 static unsigned n_commands;
 
 static void run(void (*prepare)(struct test *t), const struct step *steps)
 {
     n_commands = 0;
-    memset(commands, 0, sizeof commands);
+    memset(boxes, 0, sizeof boxes);
     rig_run("", FILE_TEXT, prepare, steps);
 }
 
 static struct command *command(struct test *t, enum command_kind kind, const char *method, const char *params)
 {
-    struct command *made = &commands[n_commands++];
+    struct command *made = &boxes[n_commands++].command;
 
     *made = (struct command){.size = sizeof *made,
                              .kind = kind,
@@ -65,7 +65,7 @@ static void update(struct test *t, const char *values)
 static const char *reply_to(struct test *t, unsigned i)
 {
     for (unsigned k = 0; k < t->n_replies; k++)
-        if (t->replies[k].command == &commands[i])
+        if (t->replies[k].command == &boxes[i].command)
             return t->replies[k].json;
     return "none";
 }

@@ -9,7 +9,7 @@
 #include "connector/ctx.h"
 #include "mqtt/mqtt.h"
 
-enum { SUBACK_MS = 1000, ACK_MS = 5000, STALE_MAX = 1000 };
+enum { SUBACK_MS = 1000, ACK_MS = 5000, GRACE_MS = 250, STALE_MAX = 1000 };
 
 enum rpc_state { RPC_SUBSCRIBING, RPC_REQUESTING };
 
@@ -31,7 +31,7 @@ struct rpc {
     struct response_topic *topic; /* NULL: one-way */
     struct publication *request;  /* NULL: not made yet, or over */
     bool is_sent;                 /* handed over to the connection */
-    uint64_t timeout_ms;
+    uint64_t timeout_ms, deadline_ms;
     struct timer timer;
     struct down_message message; /* in bytes, until it is handed over */
     char bytes[];
@@ -161,12 +161,20 @@ static const char *failure_text(enum err err)
     }
 }
 
+/* Nobody waits any more behind the command's deadline. */
+static void start_timer(struct rpc *rpc, uint64_t delay_ms)
+{
+    uint64_t due_ms = loop_mono_ms(ctx_loop(rpc->rpcs->ctx)) + delay_ms;
+
+    timer_start_at(&rpc->timer, due_ms < rpc->deadline_ms ? due_ms : rpc->deadline_ms);
+}
+
 static void request(struct rpc *rpc)
 {
     enum err err;
 
     rpc->state = RPC_REQUESTING;
-    timer_start(&rpc->timer, rpc->topic ? rpc->timeout_ms : ACK_MS);
+    start_timer(rpc, rpc->topic ? rpc->timeout_ms : ACK_MS);
     err = outbox_send(rpc->rpcs->outbox, &rpc->message, request_done, rpc, &rpc->request);
     if (err)
         fail(rpc, err, failure_text(err));
@@ -184,6 +192,8 @@ static struct rpc *make_rpc(struct rpcs *rpcs, struct command *command, const st
     rpc->rpcs = rpcs;
     rpc->command = command;
     rpc->timeout_ms = down->timeout_ms;
+    rpc->deadline_ms =
+        ctx_deadline(rpcs->ctx, command, GRACE_MS + (down->response_topic.p ? SUBACK_MS + down->timeout_ms : ACK_MS));
     rpc->message = *message;
     memcpy(rpc->bytes, message->topic.p, message->topic.n);
     if (message->payload.n)
@@ -210,7 +220,7 @@ static void await_response(struct rpc *rpc, const struct down_rpc *down)
         return;
     }
     rpc->state = RPC_SUBSCRIBING;
-    timer_start(&rpc->timer, SUBACK_MS);
+    start_timer(rpc, SUBACK_MS);
     if (!topic->packet_id)
         err = subscribe(rpcs, topic);
     if (err)
