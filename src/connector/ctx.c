@@ -1,88 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "connector/ctx.h"
+#include "connector/ctx_impl.h"
 
 #include "build_id.h"
-#include "conf/common.h"
 #include "connector/module.h"
-#include "connector/report.h"
 #include "data/json.h"
 
 #include <assert.h>
 
-enum {
-    CREDIT_PER_STORE = 4 * 1024 * 1024,
-    CREDIT_MIN = 256 * 1024,
-    EVENT_ITEMS_KEEP = 8192,
-    REPORTS_A_TURN = 1024,    /* values of periodic reports */
-    REPORTS_FEW = 64,         /* devices with periodic reports that are each served to the millisecond */
-    REPORTS_TOGETHER_MS = 16, /* beyond: so many ms share a wake-up */
-    CLEANUP_A_TURN = 8192,    /* values looked at */
-    CLEANUP_PAUSE_MS = 20     /* until the next turn of the same clean-up */
-};
-
-struct link {
-    struct link *next;
-    enum link_state state;
-    size_t name_n;
-    char name[];
-};
-
-enum { STATUS_WORDS = sizeof(struct ctx_status) / sizeof(uint64_t) };
-_Static_assert(sizeof(struct ctx_status) % sizeof(uint64_t) == 0, "status is copied in words");
-
-struct ctx {
-    atomic_uint refs;
-    const struct connector_type *type;
-    struct loop *loop;
-    const struct ctx_host *host;
-    struct conf *conf;
-    void *instance; /* NULL: gone, or not there yet */
-    char *name;
-    const struct device_source *source; /* what its devices come from; NULL: it cannot be said */
-    struct log log;
-    struct ctx_counters counters;
-
-    struct event event;
-    struct report_outer outer;
-    bool filters_all;      /* outer.filters, for the hot path */
-    struct report *report; /* NULL: nothing has been filtered yet */
-    struct event repeated; /* of periodic reports */
-    struct timer report_timer, cleanup_timer;
-    bool is_quiet, reports_wait; /* wait: for credit */
-    bool is_repeating;           /* what is handed over is of periodic reports: no source waits for it */
-    struct buf text;             /* values of third-party modules are checked and printed here */
-
-    struct batch_sink sink;
-    uint64_t cookie, cookie_given; /* last marked, and the last that a batch or blank carries */
-    struct late late;
-
-    struct mailbox box;
-    struct batch *last; /* handed over last and unanswered; NULL: nothing is */
-    size_t n_unanswered;
-    struct batch blank; /* carries a cookie that has no batch to ride on, to itself */
-    bool blank_is_posted;
-    size_t in_flight_bytes;
-    bool wants_room;
-
-    struct mailbox down;
-    bool is_hushed;        /* takes no commands */
-    atomic_bool is_moving; /* run_moved is on its way */
-
-    struct link *links;
-    unsigned n_attempts;
-    int64_t since_ms;
-    bool is_working;
-    bool keeps_devices;
-    atomic_bool is_barred;
-    _Atomic(unsigned) status_version; /* odd while it is being written */
-    _Atomic(uint64_t) status[STATUS_WORDS];
-};
+enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_ITEMS_KEEP = 8192 };
 
 /* Connectors that share the store's credit: a process has one store. */
 static atomic_uint n_sharing;
 
 /* Whole source messages, all of them marked. */
-static void hand_over(void *arg, struct batch *batch)
+void ctx_give(void *arg, struct batch *batch)
 {
     struct ctx *ctx = ctx_ref(arg);
 
@@ -210,25 +141,12 @@ struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile)
     return &ctx->event;
 }
 
-static void resume_reports(struct ctx *ctx, struct device *dev);
-
 static bool is_denied(struct ctx *ctx, struct device *dev)
 {
     return UNLIKELY(ctx->host->device_allowed != NULL) && !ctx->host->device_allowed(ctx->host->arg, ctx, dev);
 }
 
-static bool is_barred(const struct ctx *ctx)
-{
-    return atomic_load_explicit(&ctx->is_barred, memory_order_relaxed);
-}
-
-static void add_to(_Atomic(uint64_t) *counter, uint64_t n)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
-/* Behind the report filter. */
-static NODISCARD enum err encode(struct ctx *ctx, struct event *event, unsigned *n_values)
+enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
 {
     unsigned n_attributes = 0, n_without_time = 0;
     int64_t now_ms = loop_wall_ms(ctx->loop);
@@ -250,8 +168,6 @@ static NODISCARD enum err encode(struct ctx *ctx, struct event *event, unsigned 
     ctx_count(ctx, IOTGW_TS_VALUES, event->n - n_attributes);
     return ERR_OK;
 }
-
-static void hold_back(struct ctx *ctx);
 
 enum err ctx_put(struct ctx *ctx)
 {
@@ -275,12 +191,12 @@ enum err ctx_put(struct ctx *ctx)
     if (UNLIKELY(atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN) &&
         ctx->type->flags & CONNECTOR_NO_LINKS) {
         atomic_store_explicit(&dev->link, DEVICE_LINK_UNKNOWN, memory_order_relaxed);
-        resume_reports(ctx, dev);
+        ctx_resume_reports(ctx, dev);
     }
     if (UNLIKELY(is_filtered))
-        hold_back(ctx);
+        ctx_hold_back(ctx);
     if (LIKELY(event->n > 0))
-        err = encode(ctx, event, &n_values);
+        err = ctx_encode(ctx, event, &n_values);
     if (UNLIKELY(err)) {
         if (is_filtered && ctx->report) /* what passed was not sent after all */
             report_forget(ctx->report, dev);
@@ -327,7 +243,7 @@ void ctx_connect(struct ctx *ctx, struct device *dev, struct str profile)
     known = atomic_load_explicit(&dev->profile, memory_order_relaxed);
     atomic_store_explicit(&dev->link, ctx->type->flags & CONNECTOR_NO_LINKS ? DEVICE_LINK_UNKNOWN : DEVICE_LINK_UP,
                           memory_order_relaxed);
-    resume_reports(ctx, dev);
+    ctx_resume_reports(ctx, dev);
     put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_CONNECT);
     device_connected(ctx, dev, false);
 }
@@ -389,7 +305,7 @@ void ctx_flush(struct ctx *ctx)
         give_bare_cookie(ctx);
     else if (ctx->sink.begin ==
              ctx->sink.batch->n_bytes) /* else a source message is unfinished: its mark comes back here */
-        hand_over(ctx, batch_sink_take(&ctx->sink));
+        ctx_give(ctx, batch_sink_take(&ctx->sink));
 }
 
 static void emit_late(void *arg)
@@ -414,157 +330,6 @@ bool ctx_mark(struct ctx *ctx, uint64_t cookie)
 bool ctx_is_idle(const struct ctx *ctx)
 {
     return !ctx->n_unanswered && !ctx->blank_is_posted && ctx->cookie == ctx->cookie_given && !filled_bytes(ctx);
-}
-
-/* --- reports ------------------------------------------------------------------------------------------------------------- */
-
-/* Links are all lost: what the connector knows is no longer known to be true. One that tells of no links is not asked. */
-static bool is_cut_off(const struct ctx *ctx)
-{
-    return ctx->links && !ctx->is_working;
-}
-
-static void await_reports(struct ctx *ctx)
-{
-    uint64_t due_ms = ctx->report && !ctx->is_quiet && !ctx->reports_wait && !is_cut_off(ctx) ? report_due(ctx->report)
-                                                                                              : REPORT_NEVER;
-
-    if (due_ms == REPORT_NEVER) {
-        timer_stop(&ctx->report_timer);
-        return;
-    }
-    if (report_stats(ctx->report).n_periodic > REPORTS_FEW)
-        due_ms += REPORTS_TOGETHER_MS - 1 - (due_ms + REPORTS_TOGETHER_MS - 1) % REPORTS_TOGETHER_MS;
-    if (!timer_is_running(&ctx->report_timer) || ctx->report_timer.due_ms != due_ms)
-        timer_start_at(&ctx->report_timer, due_ms);
-}
-
-static void hold_back(struct ctx *ctx)
-{
-    struct event *event = &ctx->event;
-    unsigned n;
-
-    if (ctx->outer.is_off)
-        return;
-    if (UNLIKELY(!ctx->report)) {
-        if (ctx->is_quiet) /* it ends: nothing is begun that would have to be ended */
-            return;
-        ctx->report = report_new(&ctx->outer);
-        if (ctx->host->report_cleanup_s)
-            timer_start_coarse(&ctx->cleanup_timer, ctx->host->report_cleanup_s * 1000ull);
-    }
-    n = report_filter(ctx->report, event, loop_mono_ms(ctx->loop));
-    ctx_count(ctx, IOTGW_UNCHANGED, n);
-    add_to(&event->dev->n_unchanged, n);
-    await_reports(ctx);
-}
-
-static void repeat(struct ctx *ctx)
-{
-    unsigned n_values = 0;
-
-    if (encode(ctx, &ctx->repeated, &n_values)) /* only one of megabytes: it is left out */
-        return;
-    ctx_count(ctx, IOTGW_REPEATED, n_values);
-    add_to(&ctx->repeated.dev->n_repeated, n_values);
-}
-
-static void wait_for_room(struct ctx *ctx)
-{
-    ctx->reports_wait = ctx->wants_room = true;
-    ctx_count(ctx, IOTGW_REPORTS_WAITED, 1);
-}
-
-/*
- * They travel in batches of their own, which no source waits for. If a source's message is unfinished at this moment, they
- * go with it instead.
- */
-static void send_reports(void *arg)
-{
-    struct ctx *ctx = arg;
-    uint64_t now_ms = loop_mono_ms(ctx->loop);
-    bool is_alone = !ctx->sink.batch || ctx->sink.begin == ctx->sink.batch->n_bytes;
-    size_t n = 0;
-
-    if (is_barred(ctx))
-        return;
-    if (is_alone)
-        ctx_flush(ctx);
-    ctx->is_repeating = is_alone;
-    while (n < REPORTS_A_TURN && report_due(ctx->report) <= now_ms) {
-        if (!ctx_has_room(ctx)) {
-            wait_for_room(ctx);
-            break;
-        }
-        if (!report_take(ctx->report, &ctx->repeated, now_ms))
-            break;
-        n += ctx->repeated.n;
-        repeat(ctx);
-        if (is_alone)
-            batch_sink_begin(&ctx->sink);
-    }
-    if (is_alone && ctx->sink.batch)
-        hand_over(ctx, batch_sink_take(&ctx->sink));
-    ctx->is_repeating = false;
-    await_reports(ctx);
-}
-
-static void resume_reports(struct ctx *ctx, struct device *dev)
-{
-    if (LIKELY(!ctx->report))
-        return;
-    report_resume(ctx->report, dev, loop_mono_ms(ctx->loop));
-    await_reports(ctx);
-}
-
-static void clean_up_reports(void *arg)
-{
-    struct ctx *ctx = arg;
-
-    if (!report_cleanup(ctx->report, loop_mono_ms(ctx->loop), CLEANUP_A_TURN))
-        timer_start(&ctx->cleanup_timer, CLEANUP_PAUSE_MS);
-    else
-        timer_start_coarse(&ctx->cleanup_timer, ctx->host->report_cleanup_s * 1000ull);
-    await_reports(ctx);
-}
-
-static const struct connector_common *common_of(const struct conf *conf)
-{
-    return conf_root(conf);
-}
-
-static void discard_reports(struct ctx *ctx)
-{
-    timer_stop(&ctx->report_timer);
-    timer_stop(&ctx->cleanup_timer);
-    report_free(ctx->report);
-    ctx->report = NULL;
-    ctx->reports_wait = false;
-}
-
-static void read_report_levels(struct ctx *ctx)
-{
-    ctx->outer = report_outer(&ctx->host->report, ctx->conf ? common_of(ctx->conf)->report_strategy : NULL);
-    ctx->filters_all = ctx->outer.filters;
-}
-
-void ctx_reset_report(struct ctx *ctx)
-{
-    loop_assert(ctx->loop);
-    discard_reports(ctx);
-    read_report_levels(ctx);
-}
-
-void ctx_quiesce(struct ctx *ctx)
-{
-    loop_assert(ctx->loop);
-    ctx->is_quiet = true;
-    await_reports(ctx);
-}
-
-struct report_stats ctx_report_stats(const struct ctx *ctx)
-{
-    return ctx->report ? report_stats(ctx->report) : (struct report_stats){0};
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------------------ */
@@ -617,7 +382,7 @@ static void answers(void *arg, struct node *nodes)
         ctx->wants_room = false;
         if (ctx->reports_wait) {
             ctx->reports_wait = false;
-            await_reports(ctx);
+            ctx_await_reports(ctx);
         }
         if (ctx->instance && ctx->type->room)
             ctx->type->room(ctx->instance);
@@ -723,7 +488,7 @@ void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct s
     link->state = state;
     all = state_of_all(ctx, state);
     is_working = all == LINK_UP || all == LINK_DEGRADED;
-    was_cut_off = is_cut_off(ctx);
+    was_cut_off = ctx_is_cut_off(ctx);
     if (state == LINK_CONNECTING)
         ctx->n_attempts++;
     if (all == LINK_UP)
@@ -731,8 +496,8 @@ void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct s
     if (is_working != ctx->is_working || !ctx->since_ms)
         ctx->since_ms = loop_wall_ms(ctx->loop);
     ctx->is_working = is_working;
-    if (ctx->report && was_cut_off != is_cut_off(ctx))
-        resume_reports(ctx, NULL);
+    if (ctx->report && was_cut_off != ctx_is_cut_off(ctx))
+        ctx_resume_reports(ctx, NULL);
     log_state(ctx, name, state, reason);
     status = ctx_status(ctx);
     status.state = all;
@@ -1031,10 +796,10 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     log_init(&ctx->log, ctx->name, LOG_LEVEL_INFO);
     event_init(&ctx->event);
     event_init(&ctx->repeated);
-    timer_init(&ctx->report_timer, loop, send_reports, ctx);
-    timer_init(&ctx->cleanup_timer, loop, clean_up_reports, ctx);
-    read_report_levels(ctx);
-    batch_sink_init(&ctx->sink, ctx, hand_over, ctx);
+    timer_init(&ctx->report_timer, loop, ctx_send_reports, ctx);
+    timer_init(&ctx->cleanup_timer, loop, ctx_clean_up_reports, ctx);
+    ctx_read_report_levels(ctx);
+    batch_sink_init(&ctx->sink, ctx, ctx_give, ctx);
     ctx->blank.ctx = ctx;
     late_init(&ctx->late, LATE_EMIT, emit_late, ctx);
     mailbox_init(&ctx->box, loop, answers, ctx);
@@ -1094,7 +859,7 @@ void ctx_end(struct ctx *ctx)
     tell_serving(ctx, false);
     ctx_flush(ctx);
     late_cancel(&ctx->late);
-    discard_reports(ctx);
+    ctx_discard_reports(ctx);
     ctx->is_quiet = true;
 }
 
