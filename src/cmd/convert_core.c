@@ -350,11 +350,15 @@ void convert_core(yyjson_val *question, struct arena *arena, struct buf *members
         }
         return;
     }
+    if (str_eq(json_str(json_get(question, STR("direction"))), STR("downlink"))) {
+        convert_downlink(question, arena, members);
+        return;
+    }
     core.max_bytes = limit_of(config, STR("max_payload_bytes"));
     core.max_values = (unsigned)(limit_of(config, STR("max_datapoints")) & UINT32_MAX);
     buf_add_z(members, "\"publish\":[");
     if (!str_eq(json_str(json_get(question, STR("direction"))), STR("uplink")))
-        why_set(&why, err, "messages of the platform are not handed to connectors");
+        why_set(&why, err, "not a direction");
     else if (!name.n)
         why_set(&why, err, "neither a call nor events");
     for (size_t i = 0; !why.err && i < COUNT_OF(calls); i++)

@@ -15,6 +15,7 @@
 void convert_expressions(yyjson_val *input, struct arena *arena, struct buf *members);
 /* core.md 7.4 and platform-api.md 10. question: the whole vector, for its config and direction. */
 void convert_core(yyjson_val *question, struct arena *arena, struct buf *members);
+void convert_downlink(yyjson_val *question, struct arena *arena, struct buf *members); /* the same: what comes down */
 /* core.md 7.4: "sent":[…]. */
 NODISCARD enum err convert_report(yyjson_val *config, yyjson_val *input, struct arena *arena, struct buf *members,
                                   struct why *why);
