@@ -34,7 +34,7 @@ struct sync {
     struct router *router;
     struct device *dev;
     char *keys; /* a JSON array */
-    bool is_all;
+    bool is_all, is_again;
 };
 
 struct updates {
@@ -407,6 +407,8 @@ static bool is_to_be_asked(struct sync *sync, struct connector *connector)
     sync->keys = copy_of(buf_str(&keys));
     if (!is_known)
         return true;
+    if (sync->is_again) /* it was told in this session */
+        return false;
     doc = json_read(buf_str(&keys), NULL);
     add_object(&json, known, yyjson_doc_get_root(doc));
     yyjson_doc_free(doc);
@@ -472,6 +474,7 @@ static void run_connected(struct router *router, struct notice *notice)
         sync->dev = connected->dev;
         sync->keys = copy_of(str_of(connected->keys, connected->n_keys));
         sync->is_all = connected->is_all;
+        sync->is_again = connected->is_again;
         list_add_tail(&router->updates->syncs, &sync->node);
         sync_next(router);
     }
