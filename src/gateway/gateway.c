@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/cert_watch.h"
+#include "gateway/credentials_remove.h"
 #include "gateway/gateway.h"
 
 #include "base/file.h"
@@ -48,6 +50,7 @@ struct gateway {
     struct uplink *uplink;
     struct north *north;
     struct router *router;
+    struct cert_watch cert_watch;
     struct uplink_conf uplink_conf;
     struct registry *registry;
     struct filter *filter; /* NULL: none */
@@ -327,6 +330,7 @@ static void fleet_is_closed(void *arg)
 
     loops_end(&gateway->loops, end_loop0, gateway);
     timer_stop(&gateway->housekeeping);
+    cert_watch_stop(&gateway->cert_watch);
     timer_stop(&gateway->watchdog);
     timer_stop(&gateway->overdue);
     for (size_t i = 0; i < COUNT_OF(gateway->signals); i++)
@@ -450,6 +454,40 @@ static void north_state(void *arg, enum uplink_state state)
     struct gateway *gateway = arg;
 
     router_state(gateway->router, state);
+    if (state == UPLINK_READY && gateway->conf->login == LOGIN_PROVISION) /* there may be a certificate now */
+        cert_watch_look(&gateway->cert_watch);
+}
+
+static void tell_expiry(void *arg, struct str attributes)
+{
+    north_own_attributes(((struct gateway *)arg)->north, attributes);
+}
+
+static void watch_certificates(struct gateway *gateway)
+{
+    const struct tls_conf *tls = &gateway->uplink_conf.mqtt.stream.tls;
+    const struct provision_conf *provision = gateway->uplink_conf.provision;
+    const struct security_conf *security = gateway->conf->main->platform->security;
+    const struct cert_watch_conf conf = {
+        .cert_file = provision && provision->type == CREDENTIALS_CERTIFICATE ? provision->cert_path : tls->cert_file,
+        .ca_file = tls->ca_file,
+        .period_ms = (uint64_t)security->check_cert_period_s * 1000,
+        .days_left = security->certificate_days_left};
+
+    if (tls->is_on && (conf.cert_file || conf.ca_file))
+        cert_watch_start(&gateway->cert_watch, gateway->main.loop, &gateway->connection_log, &conf, tell_expiry,
+                         gateway);
+}
+
+static void remove_credentials(void *arg, struct router_request *request, yyjson_val *params)
+{
+    struct gateway *gateway = arg;
+    autobuf struct buf answer = {0};
+
+    (void)params;
+    credentials_remove(gateway->conf->dir, &answer);
+    LOG_WARN(gateway->log, "the platform has the provisioned credentials removed", KV_STR("answer", buf_str(&answer)));
+    router_builtin_reply(gateway->router, request, buf_str(&answer));
 }
 
 static void own_rpc(void *arg, struct str number, yyjson_val *root)
@@ -469,10 +507,17 @@ static void device_rpc(void *arg, yyjson_val *root)
 static void own_attributes(void *arg, yyjson_val *root)
 {
     struct gateway *gateway = arg;
-    autobuf struct buf text = {0};
+    autobuf struct buf names = {0};
+    yyjson_val *name, *value;
+    size_t i, max;
 
-    json_add_value(&text, root);
-    LOG_DEBUG(gateway->log, "shared attributes of the gateway", KV_STR("attributes", buf_str(&text)));
+    yyjson_obj_foreach(root, i, max, name, value)
+    {
+        buf_add_z(&names, i ? "," : "");
+        buf_add_str(&names, json_str(name));
+    }
+    /* The values may be configurations, with secrets. */
+    LOG_DEBUG(gateway->log, "shared attributes of the gateway", KV_STR("names", buf_str(&names)));
 }
 
 static void device_attributes(void *arg, yyjson_val *root)
@@ -579,6 +624,7 @@ static void make_router(struct gateway *gateway)
     router_attach(gateway->router, gateway->north);
     router_add_builtin(gateway->router, "device_renamed", device_was_renamed, gateway);
     router_add_builtin(gateway->router, "device_deleted", device_was_deleted, gateway);
+    router_add_builtin(gateway->router, "remove_provisioned_credentials", remove_credentials, gateway);
 }
 
 static NODISCARD enum err make_loops(struct gateway *gateway)
@@ -628,6 +674,7 @@ static NODISCARD enum err start(struct gateway *gateway)
         gateway->signals[i].data = gateway;
         uv_signal_start(&gateway->signals[i], signalled, numbers[i]);
     }
+    watch_certificates(gateway);
     timer_init(&gateway->housekeeping, gateway->main.loop, keep_house, gateway);
     timer_start_periodic(&gateway->housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
     timer_init(&gateway->watchdog, gateway->main.loop, feed_watchdog, gateway);

@@ -692,8 +692,6 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
     later(load, &platform->at, "deviceKeepAlive",
           platform->has_device_keep_alive && platform->device_keep_alive != DEVICE_KEEP_ALIVE_OFF);
     later(load, &platform->at, "deviceKeepAliveSeconds", platform->has_device_keep_alive_s);
-    later(load, &platform->security->at, "checkCertPeriod", platform->security->has_check_cert_period);
-    later(load, &platform->security->at, "certificateDaysLeft", platform->security->has_certificate_days_left);
     if (platform->statistics)
         later(load, &platform->statistics->at, "enable", platform->statistics->enable);
     if (platform->statistics && platform->statistics->enable_custom) {

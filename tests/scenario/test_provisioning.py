@@ -156,3 +156,25 @@ def test_stopping_while_the_platform_does_not_answer_is_quick(made):
     gateway = provisioned(made, platform)
     gateway.wait_log("gateway is running")
     assert gateway.stop(signal.SIGTERM, limit_s=10) == 0
+
+
+def ask_rpc(platform, method):
+    """RPC to the gateway itself; it has no answer that the stand-in shows."""
+    platform.ask('publish v1/devices/me/rpc/request/1 {"method":"%s","params":{}}' % method)
+
+
+def test_the_platform_may_have_the_credentials_removed(made):
+    certificates = made(Certificates)
+    platform = made(Platform, "--provision", f"{KEY}:{SECRET}", "--cert", certificates.server_cert, "--key", certificates.server_key)
+    gateway = provisioned(made, platform, provisioning={"type": "X509_CERTIFICATE", "caCert": certificates.ca})
+    gateway.wait_log("connected to the platform")
+    first = (gateway.directory / "cert.pem").read_text()
+    ask_rpc(platform, "gateway_remove_provisioned_credentials")
+    wait_until(lambda: not (gateway.directory / ".credentials").exists(), "they are gone")
+    assert gateway.process.poll() is None and len(platform.ask("logins")["logins"]) == 1
+    assert gateway.stop() == 0
+    gateway.start()
+    wait_until(lambda: gateway.log_text().count("connected to the platform") == 2, "provisioned anew")
+    assert platform.stats()["provisioned"] == 2 and (gateway.directory / "cert.pem").read_text() != first
+    told = wait_until(lambda: platform.values("")["attributes"].get("certificateExpiryTs"), "the end of the CA is told")
+    assert told

@@ -188,6 +188,33 @@ def test_never_in_clear_text_when_tls_is_wanted(made):
     assert platform.stats()["sessions"] == 0
 
 
+# --- certificates that end ---------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_certificates_is_told_in_time(made):
+    certificates = made(Certificates)  # for two days
+    platform = tls_platform(made, certificates)
+    platform.ask(f"credential certificate hall {certificates.client_cert}")
+    gateway = ready(gateway_with(made, platform, {"type": "x509Certificate", "caCert": certificates.ca, "cert": certificates.client_cert,
+                                                  "privateKey": certificates.client_key}))
+    gateway.wait_log("expires soon")
+    assert "client.pem" in gateway.log_text() and "ca.pem" in gateway.log_text() and "certificateDaysLeft" not in gateway.log_text()
+    told = wait_until(lambda: platform.values("")["attributes"].get("certificateExpiryTs"), "the platform is told")
+    told = int(told["value"] if isinstance(told, dict) else told)
+    days = (told / 1000 - datetime.datetime.now().timestamp()) / 86400
+    assert 1.9 < days < 2.1
+    before = pathlib.Path(certificates.client_cert).read_bytes()
+    assert gateway.stop() == 0 and pathlib.Path(certificates.client_cert).read_bytes() == before
+
+
+def test_certificates_that_last_are_told_without_a_warning(made):
+    certificates = made(Certificates)
+    platform = tls_platform(made, certificates)
+    gateway = ready(gateway_with(made, platform, {"accessToken": "t", "caCert": certificates.ca, "certificateDaysLeft": 1, "checkCertPeriod": 1}))
+    wait_until(lambda: platform.values("")["attributes"].get("certificateExpiryTs"), "the platform is told")
+    assert "expires soon" not in gateway.log_text() and "no effect" not in gateway.log_text()
+
+
 # --- proxy ------------------------------------------------------------------------------------------------------------
 
 
