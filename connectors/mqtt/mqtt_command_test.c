@@ -434,6 +434,37 @@ static void test_a_lost_connection_does_not_end_the_waiting_for_a_response(void 
     run(NULL, steps);
 }
 
+static void drop_but_keep_session(struct test *t)
+{
+    t->peer.session_present = true;
+    stream_close(t->peer.stream, true);
+}
+
+static bool is_tidied(struct test *t)
+{
+    return t->peer.n_connects == 2 && t->peer.n_unsubscribed >= 1;
+}
+
+static void check_tidied(struct test *t)
+{
+    assert_string_equal(t->peer.unsubscribed, "rs/x");
+    assert_string_equal(reply_to(t, 0), "{\"success\":false}");
+    assert_int_equal(t->peer.n_subscribes, 2); /* none with the second connection: the session has them */
+}
+
+static void test_a_response_topic_that_a_kept_session_still_has_is_unsubscribed_later(void **state)
+{
+    static const struct step steps[] = {{"link", is_up, call_short},
+                                        {"request", has_1_publication, drop_but_keep_session},
+                                        {"end of the subscription", is_tidied, NULL},
+                                        {"reply", has_1_reply, check_tidied},
+                                        {0}};
+
+    (void)state;
+    n_commands = 0;
+    rig_run(",\"cleanStart\":false,\"clientId\":\"fixed\",\"sessionExpiryInterval\":100", FILE_TEXT, NULL, steps);
+}
+
 static void call_covered(struct test *t)
 {
     rpc(t, "covered", "1");
@@ -727,6 +758,7 @@ int main(void)
         cmocka_unit_test(test_a_response_topic_that_the_broker_refuses_is_an_error),
         cmocka_unit_test(test_a_subscription_that_is_not_confirmed_ends_the_request),
         cmocka_unit_test(test_a_lost_connection_does_not_end_the_waiting_for_a_response),
+        cmocka_unit_test(test_a_response_topic_that_a_kept_session_still_has_is_unsubscribed_later),
         cmocka_unit_test(test_a_response_on_a_mapped_topic_needs_no_second_subscription_and_is_data_too),
         cmocka_unit_test(test_a_response_that_no_mapping_understands_is_no_error),
         cmocka_unit_test(test_what_is_open_when_the_connector_stops_gets_its_reply),

@@ -53,14 +53,31 @@ static enum err subscribe(struct rpcs *rpcs, struct response_topic *topic)
     return mqtt_subscribe(rpcs->mqtt, &filter, 1, &topic->packet_id);
 }
 
-static void unsubscribe(struct rpcs *rpcs, const struct response_topic *topic)
+static void unsubscribe(struct rpcs *rpcs, struct response_topic *topic)
 {
-    uint16_t packet_id;
-    enum err err = mqtt_unsubscribe(rpcs->mqtt, &topic->name, 1, &packet_id);
+    enum err err = mqtt_unsubscribe(rpcs->mqtt, &topic->name, 1, &topic->packet_id);
 
-    if (err)
-        LOG_DEBUG(ctx_log(rpcs->ctx), "response topic could not be unsubscribed", KV_STR("topic", topic->name),
-                  KV_ERR(err));
+    if (!err)
+        return;
+    topic->packet_id = 0;
+    LOG_DEBUG(ctx_log(rpcs->ctx), "response topic could not be unsubscribed", KV_STR("topic", topic->name),
+              KV_ERR(err));
+}
+
+/* Kept until the broker has confirmed it: it may keep the session over a lost connection, and with it the subscription. */
+static void end_subscription(struct rpcs *rpcs, struct response_topic *topic)
+{
+    list_add_tail(&rpcs->stale, &topic->stale);
+    rpcs->n_stale++;
+    if (rpcs->is_up)
+        unsubscribe(rpcs, topic);
+}
+
+static void free_stale(struct rpcs *rpcs, struct response_topic *topic)
+{
+    list_del(&topic->stale);
+    rpcs->n_stale--;
+    mem_free(topic);
 }
 
 static struct response_topic *make_topic(struct rpcs *rpcs, struct str name, uint8_t qos)
@@ -84,16 +101,12 @@ static void leave_topic(struct rpcs *rpcs, struct rpc *rpc)
     if (!topic || !list_is_empty(&topic->rpcs))
         return;
     (void)map_del(&rpcs->topics, topic->name);
-    if (!topic->is_covered && rpcs->is_up) {
-        if (topic->is_subscribed || topic->packet_id)
-            unsubscribe(rpcs, topic);
-    } else if (!topic->is_covered && topic->is_subscribed && rpcs->n_stale < STALE_MAX) {
-        /* The broker may keep the session, and with it the subscription. */
-        list_add_tail(&rpcs->stale, &topic->stale);
-        rpcs->n_stale++;
-        return;
-    }
-    mem_free(topic);
+    if (!topic->is_covered && (topic->is_subscribed || topic->packet_id))
+        end_subscription(rpcs, topic);
+    else
+        mem_free(topic);
+    if (rpcs->n_stale > STALE_MAX)
+        free_stale(rpcs, CONTAINER_OF(list_first(&rpcs->stale), struct response_topic, stale));
 }
 
 /* --- the end of one ----------------------------------------------------------------------------------------------------------- */
@@ -314,13 +327,27 @@ static void go_on(struct rpcs *rpcs, struct response_topic *topic, const char *r
     }
 }
 
+static void unsubscribed(struct rpcs *rpcs, uint16_t packet_id)
+{
+    LIST_EACH(node, &rpcs->stale) {
+        struct response_topic *topic = CONTAINER_OF(node, struct response_topic, stale);
+
+        if (topic->packet_id == packet_id) {
+            free_stale(rpcs, topic);
+            return;
+        }
+    }
+}
+
 void rpcs_subscribed(struct rpcs *rpcs, uint16_t packet_id, const uint8_t *codes, size_t n)
 {
     struct response_topic *topic = topic_asked(rpcs, packet_id);
     char text[160];
 
-    if (!topic)
-        return; /* of an UNSUBSCRIBE, or of a request that is over */
+    if (!topic) { /* of an UNSUBSCRIBE, or of a request that is over */
+        unsubscribed(rpcs, packet_id);
+        return;
+    }
     topic->packet_id = 0;
     topic->is_subscribed = n == 1 && codes[0] < 0x80;
     snprintf(text, sizeof text, "the broker refuses the subscription of the response topic: %s",
@@ -330,18 +357,17 @@ void rpcs_subscribed(struct rpcs *rpcs, uint16_t packet_id, const uint8_t *codes
 
 /* --- the connection -------------------------------------------------------------------------------------------------------------- */
 
-static void drop_stale(struct rpcs *rpcs, bool session_present)
+/* A session that was kept may have them still; those that are in use again are none of these. */
+static void tidy_stale(struct rpcs *rpcs, bool session_present)
 {
-    struct list *node;
-
-    while ((node = list_take_first(&rpcs->stale))) {
+    LIST_EACH_SAFE(node, &rpcs->stale) {
         struct response_topic *topic = CONTAINER_OF(node, struct response_topic, stale);
 
         if (session_present && !map_get(&rpcs->topics, topic->name))
             unsubscribe(rpcs, topic);
-        mem_free(topic);
+        else
+            free_stale(rpcs, topic);
     }
-    rpcs->n_stale = 0;
 }
 
 void rpcs_up(struct rpcs *rpcs, bool session_present)
@@ -349,7 +375,7 @@ void rpcs_up(struct rpcs *rpcs, bool session_present)
     struct list *node, again;
 
     rpcs->is_up = true;
-    drop_stale(rpcs, session_present);
+    tidy_stale(rpcs, session_present);
     if (session_present)
         return;
     list_init(&again);
@@ -410,7 +436,7 @@ void rpcs_fini(struct rpcs *rpcs)
     if (!rpcs->ctx)
         return;
     rpcs->is_up = false;
-    drop_stale(rpcs, false);
+    tidy_stale(rpcs, false);
     map_fini(&rpcs->topics);
     arena_fini(&rpcs->arena);
 }

@@ -27,7 +27,7 @@ struct rpcs {
     bool is_up;
     struct list open;  /* of struct rpc */
     struct map topics; /* name → struct response_topic */
-    struct list stale; /* topics that could not be unsubscribed while there was no connection */
+    struct list stale; /* topics whose end the broker has not confirmed */
     unsigned n_stale;
     struct arena arena; /* of one command */
 };
