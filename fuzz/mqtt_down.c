@@ -17,7 +17,8 @@ static const char file_text[] =
     "{\"deviceNameFilter\":\".*\",\"methodFilter\":\".*\",\"requestTopicExpression\":\"${params}\","
     "\"valueExpression\":\"${params}\"}],"
     "\"attributeUpdates\":[{\"deviceNameFilter\":\".*\",\"attributeFilter\":\".*\",\"topicExpression\":"
-    "\"u/${deviceName}/${attributeKey}/${attributeValue}\",\"valueExpression\":\"{${attributeKey}:${attributeValue}}\"}]}";
+    "\"u/${deviceName}/${attributeKey}/"
+    "${attributeValue}\",\"valueExpression\":\"{${attributeKey}:${attributeValue}}\"}]}";
 
 static const struct mqtt_file *file;
 

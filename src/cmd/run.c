@@ -1,33 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
 #include "cmd/kinds.h"
-#include "conf/conf.h"
+#include "gateway/apply.h"
 #include "gateway/gateway.h"
 #include "gateway/uplink_conf.h"
 
 #include "build_id.h"
-
-static void log_problems(struct log *log, const struct problems *problems)
-{
-    autobuf struct buf text = {0};
-
-    for (const struct problem *problem = problems->first; problem; problem = problem->next) {
-        text.n = 0;
-        problem_add_text(&text, problem);
-        switch (problem->severity) {
-        case CONF_ERROR:
-            LOG_ERROR(log, "configuration", KV_STR("problem", buf_str(&text)));
-            break;
-        case CONF_WARNING:
-            LOG_WARN(log, "configuration", KV_STR("problem", buf_str(&text)));
-            break;
-        case CONF_NOTE:
-            LOG_DEBUG(log, "configuration", KV_STR("note", buf_str(&text)));
-            break;
-        }
-        log_flush(true); /* every problem is told, however many there are */
-    }
-}
 
 static int run(const struct command_line *line)
 {
@@ -41,17 +19,16 @@ static int run(const struct command_line *line)
     conf = gateway_conf_load_to_run(line->config, &module_types, &problems);
     if (conf)
         atomic_store(&log.level, (int)logger_level(conf, STR("service")));
-    log_problems(&log, &problems);
+    apply_log_problems(&log, &problems);
     if (conf) {
         LOG_INFO(&log, "starting", KV_Z("version", IOTGW_VERSION), KV_Z("configuration", conf->path));
-        code = gateway_run(conf, &log);
+        code = gateway_run(conf, &module_types, &problems, &log);
         LOG_INFO(&log, "stopped");
     } else {
         LOG_ERROR(&log, "nothing can be started: the main configuration file cannot be used");
     }
     log_flush(true);
     log_fini(&log);
-    gateway_conf_free(conf);
     problems_fini(&problems);
     return code;
 }
@@ -64,6 +41,8 @@ const struct command_spec cmd_run = {
         "or to the journal when standard error is connected to it. SIGTERM and SIGINT stop it within ten seconds: "
         "sources are acknowledged, what waits in memory is delivered if the platform takes it, devices are "
         "disconnected.\n\n"
+        "Edited files are taken over while it runs, connector by connector, at once or on SIGHUP. What has errors "
+        "is left as it was, and named in the log.\n\n"
         "Where a .json file of the configuration is not there and the same with .yaml is, that is read and written as "
         "JSON, once. A connector's file without an \"id\" gets one. Where nothing can be written, the gateway runs "
         "all the same.",

@@ -741,6 +741,11 @@ struct conf *conf_load_text(const struct conf_type *type, const char *dir, const
     return conf_load_json(type, dir, file, NULL, 0, problems);
 }
 
+const struct json_file *conf_source(const struct conf *conf)
+{
+    return conf->file;
+}
+
 const void *conf_root(const struct conf *conf)
 {
     return conf->root;

@@ -44,6 +44,13 @@ void problem_add_json(struct buf *out, const struct problem *problem);
  * there, the same with ".yaml" is read; json_file_name says which it was. NULL with problems. */
 struct json_file *conf_read_file(const char *path, struct problems *problems);
 bool conf_file_exists(const char *path); /* either form */
+/* Content that counts instead of what the file of that path holds, for all that the calling thread reads until n is 0. text.p NULL:
+ * there is no such file. So a change is looked at as a whole before anything is written. */
+struct conf_text {
+    const char *path; /* as the configuration makes it: directory and name */
+    struct str text;
+};
+void conf_read_instead(const struct conf_text *texts, size_t n);
 
 struct conf;
 /* The object of type, from a file (path) or from text (name stands in the reports). dir: the configuration's directory. NULL with
@@ -65,6 +72,7 @@ struct conf *conf_load_file_with(const struct conf_type *type, const char *dir, 
 struct conf *conf_load_json(const struct conf_type *type, const char *dir, struct json_file *file,
                             const struct conf_override *overrides, size_t n_overrides, struct problems *problems);
 const void *conf_root(const struct conf *conf);
+const struct json_file *conf_source(const struct conf *conf); /* what it was loaded from */
 struct conf *conf_ref(struct conf *conf);
 void conf_unref(struct conf *conf); /* NULL allowed */
 

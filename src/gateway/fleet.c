@@ -917,6 +917,7 @@ static struct fleet_connector view_of(const struct member *member)
                                     .type = member->type_name,
                                     .state = member->instance ? instance_state(member->instance) : member->idle_state,
                                     .ctx = member->instance ? instance_ctx(member->instance) : NULL,
+                                    .loop = member->instance ? member->loop : NULL,
                                     .error = member->error.err ? why_text(&member->error) : "",
                                     .since_ms = member->since_ms,
                                     .conf = member->spec.conf,

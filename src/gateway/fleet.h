@@ -52,6 +52,7 @@ struct fleet_connector {
     const char *name, *type;
     enum instance_state state; /* INSTANCE_STOPPED, INSTANCE_FAILED: error says why */
     struct ctx *ctx;           /* NULL: none runs */
+    struct data_loop *loop;    /* where it runs; NULL: nowhere */
     const char *error;         /* "": none. Also of a replacement that failed while the former one runs on */
     int64_t since_ms;          /* wall clock; of state */
     struct conf *conf;         /* what it runs with, or would; NULL: its file cannot be used */

@@ -7,13 +7,16 @@
 #include "base/mem.h"
 #include "base/slab.h"
 #include "connector/module.h"
+#include "gateway/apply.h"
 #include "gateway/filter.h"
 #include "gateway/fleet.h"
+#include "gateway/live.h"
 #include "gateway/north.h"
 #include "gateway/notify.h"
 #include "gateway/registry.h"
 #include "gateway/router.h"
 #include "gateway/uplink_conf.h"
+#include "gateway/watch.h"
 #include "uplink/uplink.h"
 
 #include <errno.h>
@@ -40,12 +43,15 @@ enum {
 enum phase { PHASE_STARTING, PHASE_RUNNING, PHASE_QUIESCING, PHASE_STOPPING, PHASE_DRAINING, PHASE_CLOSING };
 
 struct gateway {
-    const struct gateway_conf *conf;
+    const struct gateway_conf *conf; /* as it was at the start: what follows later is apply's */
     struct log *log, connection_log, storage_log;
     struct arena arena;
     struct runner main;
     struct loops loops;
     struct fleet *fleet;
+    struct apply *apply;
+    struct live live;
+    struct watch *watch; /* NULL: not running yet */
     struct store *store;
     struct uplink *uplink;
     struct north *north;
@@ -60,7 +66,7 @@ struct gateway {
     enum err start_err;
     struct call to_loop0, to_main;
     struct timer housekeeping, watchdog, overdue;
-    uv_signal_t signals[2];
+    uv_signal_t signals[3];
     enum { RESTART_NOT, RESTART_PROGRAM, RESTART_MACHINE } restart;
 };
 
@@ -280,6 +286,16 @@ static void attached(void *arg, struct ctx *ctx)
     registry_attached(((struct gateway *)arg)->registry, ctx);
 }
 
+static void name_connectors(struct gateway *gateway, const struct gateway_conf *conf)
+{
+    for (size_t i = 0; i < conf->n_connectors; i++) {
+        const struct gateway_connector *connector = &conf->connectors[i];
+        const struct connector_common *common = connector->conf ? conf_root(connector->conf) : NULL;
+
+        registry_add_connector(gateway->registry, connector->type, connector->name, common ? common->id : STR_NONE);
+    }
+}
+
 static void make_registry(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
@@ -296,13 +312,6 @@ static void make_registry(struct gateway *gateway)
                                            .link = {.devices = devices_changed, .arg = gateway}};
 
     gateway->registry = registry_new(&registry);
-    for (size_t i = 0; i < conf->n_connectors; i++) {
-        const struct gateway_connector *connector = &conf->connectors[i];
-        const struct connector_common *common = connector->conf ? conf_root(connector->conf) : NULL;
-
-        registry_add_connector(gateway->registry, connector->type, connector->name, common ? common->id : STR_NONE);
-    }
-    registry_load(gateway->registry);
     if (conf->filter)
         gateway->filter = filter_new(conf->filter);
 }
@@ -380,6 +389,8 @@ static void begin_stop(struct gateway *gateway, const char *why)
     notify_send(STR("STOPPING=1"));
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
     registry_stop(gateway->registry);
+    watch_stop(gateway->watch);
+    apply_end(gateway->apply);
     fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
 }
 
@@ -400,7 +411,9 @@ static void fleet_is_started(void *arg)
     if (n_failed > 0 && n_failed == n) {
         gateway->start_err = ERR_CONFIG;
         begin_stop(gateway, "no connector could be started");
+        return;
     }
+    gateway->watch = watch_new(&gateway->main, gateway->apply, gateway->log);
 }
 
 static void loop0_is_there(void *arg)
@@ -413,7 +426,12 @@ static void loop0_is_there(void *arg)
 
 static void signalled(uv_signal_t *handle, int number)
 {
-    begin_stop(handle->data, number == SIGINT ? "SIGINT" : "SIGTERM");
+    struct gateway *gateway = handle->data;
+
+    if (number != SIGHUP)
+        begin_stop(gateway, number == SIGINT ? "SIGINT" : "SIGTERM");
+    else if (gateway->phase == PHASE_RUNNING)
+        apply_reload(gateway->apply, NULL, NULL);
 }
 
 static void keep_house(void *arg)
@@ -663,9 +681,35 @@ static void make_fleet(struct gateway *gateway)
         fleet_add_configured(gateway->fleet, &gateway->conf->connectors[i]);
 }
 
+static void configuration_changed(void *arg, const struct gateway_conf *before, const struct gateway_conf *after)
+{
+    struct gateway *gateway = arg;
+
+    (void)before;
+    name_connectors(gateway, after);
+}
+
+static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const struct gateway_types *types,
+                       const struct problems *known)
+{
+    const struct apply_conf apply = {.main = &gateway->main,
+                                     .fleet = gateway->fleet,
+                                     .types = types,
+                                     .running = conf,
+                                     .known = known,
+                                     .log = gateway->log};
+
+    gateway->apply = apply_new(&apply);
+    apply_on_change(gateway->apply, configuration_changed, gateway);
+    gateway->live = (struct live){.loops = &gateway->loops,
+                                  .fleet = gateway->fleet,
+                                  .logs = {gateway->log, &gateway->connection_log, &gateway->storage_log}};
+    live_add_owners(gateway->apply, &gateway->live);
+}
+
 static NODISCARD enum err start(struct gateway *gateway)
 {
-    static const int numbers[] = {SIGINT, SIGTERM};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     enum err err;
     uint64_t watchdog_ms = notify_watchdog_ms();
 
@@ -698,6 +742,8 @@ static void fini(struct gateway *gateway)
     north_free(gateway->north);
     loops_fini(&gateway->loops);
     fleet_free(gateway->fleet);
+    watch_free(gateway->watch);
+    apply_free(gateway->apply);
     registry_free(gateway->registry);
     runner_join(&gateway->main);
     filter_free(gateway->filter);
@@ -740,7 +786,8 @@ static void begin_anew(bool is_machine, struct log *log)
     LOG_ERROR(log, "cannot start anew", KV_ERR(err ? err : err_from_errno(errno)));
 }
 
-int gateway_run(const struct gateway_conf *conf, struct log *log)
+int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, const struct problems *known,
+                struct log *log)
 {
     struct gateway gateway = {.conf = conf, .log = log};
     struct why why = {0};
@@ -756,17 +803,23 @@ int gateway_run(const struct gateway_conf *conf, struct log *log)
     uplink_conf_from(&gateway.uplink_conf, conf, &gateway.arena);
     ctx_setup();
     err = make_loops(&gateway);
-    if (!err && (err = open_store(&gateway, &why))) {
+    if (err) {
+        LOG_ERROR(log, "cannot start", KV_ERR(err));
+        return 1;
+    }
+    make_fleet(&gateway);
+    make_apply(&gateway, conf, types, known);
+    err = open_store(&gateway, &why);
+    if (err) {
         LOG_ERROR(log, "the storage cannot be opened", KV_WHY(&why));
         fini(&gateway);
         return 1;
     }
-    if (!err) {
-        make_registry(&gateway);
-        make_router(&gateway);
-        make_fleet(&gateway);
-        err = start(&gateway);
-    }
+    make_registry(&gateway);
+    make_router(&gateway);
+    name_connectors(&gateway, conf);
+    registry_load(gateway.registry);
+    err = start(&gateway);
     if (err) {
         LOG_ERROR(log, "cannot start", KV_ERR(err));
         return 1; /* loops may run: the process ends with them */

@@ -10,5 +10,7 @@
  */
 #include "gateway/gateway_conf.h"
 
-int gateway_run(const struct gateway_conf *conf, struct log *log);
+/* Takes over conf. known: what the log has told of it. */
+int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, const struct problems *known,
+                struct log *log);
 #endif

@@ -680,7 +680,6 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
     later(load, &platform->at, "latencyDebugMode", platform->latency_debug);
     later(load, &platform->at, "syncDevicesSharedAttributesOnConnect",
           platform->has_sync_shared_attributes && platform->sync_shared_attributes);
-    later(load, &platform->at, "checkConnectorsConfigurationInSeconds", platform->check_files_period_s != 60);
     later(load, &platform->at, "publishSecrets", !platform->publish_secrets);
     if (platform->filtering)
         later(load, &platform->filtering->at, "enable", platform->filtering->enable);

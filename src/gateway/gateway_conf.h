@@ -223,6 +223,7 @@ struct gateway_connector {
     const char *path;  /* of its file */
     struct conf *conf; /* NULL: cannot be used, as reported; reason says it in short */
     const char *reason;
+    unsigned n_errors; /* reported of its file; some may leave the rest usable */
 };
 
 enum login_source { LOGIN_SECURITY, LOGIN_STORED, LOGIN_PROVISION };
@@ -236,6 +237,9 @@ struct gateway_conf {
     const struct filter_conf *filter; /* NULL: none */
     struct gateway_connector *connectors;
     size_t n_connectors;
+    struct { /* reported of each file; some may leave the rest usable */
+        unsigned main, logs, filter, commands;
+    } n_errors;
     uint32_t rate_percent;   /* share of each rate limit that is used */
     bool provision_from_env; /* then provisioning goes before security */
     enum login_source login;
@@ -250,6 +254,11 @@ struct gateway_conf *gateway_conf_load(const char *dir_or_file, const struct gat
  * connector's file that has none (gateway_write.h). So every connector has connector_common.id. */
 struct gateway_conf *gateway_conf_load_to_run(const char *dir_or_file, const struct gateway_types *types,
                                               struct problems *problems);
+/* The same configuration once more, for a gateway that runs: nothing is written, and what has no "id" keeps that of the running
+ * connector of its name. texts: content that counts instead of files'. */
+struct gateway_conf *gateway_conf_load_again(const struct gateway_conf *running, const struct conf_text *texts,
+                                             size_t n_texts, const struct gateway_types *types,
+                                             struct problems *problems);
 void gateway_conf_free(struct gateway_conf *conf); /* NULL allowed */
 /* The configuration directory that is meant, in out; the main file's name behind it when file is not NULL. */
 void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file);

@@ -251,6 +251,11 @@ void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file
 
 /* ---- connectors ---- */
 
+struct loading {
+    bool may_write;
+    const struct gateway_conf *running; /* NULL: none */
+};
+
 struct names {
     struct buf text;
     struct str wanted;
@@ -326,9 +331,21 @@ static bool is_no_configuration(const struct json_file *file, struct problems *p
     return true;
 }
 
-/* name NULL: nothing is written. */
-static struct conf *load_connector_file(const struct conf_type *type, const char *name, const char *dir,
-                                        const char *path, struct problems *problems)
+static void keep_id(char id[UUID_SIZE], const struct json_file *file, struct str known)
+{
+    yyjson_val *old = json_get(json_file_root(file), STR("id"));
+
+    if (old && !yyjson_is_null(old) && !(yyjson_is_str(old) && yyjson_get_len(old) == 0))
+        return;
+    if (known.n && known.n < UUID_SIZE)
+        snprintf(id, UUID_SIZE, STR_FMT, STR_ARG(known));
+    else
+        uuid_random(id);
+}
+
+/* name NULL: nothing is written; known_id, if not NULL, is that of a file without one (empty: it gets a new one). */
+static struct conf *load_connector_file(const struct conf_type *type, const char *name, const struct str *known_id,
+                                        const char *dir, const char *path, struct problems *problems)
 {
     struct json_file *file = conf_read_file(path, problems);
     char id[UUID_SIZE] = "";
@@ -344,6 +361,8 @@ static struct conf *load_connector_file(const struct conf_type *type, const char
         file = gateway_write_connector(file, path, name, id, problems);
     else
         gateway_report_yaml(file, path, problems);
+    if (known_id)
+        keep_id(id, file, *known_id);
     override.text = str_from(id);
     return conf_load_json(type, dir, file, &override, *id != 0, problems);
 }
@@ -359,14 +378,24 @@ struct conf *gateway_conf_load_connector(const struct gateway_types *types, cons
                     why_text(&why));
         return NULL;
     }
-    return load_connector_file(conf_type, NULL, dir, path, problems);
+    return load_connector_file(conf_type, NULL, NULL, dir, path, problems);
+}
+
+static struct str id_of(const struct gateway_conf *running, const char *name)
+{
+    for (size_t i = 0; i < running->n_connectors; i++)
+        if (running->connectors[i].conf && strcmp(running->connectors[i].name, name) == 0)
+            return ((const struct connector_common *)conf_root(running->connectors[i].conf))->id;
+    return STR_NONE;
 }
 
 static void load_connector(struct gateway_conf *conf, struct gateway_connector *connector,
-                           const struct connector_entry *entry, const struct gateway_types *types, bool may_write,
-                           struct problems *problems)
+                           const struct connector_entry *entry, const struct gateway_types *types,
+                           const struct loading *loading, struct problems *problems)
 {
     struct problem **last = problems->last;
+    unsigned n_errors = problems->n_errors;
+    struct str known;
     const struct conf_type *type;
 
     connector->entry = entry;
@@ -374,9 +403,12 @@ static void load_connector(struct gateway_conf *conf, struct gateway_connector *
     connector->name = arena_text(&conf->arena, entry->name);
     connector->path = entry->path;
     type = find_type(types, connector, problems);
+    if (loading->running)
+        known = id_of(loading->running, connector->name);
     if (type && entry->path)
-        connector->conf =
-            load_connector_file(type, may_write ? connector->name : NULL, conf->dir, entry->path, problems);
+        connector->conf = load_connector_file(type, loading->may_write ? connector->name : NULL,
+                                              loading->running ? &known : NULL, conf->dir, entry->path, problems);
+    connector->n_errors = problems->n_errors - n_errors + !entry->path;
     if (connector->conf)
         return;
     connector->reason = !entry->path ? "its file is not there" : "its configuration cannot be used";
@@ -398,13 +430,17 @@ static struct json_file *read_file(const char *path, bool may_write, struct prob
 }
 
 static struct conf *load_beside(struct gateway_conf *conf, const struct conf_type *type, struct str name,
-                                bool may_write, struct problems *problems)
+                                bool may_write, unsigned *n_errors, struct problems *problems)
 {
+    const unsigned n_before = problems->n_errors;
     bool is_absolute = name.n && name.p[0] == '/';
     struct str path = arena_printf(&conf->arena, "%s" STR_FMT, is_absolute ? "" : conf->dir, STR_ARG(name));
     struct json_file *file = read_file(path.p, may_write, problems);
 
-    return file ? conf_load_json(type, conf->dir, file, NULL, 0, problems) : NULL;
+    struct conf *loaded = file ? conf_load_json(type, conf->dir, file, NULL, 0, problems) : NULL;
+
+    *n_errors = problems->n_errors - n_before;
+    return loaded;
 }
 
 static bool exists_beside(struct gateway_conf *conf, const char *name)
@@ -480,12 +516,13 @@ static void check_credentials(struct gateway_conf *conf, struct problems *proble
                 "gateway can log in");
 }
 
-static struct gateway_conf *load_all(const char *dir_or_file, const struct gateway_types *types, bool may_write,
-                                     struct problems *problems)
+static struct gateway_conf *load_all(const char *dir_or_file, const struct gateway_types *types,
+                                     const struct loading *loading, struct problems *problems)
 {
     struct gateway_conf *conf = mem_zero(sizeof *conf);
     const struct conf_list *entries;
     const struct platform_conf *platform;
+    const unsigned n_before = problems->n_errors;
     autobuf struct buf dir = {0}, file = {0};
 
     arena_init(&conf->arena, 4096);
@@ -493,38 +530,56 @@ static struct gateway_conf *load_all(const char *dir_or_file, const struct gatew
     conf->dir = arena_text(&conf->arena, buf_str(&dir));
     conf->path = arena_text(&conf->arena, buf_str(&file));
     conf->rate_percent = rate_percent(problems);
-    if (!load_main(conf, may_write, problems)) {
+    if (!load_main(conf, loading->may_write, problems)) {
         gateway_conf_free(conf);
         return NULL;
     }
     check_credentials(conf, problems);
+    conf->n_errors.main = problems->n_errors - n_before;
     platform = conf->main->platform;
     if (exists_beside(conf, "logs.json"))
-        conf->logs_file = load_beside(conf, &logs_conf_type, STR("logs.json"), may_write, problems);
+        conf->logs_file =
+            load_beside(conf, &logs_conf_type, STR("logs.json"), loading->may_write, &conf->n_errors.logs, problems);
     if (platform->filtering && platform->filtering->enable)
-        conf->filter_file = load_beside(conf, &filter_conf_type, platform->filtering->file, may_write, problems);
+        conf->filter_file = load_beside(conf, &filter_conf_type, platform->filtering->file, loading->may_write,
+                                        &conf->n_errors.filter, problems);
     if (platform->statistics && platform->statistics->enable && platform->statistics->enable_custom &&
         platform->statistics->file.n)
-        conf->commands_file = load_beside(conf, &command_file_type, platform->statistics->file, may_write, problems);
+        conf->commands_file = load_beside(conf, &command_file_type, platform->statistics->file, loading->may_write,
+                                          &conf->n_errors.commands, problems);
     conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
     conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
     entries = &conf->main->connectors;
+    for (size_t i = 0; i < entries->n; i++) /* a missing file is its connector's error, not the main file's */
+        conf->n_errors.main -= !((const struct connector_entry *)entries->items[i])->path;
     conf->connectors = arena_zero(&conf->arena, (entries->n + 1) * sizeof *conf->connectors);
     for (size_t i = 0; i < entries->n; i++)
-        load_connector(conf, &conf->connectors[conf->n_connectors++], entries->items[i], types, may_write, problems);
+        load_connector(conf, &conf->connectors[conf->n_connectors++], entries->items[i], types, loading, problems);
     return conf;
 }
 
 struct gateway_conf *gateway_conf_load(const char *dir_or_file, const struct gateway_types *types,
                                        struct problems *problems)
 {
-    return load_all(dir_or_file, types, false, problems);
+    return load_all(dir_or_file, types, &(struct loading){0}, problems);
 }
 
 struct gateway_conf *gateway_conf_load_to_run(const char *dir_or_file, const struct gateway_types *types,
                                               struct problems *problems)
 {
-    return load_all(dir_or_file, types, true, problems);
+    return load_all(dir_or_file, types, &(struct loading){.may_write = true}, problems);
+}
+
+struct gateway_conf *gateway_conf_load_again(const struct gateway_conf *running, const struct conf_text *texts,
+                                             size_t n_texts, const struct gateway_types *types,
+                                             struct problems *problems)
+{
+    struct gateway_conf *conf;
+
+    conf_read_instead(texts, n_texts);
+    conf = load_all(running->path, types, &(struct loading){.running = running}, problems);
+    conf_read_instead(NULL, 0);
+    return conf;
 }
 
 void gateway_conf_free(struct gateway_conf *conf)

@@ -107,6 +107,54 @@ void loops_set_limits(struct loops *loops, const struct event_limits *limits)
     }
 }
 
+struct update {
+    loops_change_fn *change;
+    void (*done)(void *arg);
+    void *arg;
+    struct loops *loops;
+    size_t n_open;
+    struct update_there {
+        struct call there, back;
+        struct update *update;
+        struct data_loop *loop;
+    } at[];
+};
+
+static void update_there(void *arg)
+{
+    struct update_there *at = arg;
+
+    at->update->change(at->update->arg, &at->loop->host);
+    runner_call(at->update->loops->main, &at->back);
+}
+
+static void update_back(void *arg)
+{
+    struct update *update = ((struct update_there *)arg)->update;
+
+    if (--update->n_open > 0)
+        return;
+    update->done(update->arg);
+    mem_free(update);
+}
+
+void loops_update(struct loops *loops, loops_change_fn *change, void (*done)(void *arg), void *arg)
+{
+    struct update *update = mem_new(sizeof *update + loops->n * sizeof update->at[0]);
+
+    *update = (struct update){.change = change, .done = done, .arg = arg, .loops = loops, .n_open = loops->n};
+    change(arg, &loops->host);
+    for (size_t i = 0; i < loops->n; i++) {
+        struct update_there *at = &update->at[i];
+
+        *at = (struct update_there){.there = {.fn = update_there, .arg = at},
+                                    .back = {.fn = update_back, .arg = at},
+                                    .update = update,
+                                    .loop = loops->all[i]};
+        runner_call(&loops->all[i]->runner, &at->there);
+    }
+}
+
 /* --- places --------------------------------------------------------------------------------------------------------- */
 
 static struct data_loop *least_loaded(struct loops *loops, bool own)

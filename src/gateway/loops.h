@@ -43,6 +43,10 @@ NODISCARD enum err loops_start(struct loops *loops); /* their threads */
 void loops_set_store(struct loops *loops, struct store *store);
 /* Each loop learns by a call; until it has run its records are split by the former limits. */
 void loops_set_limits(struct loops *loops, const struct event_limits *limits);
+/* Changes what connectors see, on each loop by itself; done runs on main when all have it. change gets that loop's host, and the
+ * one that later loops are made from. */
+typedef void loops_change_fn(void *arg, struct ctx_host *host);
+void loops_update(struct loops *loops, loops_change_fn *change, void (*done)(void *arg), void *arg);
 /* A place for one more connector. Shared: the loop with the fewest on which nobody was left behind; before: where it lived so
  * far, which is kept if it still suits (NULL: nowhere). Own: a loop that nobody is on; a shared one if there is no thread. */
 struct data_loop *loops_take(struct loops *loops, bool own, struct data_loop *before);
