@@ -415,14 +415,16 @@ static void checkpoint(struct db *db, bool is_needed)
  * from its beginning again, and what was delivered can be deleted. */
 static int reserve(struct db *db, size_t n)
 {
-    enum { MARGIN = 64 * 1024 };
-    uint64_t n_pages;
+    enum { MARGIN = 16 };
+    uint64_t n_pages, n_free, n_new = n / DB_PAGE + n / DB_PAGE / 64 + MARGIN;
     int code = ask(db, DB_PAGES, 0, 0, &n_pages);
     sqlite3_int64 want;
 
+    if (!code)
+        code = ask(db, DB_FREE_PAGES, 0, 0, &n_free);
     if (code)
         return code;
-    want = (sqlite3_int64)(n_pages * DB_PAGE + n + n / 64 + MARGIN);
+    want = (sqlite3_int64)((n_pages + (n_new > n_free ? n_new - n_free : 0)) * DB_PAGE);
     if ((uint64_t)want <= db->n_reserved)
         return SQLITE_OK;
     want = (want + DB_CHUNK - 1) / DB_CHUNK * DB_CHUNK;
@@ -433,7 +435,7 @@ static int reserve(struct db *db, size_t n)
     return SQLITE_OK;
 }
 
-static int put_rows(struct db *db, uint64_t position, const struct iovec *parts, int n_parts, size_t *n_written)
+static int put_rows(struct db *db, uint64_t position, const struct iovec *parts, int n_parts)
 {
     for (int i = 0; i < n_parts; i++) {
         sqlite3_stmt *stmt = statement(db, DB_PUT);
@@ -447,38 +449,42 @@ static int put_rows(struct db *db, uint64_t position, const struct iovec *parts,
         if (code)
             return code;
         position += parts[i].iov_len;
-        *n_written += parts[i].iov_len;
     }
     return SQLITE_OK;
 }
 
-int db_put(struct db *db, uint64_t base, uint64_t position, const struct iovec *parts, int n_parts, size_t *n_written)
+static int put(struct db *db, uint64_t base, uint64_t position, const struct iovec *parts, int n_parts, size_t n)
 {
-    int number = db_open(db), code;
-    size_t n = 0;
+    int code = run(db, DB_BEGIN, 0, 0);
 
-    *n_written = 0;
-    if (number)
-        return number;
-    for (int i = 0; i < n_parts; i++)
-        n += parts[i].iov_len;
-    code = run(db, DB_BEGIN, 0, 0);
     if (!code)
         code = reserve(db, n);
     if (!code && base != UINT64_MAX)
         code = run(db, DB_PUT_SEGMENT, base, 0);
     if (!code)
-        code = put_rows(db, position, parts, n_parts, n_written);
+        code = put_rows(db, position, parts, n_parts);
     if (!code)
         code = run(db, DB_COMMIT, 0, 0);
-    if (code) {
-        number = undo(db, code);
-        if (number == ENOSPC && db->handle)
-            checkpoint(db, true); /* a WAL that has been brought home is written from its beginning */
+    return code ? undo(db, code) : 0;
+}
+
+int db_put(struct db *db, uint64_t base, uint64_t position, const struct iovec *parts, int n_parts, size_t *n)
+{
+    int number = db_open(db);
+
+    *n = 0;
+    for (int i = 0; i < n_parts; i++)
+        *n += parts[i].iov_len;
+    if (number)
         return number;
+    number = put(db, base, position, parts, n_parts, *n);
+    if (number == ENOSPC && db->wal_pages && db->handle) { /* a WAL that has been brought home begins anew */
+        checkpoint(db, true);
+        number = put(db, base, position, parts, n_parts, *n);
     }
-    checkpoint(db, false);
-    return 0;
+    if (!number)
+        checkpoint(db, false);
+    return number;
 }
 
 /* A row of which a part cannot be read has its other part. */
@@ -581,25 +587,31 @@ ssize_t db_get(struct db *db, uint64_t position, uint64_t end, void *to, size_t 
     return (ssize_t)(at - position);
 }
 
-int db_delete(struct db *db, uint64_t from, uint64_t to, bool is_segment)
+static int remove_rows(struct db *db, uint64_t from, uint64_t to, bool is_segment)
 {
-    int number = db_open(db), code;
+    int code = run(db, DB_BEGIN, 0, 0);
 
-    if (number)
-        return number;
-    code = run(db, DB_BEGIN, 0, 0);
     if (!code)
         code = run(db, DB_DELETE, from, to);
     if (!code && is_segment)
         code = run(db, DB_DELETE_SEGMENT, from, 0);
     if (!code)
         code = run(db, DB_COMMIT, 0, 0);
-    if (code) {
-        number = undo(db, code);
-        if (number == ENOSPC && db->handle)
-            checkpoint(db, true);
-        return number;
+    return code ? undo(db, code) : 0;
+}
+
+int db_delete(struct db *db, uint64_t from, uint64_t to, bool is_segment)
+{
+    int number = db_open(db);
+
+    if (!number)
+        number = remove_rows(db, from, to, is_segment);
+    if (number == ENOSPC && db->handle) {
+        checkpoint(db, true);
+        number = remove_rows(db, from, to, is_segment);
     }
+    if (number)
+        return number;
     db_measure(db);
     checkpoint(db, false);
     return 0;

@@ -15,7 +15,7 @@ enum {
     DB_APPLICATION = 0x494f5447, /* "IOTG" */
     DB_PAGE = 4096,
     DB_CACHE_KIB = 512,
-    DB_CHUNK = 1024 * 1024,        /* it grows by so much, so that there is room for what stands in the WAL */
+    DB_CHUNK = 256 * 1024,         /* it grows by so much, so that there is room for what stands in the WAL */
     DB_CHECKPOINT_PAGES = 1000,    /* as many in the WAL are brought home, right after a commit */
     DB_WAL_KEPT = 8 * 1024 * 1024, /* a longer one is cut */
 };
@@ -70,7 +70,7 @@ int db_move(struct db *db, int dir, const char *to);
 typedef void db_segment_fn(void *arg, uint64_t base, uint64_t n);
 int db_segments(struct db *db, db_segment_fn *each, void *arg);
 /* One transaction, durable when it returns. base: a segment begins here; UINT64_MAX: none does. */
-int db_put(struct db *db, uint64_t base, uint64_t position, const struct iovec *parts, int n_parts, size_t *n_written);
+int db_put(struct db *db, uint64_t base, uint64_t position, const struct iovec *parts, int n_parts, size_t *n);
 /* Bytes from position on, up to n; 0: there are none up to there. -1 and errno. What no row has is zero. */
 ssize_t db_get(struct db *db, uint64_t position, uint64_t end, void *to, size_t n);
 /* Rows from one position up to the other, and the segment if is_segment. */

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""With file storage nothing that was acknowledged to its source is lost: kills, outages, a full disk (DESIGN 7, invariants 1, 2, 3, 4)."""
+"""With file or sqlite storage nothing that was acknowledged to its source is lost: kills, outages, a full disk (DESIGN 7, invariants 1, 2, 3, 4)."""
+import contextlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -11,6 +13,7 @@ import pytest
 from plant import BUILD, Gateway, IS_INSTRUMENTED, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
 
 STORAGE = {"type": "file", "data_folder_path": "./data", "max_file_count": 1000, "max_records_per_file": 1000}
+SQLITE = {"type": "sqlite", "data_file_path": "./data/", "size_limit": 8, "max_db_amount": 50}
 ROUNDS = int(os.environ.get("IOTGW_KILLS", 12))
 
 
@@ -19,10 +22,15 @@ def connector(source, **broker):
     return mqtt_connector(source.port, [mqtt_mapping(keys=("seq", "temperature", "state"))], clientId="durable", cleanStart=False, sessionExpiryInterval=3600, **broker)
 
 
+@pytest.fixture(params=[STORAGE, SQLITE], ids=lambda kind: kind["type"])
+def kind(request):
+    return request.param
+
+
 def plant(made, *, devices=20, window=300, storage=None, **gateway):
     platform = made(Platform, "--shared-seq")
     source = made(Source, "--devices", devices, "--window", window)
-    return platform, source, made(Gateway, platform.port, {"Plant": connector(source)}, storage={**STORAGE, **(storage or {})}, **gateway)
+    return platform, source, made(Gateway, platform.port, {"Plant": connector(source)}, storage=storage if storage and "type" in storage else {**STORAGE, **(storage or {})}, **gateway)
 
 
 def finish(source):
@@ -42,10 +50,10 @@ def kill(gateway):
     assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
 
 
-def test_kills_at_random_moments_lose_nothing(made):
+def test_kills_at_random_moments_lose_nothing(made, kind):
     """Invariant 1: accepted − delivered = 0, whether the platform was there or not."""
     chance = random.Random(20)
-    platform, source, gateway = plant(made)
+    platform, source, gateway = plant(made, storage=kind)
     source.ask("run 0 4000")
     is_up = True
     for _ in range(ROUNDS):
@@ -62,10 +70,14 @@ def test_kills_at_random_moments_lose_nothing(made):
     assert_all_arrived(platform, accepted)
     assert gateway.stop() == 0
     assert not list((gateway.directory / "data").glob("events-*.log")), "a drained store leaves no segment"
+    for name in (gateway.directory / "data").glob("events-*.db"):
+        with contextlib.closing(sqlite3.connect(name)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert database.execute("SELECT count(*) FROM events").fetchone() == (0,)
 
 
-def test_killed_twice_before_the_platform_was_ever_reached(made):
-    platform, source, gateway = plant(made)
+def test_killed_twice_before_the_platform_was_ever_reached(made, kind):
+    platform, source, gateway = plant(made, storage=kind)
     platform.ask("down")
     for n in (2000, 4000):
         source.ask("run 2000")
@@ -78,9 +90,9 @@ def test_killed_twice_before_the_platform_was_ever_reached(made):
     assert platform.stats()["ooo"] == 0
 
 
-def test_an_outage_without_a_crash_repeats_nothing_and_keeps_the_order(made):
+def test_an_outage_without_a_crash_repeats_nothing_and_keeps_the_order(made, kind):
     """Invariants 3 and 4."""
-    platform, source, gateway = plant(made)
+    platform, source, gateway = plant(made, storage=kind)
     source.ask("run 1000")
     wait_until(lambda: platform.stats()["uniq"] == 1000, "it flows")
     platform.ask("down")
@@ -92,9 +104,9 @@ def test_an_outage_without_a_crash_repeats_nothing_and_keeps_the_order(made):
     assert platform.stats()["dup"] == 0 and platform.stats()["ooo"] == 0
 
 
-def test_a_stop_and_a_start_repeat_nothing(made):
+def test_a_stop_and_a_start_repeat_nothing(made, kind):
     """Clean stops: what the platform acknowledged is in the state file."""
-    platform, source, gateway = plant(made)
+    platform, source, gateway = plant(made, storage=kind)
     source.ask("run 0 3000")
     for _ in range(3):
         seen = platform.stats()["uniq"]
@@ -118,13 +130,13 @@ def test_a_full_store_holds_the_source_back_and_loses_nothing(made):
     assert_all_arrived(platform, 3000)
 
 
-def test_a_full_disk_stops_acknowledgements_and_recovers_by_itself(made, tmp_path):
+def test_a_full_disk_stops_acknowledgements_and_recovers_by_itself(made, kind, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("needs the right to mount")
     try:
-        platform, source, gateway = plant(made, storage={"data_folder_path": str(disk / "data"), "max_records_per_file": 100})
+        platform, source, gateway = plant(made, storage={**kind, "data_folder_path": str(disk / "data"), "data_file_path": f"{disk}/data/", "max_records_per_file": 100})
         platform.ask("down")
         source.ask("run 0 5000")
         wait_until(lambda: "nothing can be stored" in gateway.log_text(), "the full disk is named")
@@ -173,6 +185,23 @@ def test_a_damaged_segment_costs_only_what_is_damaged(made):
 
 def store(*args):
     return subprocess.run([str(BUILD / "iotgw"), "store", *map(str, args)], capture_output=True, text=True, timeout=30)
+
+
+def test_the_offline_commands_read_databases_and_change_nothing(made):
+    platform, source, gateway = plant(made, storage=SQLITE)
+    platform.ask("down")
+    source.ask("run 2500")
+    wait_until(lambda: source.stats()["accepted"] == 2500, "all are accepted")
+    directory = gateway.directory / "data"
+    kill(gateway)
+    before = sorted((path.name, path.read_bytes()) for path in directory.glob("*.db*") if not path.name.endswith("-shm"))
+    stats = json.loads(store("stats", "--json", directory).stdout)
+    assert (stats["type"], stats["events"], stats["values"], stats["corruptStretches"]) == ("sqlite", 2500, 7500, 0)
+    lines = [json.loads(line) for line in store("dump", directory).stdout.splitlines()]
+    assert [line["values"]["seq"] for line in lines] == list(range(2500))
+    fine = store("verify", directory)
+    assert fine.returncode == 0 and "0 problems" in fine.stdout
+    assert before == sorted((path.name, path.read_bytes()) for path in directory.glob("*.db*") if not path.name.endswith("-shm"))
 
 
 def test_the_offline_commands_show_what_waits(made):
