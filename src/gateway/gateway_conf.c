@@ -681,16 +681,6 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
     later(load, &platform->at, "syncDevicesSharedAttributesOnConnect",
           platform->has_sync_shared_attributes && platform->sync_shared_attributes);
     later(load, &platform->at, "publishSecrets", !platform->publish_secrets);
-    if (platform->filtering)
-        later(load, &platform->filtering->at, "enable", platform->filtering->enable);
-    if (platform->activity)
-        later(load, &platform->activity->at, "checkDeviceInactivity", platform->activity->enable);
-    later(load, &platform->at, "handleDeviceRenaming", platform->has_handle_renaming && platform->handle_renaming);
-    later(load, at, "handleDeviceRenaming",
-          !platform->has_handle_renaming && conf->has_handle_renaming && conf->handle_renaming);
-    later(load, &platform->at, "deviceKeepAlive",
-          platform->has_device_keep_alive && platform->device_keep_alive != DEVICE_KEEP_ALIVE_OFF);
-    later(load, &platform->at, "deviceKeepAliveSeconds", platform->has_device_keep_alive_s);
     if (platform->statistics)
         later(load, &platform->statistics->at, "enable", platform->statistics->enable);
     if (platform->statistics && platform->statistics->enable_custom) {
