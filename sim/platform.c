@@ -391,6 +391,8 @@ enum err platform_init(struct platform *platform, struct loop *loop, const struc
         access_set(&platform->access.profile_key, key);
         access_set(&platform->access.profile_secret, secret);
     }
+    if (!platform->conf.device_ms)
+        platform->conf.device_ms = platform->conf.inactivity_ms;
     platform->pool = mem_new(platform->pool_n);
     err = platform_set_limits(platform, str_from(conf->limits ? conf->limits : default_limits), why);
     if (!err)
@@ -416,6 +418,11 @@ void platform_fini(struct platform *platform)
         mem_free(device);
     }
     map_fini(&platform->shared);
+    for (struct map_slot *slot = NULL; (slot = map_next(&platform->former, slot));) {
+        mem_free((void *)((struct former *)slot->value)->name.p);
+        mem_free(slot->value);
+    }
+    map_fini(&platform->former);
     tally_fini(&platform->tally);
     access_fini(&platform->access);
     tally_values_fini(&platform->own_telemetry);
@@ -469,6 +476,8 @@ int platform_main(int argc, char **argv)
         {"--key", OPT_TEXT, &server.key_file, "FILE", "TLS: its private key", 0},
         {"--limits", OPT_TEXT, &conf.limits, "JSON", "answer to getSessionLimits; rate limits in it are kept", 0},
         {"--refused-ms", OPT_UINT, &conf.refused_ms, "MS", "time until a refused device is answered (10000)", 3600000},
+        {"--device-ms", OPT_UINT, &conf.device_ms, "MS", "end silent devices' sessions after so long (600000)",
+         86400000},
         {"--shared-seq", OPT_FLAG, &is_shared, NULL, "\"seq\" is counted by one sender for all devices", 0},
         {"--live", OPT_FLAG, &is_live, NULL, "show devices and rates on standard error", 0},
     };

@@ -30,6 +30,7 @@ struct platform_conf {
     const char *limits;     /* JSON, the answer to getSessionLimits; NULL: the default */
     uint64_t refused_ms;    /* time until a refused device is answered; 0: 10000 */
     uint64_t inactivity_ms; /* after so long without a packet a session is ended, a device's too; 0: 600000 */
+    uint64_t device_ms;     /* the same of devices' sessions alone; 0: inactivity_ms */
     const char *provision;  /* KEY:SECRET of the device profile that makes devices; NULL: none */
 };
 
@@ -55,6 +56,12 @@ struct session {
     struct timer timer;
 };
 
+struct former { /* name of a renamed device: data still go to it while the session lasts in which it was open */
+    struct tally_device *device;
+    uint32_t session;
+    struct str name; /* owned */
+};
+
 struct platform {
     struct loop *loop;
     struct platform_conf conf;
@@ -64,12 +71,14 @@ struct platform {
     struct access access;
     struct map shared;  /* device → struct tally_device: shared attributes set by command */
     struct buf replies; /* to requests, as items of a JSON array, until they are asked for */
+    struct map former;  /* former name → struct former */
 
     char *limits; /* answer to getSessionLimits */
     struct quota own[LIMIT_COUNT], gateway[LIMIT_COUNT];
 
     uint32_t n_sessions;
-    bool is_gateway; /* the flag of the device that sessions are opened for */
+    unsigned n_requests; /* own-device requests made by commands */
+    bool is_gateway;     /* the flag of the device that sessions are opened for */
     bool is_acking, is_shuffling;
     uint64_t delay_ms;
     uint8_t refusal;        /* CONNACK code, as of version 5; 0: none */
@@ -100,6 +109,10 @@ unsigned platform_send(struct platform *platform, struct str topic, struct str p
 void platform_release(struct platform *platform); /* acknowledges what is withheld */
 
 /* platform_topics.c */
+bool platform_is_over(const struct tally_device *device, uint64_t now_us, const struct platform *platform);
+/* On the platform; the gateway is told by gateway_device_renamed, gateway_device_deleted. False: there is none, or one of the new name. */
+bool platform_rename(struct platform *platform, struct str from, struct str to);
+bool platform_delete(struct platform *platform, struct str name);
 enum outcome platform_take(struct platform *platform, struct session *session, const struct mqtt_message *message);
 bool platform_filter_is_known(struct str filter);
 

@@ -106,7 +106,8 @@ static void add_device(const struct platform *platform, const struct tally_devic
     LIST_EACH(node, server_clients(platform->server)) {
         const struct session *session = CONTAINER_OF(node, struct server_client, node)->user;
 
-        is_open |= session && session->number == device->session;
+        is_open |=
+            session && session->number == device->session && !platform_is_over(device, clock_mono_us(), platform);
     }
     buf_add_z(out, "\"device\":");
     json_add_text(out, device->name);
@@ -139,6 +140,8 @@ static enum err cmd_devices(struct platform *platform, struct str rest UNUSED, s
 
     buf_add_z(out, "\"devices\":[");
     for (struct map_slot *slot = NULL; (slot = map_next(&platform->tally.devices, slot));) {
+        if (((const struct tally_device *)slot->value)->is_deleted)
+            continue;
         buf_add_z(out, is_first ? "{" : ",{");
         add_device(platform, slot->value, out);
         buf_add_u8(out, '}');
@@ -364,6 +367,53 @@ static enum err cmd_shared(struct platform *platform, struct str rest, struct bu
     return ERR_OK;
 }
 
+/* Own-device requests without an answer that anybody waits for. */
+static unsigned tell_gateway(struct platform *platform, const struct buf *request)
+{
+    autobuf struct buf topic = {0};
+
+    buf_printf(&topic, "v1/devices/me/rpc/request/%u", platform->n_requests++);
+    return platform_send(platform, buf_str(&topic), buf_str(request));
+}
+
+static enum err cmd_rename(struct platform *platform, struct str rest, struct buf *out, struct why *why)
+{
+    yyjson_doc *doc = yyjson_read(rest.p, rest.n, 0);
+    yyjson_val *from = yyjson_arr_get(yyjson_doc_get_root(doc), 0), *to = yyjson_arr_get(yyjson_doc_get_root(doc), 1);
+    struct str from_name = str_of(yyjson_get_str(from), yyjson_get_len(from)),
+               to_name = str_of(yyjson_get_str(to), yyjson_get_len(to));
+    autobuf struct buf request = {0};
+    enum err err = ERR_OK;
+
+    if (!from_name.p || !to_name.p) {
+        err = why_set(why, ERR_USAGE, "rename [\"OLD\",\"NEW\"]");
+    } else if (!platform_rename(platform, from_name, to_name)) {
+        err = why_set(why, ERR_NOTFOUND, "no device of that name, or another of the new one");
+    } else {
+        buf_add_z(&request, "{\"method\":\"gateway_device_renamed\",\"params\":{");
+        json_add_text(&request, from_name);
+        buf_add_u8(&request, ':');
+        json_add_text(&request, to_name);
+        buf_add_z(&request, "}}");
+        buf_printf(out, "\"sent\":%u", tell_gateway(platform, &request));
+    }
+    yyjson_doc_free(doc);
+    return err;
+}
+
+static enum err cmd_delete(struct platform *platform, struct str rest, struct buf *out, struct why *why)
+{
+    autobuf struct buf request = {0};
+
+    if (!platform_delete(platform, rest))
+        return why_set(why, ERR_NOTFOUND, "no device of that name");
+    buf_add_z(&request, "{\"method\":\"gateway_device_deleted\",\"params\":");
+    json_add_text(&request, rest);
+    buf_add_u8(&request, '}');
+    buf_printf(out, "\"sent\":%u", tell_gateway(platform, &request));
+    return ERR_OK;
+}
+
 static enum err cmd_help(struct platform *platform, struct str rest, struct buf *out, struct why *why);
 
 static const struct {
@@ -393,6 +443,8 @@ static const struct {
     {"logins", "the open sessions and who is behind them", cmd_logins},
     {"publish", "TOPIC PAYLOAD: send to the gateway", cmd_publish},
     {"replies", "to requests of the platform, since the last time this was asked", cmd_replies},
+    {"rename", "[OLD,NEW]: rename a device (two JSON texts); the gateway is told", cmd_rename},
+    {"delete", "DEVICE: delete a device; the gateway is told", cmd_delete},
     {"shared", "[DEVICE] {…}: set shared attributes", cmd_shared},
     {"help", "this list", cmd_help},
     {"quit", "end", NULL},

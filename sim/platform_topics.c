@@ -78,16 +78,16 @@ static bool name_is_refused(struct str name)
 
 /* --- devices behind the gateway --------------------------------------------------------------------------------- */
 /* A device's session ends after a time without activity of its own, which nobody is told. */
-static bool is_over(const struct platform *platform, const struct tally_device *device)
+bool platform_is_over(const struct tally_device *device, uint64_t now_us, const struct platform *platform)
 {
-    return platform->now_us > device->active_us + platform->conf.inactivity_ms * 1000;
+    return now_us > device->active_us + platform->conf.device_ms * 1000;
 }
 
 /* Opens the device's session if it is not open in this one; costs two messages of the gateway's limit. */
 static enum outcome open_device(struct platform *platform, struct session *session, struct tally_device *device,
                                 struct str profile)
 {
-    if (device->session == session->number && !is_over(platform, device))
+    if (device->session == session->number && !platform_is_over(device, platform->now_us, platform))
         return OUTCOME_OK;
     if (!quota_take(&platform->gateway[LIMIT_MESSAGES], 1, platform->now_us))
         return OUTCOME_CRASH;
@@ -103,8 +103,15 @@ static enum outcome open_device(struct platform *platform, struct session *sessi
 static enum outcome find_device(struct platform *platform, struct session *session, struct str name,
                                 struct tally_device **out)
 {
+    const struct former *former = map_get(&platform->former, name);
+
     if (name_is_refused(name))
         return OUTCOME_REFUSED;
+    if (former && former->session == session->number && !tally_find(&platform->tally, name)) {
+        *out = former->device;
+        former->device->active_us = platform->now_us;
+        return OUTCOME_OK;
+    }
     *out = tally_device(&platform->tally, name);
     if ((*out)->session != session->number)
         platform->n_early++;
@@ -131,6 +138,7 @@ static enum outcome take_disconnect(struct platform *platform, struct session *s
 {
     yyjson_val *name = yyjson_obj_get(root, "device");
     struct tally_device *device;
+    struct former *former;
 
     if (!yyjson_is_str(name) || !yyjson_get_len(name))
         return OUTCOME_BAD_SHAPE;
@@ -138,7 +146,48 @@ static enum outcome take_disconnect(struct platform *platform, struct session *s
     device = tally_find(&platform->tally, text_of(name));
     if (device)
         device->session = 0;
+    former = map_get(&platform->former, text_of(name));
+    if (former)
+        former->session = 0;
     return OUTCOME_OK;
+}
+
+bool platform_rename(struct platform *platform, struct str from, struct str to)
+{
+    struct tally_device *device = tally_find(&platform->tally, from);
+    struct former *former;
+
+    if (!device || tally_find(&platform->tally, to) || !to.n)
+        return false;
+    former = map_get(&platform->former, from);
+    if (!former) {
+        former = mem_zero(sizeof *former);
+        former->name = str_of(memcpy(mem_zero(from.n + 1), from.p, from.n), from.n);
+        (void)map_put(&platform->former, former->name, former);
+    }
+    former->device = device;
+    former->session = device->session;
+    (void)map_del(&platform->tally.devices, device->name);
+    mem_free((void *)(uintptr_t)device->name.p);
+    device->name = str_of(memcpy(mem_zero(to.n + 1), to.p, to.n), to.n);
+    device->session = 0;
+    (void)map_put(&platform->tally.devices, device->name, device);
+    return true;
+}
+
+bool platform_delete(struct platform *platform, struct str name)
+{
+    struct tally_device *device = tally_find(&platform->tally, name);
+
+    if (!device || device->is_deleted)
+        return false;
+    tally_values_fini(&device->telemetry);
+    tally_values_fini(&device->attributes);
+    mem_free(device->profile);
+    device->profile = NULL;
+    device->session = 0;
+    device->is_deleted = true;
+    return true;
 }
 
 static bool is_set(yyjson_val *value)

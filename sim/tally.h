@@ -57,6 +57,7 @@ struct tally_device {
     bool has_seq, has_ts;
     uint64_t n_entries, n_values, last_us; /* last_us: monotonic, of the last data */
     uint64_t active_us;                    /* the user's: last activity, monotonic */
+    bool is_deleted;                       /* the user's */
     uint32_t session;                      /* the user's: gateway session in which it is open; 0: not open */
     uint64_t n_shown;                      /* the user's: n_entries at the last picture */
 };

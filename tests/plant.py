@@ -91,7 +91,7 @@ class Platform(Sim):
 
     def latest(self, device):
         answer = self.values(device)
-        return {**{k: v["value"] for k, v in answer.get("telemetry", {}).items()}, **answer.get("attributes", {})}
+        return {k: v["value"] for k, v in {**answer.get("telemetry", {}), **answer.get("attributes", {})}.items()}
 
     def devices(self):
         return [d["device"] for d in self.ask("devices")["devices"]]

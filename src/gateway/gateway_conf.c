@@ -671,7 +671,7 @@ static void later(struct conf_load *load, const struct conf_at *at, const char *
 }
 
 /* What the program reads but does not do: the one place that says so. */
-static void warn_of_what_has_no_effect(struct conf_load *load, const struct main_conf *conf, const struct conf_at *at)
+static void warn_of_what_has_no_effect(struct conf_load *load, const struct main_conf *conf)
 {
     const struct platform_conf *platform = conf->platform;
 
@@ -720,7 +720,7 @@ static enum err check_main(struct conf_load *load, void *object, const struct co
                      conf->storage->memory_capacity);
     if (!conf->platform->has_handle_renaming && conf->has_handle_renaming)
         conf->platform->handle_renaming = conf->handle_renaming;
-    warn_of_what_has_no_effect(load, conf, at);
+    warn_of_what_has_no_effect(load, conf);
     return ERR_OK;
 }
 
