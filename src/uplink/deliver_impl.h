@@ -42,7 +42,7 @@ enum {
     TOKENS_MS = 500,    /* longest time for which tokens are saved up */
     PAUSE_MIN_MS = 1000,
     PAUSE_MAX_MS = 120 * 1000,
-    BACKLOG_FLYING_MAX = 1024 * 1024, /* of these, of the backlog beside a live lane */
+    BACKLOG_FLYING_MAX = 1280 * 1024, /* of these, of the backlog beside a live lane */
     LEAD_MAX = 16 * 1024,             /* values */
     FREE_BYTES_MAX = FLYING_MAX,      /* payload buffers kept with the packs that are not used now */
     FREE_PACKS_IDLE = 1,
