@@ -267,6 +267,7 @@ static int run_job(struct job *job, int (*fn)(struct job *job), const char *path
 
     if (err)
         return command_fail(job->line, EXIT_FAILED, "%s: %s", path, err_text(err));
+    segments_order(job->io, job->dir, job->segments, job->n_segments);
     job->state_err = state_read(&job->state, job->io, job->dir);
     code = fn(job);
     flush(job, 0);
