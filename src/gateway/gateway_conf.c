@@ -675,11 +675,11 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
 {
     const struct platform_conf *platform = conf->platform;
 
-    later(load, &platform->at, "remoteShell", platform->remote_shell);
+    if (platform->remote_shell)
+        conf_warning(load, &platform->at, "remoteShell",
+                     "allows gateway_reboot only: shell commands and own methods have no effect in this version");
     later(load, &platform->at, "remoteConfiguration", platform->remote_configuration);
     later(load, &platform->at, "latencyDebugMode", platform->latency_debug);
-    later(load, &platform->at, "syncDevicesSharedAttributesOnConnect",
-          platform->has_sync_shared_attributes && platform->sync_shared_attributes);
     later(load, &platform->at, "publishSecrets", !platform->publish_secrets);
     if (platform->statistics)
         later(load, &platform->statistics->at, "enable", platform->statistics->enable);

@@ -591,6 +591,14 @@ struct north *north_new(struct loop *main, struct loop *uplink_loop, struct log 
     return north;
 }
 
+void north_stop(struct north *north)
+{
+    north->state = UPLINK_DOWN;
+    session_is_over(north);
+    while (!list_is_empty(&north->failed))
+        fail_due(north);
+}
+
 static void requests_free(struct list *requests)
 {
     struct list *node;

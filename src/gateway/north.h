@@ -30,6 +30,7 @@ struct north_link { /* what north needs of the uplink; called on the uplink's lo
 
 struct north *north_new(struct loop *main, struct loop *uplink_loop, struct log *log, const struct north_events *events,
                         void *arg);
+void north_stop(struct north *north); /* fails what is open; main loop, or no loop runs any more */
 void north_free(struct north *north); /* no loop runs any more; open requests are not answered. NULL allowed */
 
 /* --- uplink's loop ------------------------------------------------------------------------------------------------------ */

@@ -718,6 +718,9 @@ void router_free(struct router *router)
     if (!router)
         return;
     router_stop(router);
+    router->is_ending = true;
+    if (router->north)
+        north_stop(router->north);
     router->north = NULL;
     while ((node = list_first(&router->requests))) {
         struct router_request *request = CONTAINER_OF(node, struct router_request, node);

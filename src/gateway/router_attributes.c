@@ -550,8 +550,9 @@ static void asking_is_over(struct asking *asking)
         connector->n_asking--;
     if (!asking->err)
         buf_add_z(&asking->json, asking->json.n ? "}" : "{}");
-    ctx_answer_attributes(asking->notice.ctx, asking->cookie, asking->err,
-                          asking->err ? STR_NONE : buf_str(&asking->json));
+    if (!asking->router->is_ending)
+        ctx_answer_attributes(asking->notice.ctx, asking->cookie, asking->err,
+                              asking->err ? STR_NONE : buf_str(&asking->json));
     ctx_unref(asking->notice.ctx);
     buf_fini(&asking->json);
     mem_free(asking);

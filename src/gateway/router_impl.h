@@ -95,7 +95,7 @@ struct router {
     struct updates *updates;
     struct shell *shell;
     struct timer restart;
-    bool is_machine, is_stopping;
+    bool is_machine, is_stopping, is_ending; /* ending: connectors are not told any more */
     size_t n_bytes;
     struct router_stats stats;
 };
