@@ -27,7 +27,12 @@ static NODISCARD enum err add(struct loops *loops, bool own)
     loop->host = loops->host;
     loop->watchdog = (struct call){.fn = watchdog_at_loop, .arg = loop};
     snprintf(loop->name, sizeof loop->name, "loop%zu", loops->n);
-    err = runner_init(&loop->runner, loop->name);
+    if (loop_is_fake(loops->main->loop)) {
+        runner_init_fake(&loop->runner);
+        err = ERR_OK;
+    } else {
+        err = runner_init(&loop->runner, loop->name);
+    }
     if (!err && loops->is_running) {
         err = runner_start(&loop->runner);
         if (err)

@@ -34,6 +34,12 @@ enum err runner_init(struct runner *runner, const char *name)
     return ERR_OK;
 }
 
+void runner_init_fake(struct runner *runner)
+{
+    *runner = (struct runner){.loop = loop_new_fake(0)};
+    mailbox_init(&runner->calls, runner->loop, run_calls, runner);
+}
+
 enum err runner_start(struct runner *runner)
 {
     const uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK_SIZE};

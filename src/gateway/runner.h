@@ -22,6 +22,7 @@ struct runner {
 };
 
 NODISCARD enum err runner_init(struct runner *runner, const char *name); /* no thread yet: runner_start or loop_run */
+void runner_init_fake(struct runner *runner); /* for tests: its loop is moved by loop_advance */
 NODISCARD enum err runner_start(struct runner *runner);
 void runner_call(struct runner *runner, struct call *call);
 void runner_wait(struct runner *runner); /* after loop_stop: until its thread has ended */
