@@ -556,7 +556,7 @@ static void set_views(struct gateway_conf *conf)
     conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
 }
 
-/* to becomes what runs: connectors that were left as they are keep their former configuration, also where it is equal, since
+/* next becomes what runs: connectors that were left as they are keep their former configuration, also where it is equal, since
  * they run with it. */
 static void keep_what_runs(struct apply *apply, struct gateway_conf *next, struct gateway_conf *running)
 {
@@ -567,8 +567,11 @@ static void keep_what_runs(struct apply *apply, struct gateway_conf *next, struc
         if (item && item->outcome == PLAN_DONE)
             continue;
         former = same_in(running, item && item->before ? item->before->name : connector->name);
-        if (former)
-            swap_connectors(next, connector, former);
+        if (!former)
+            continue;
+        if (item && item->new_name) /* it still has its former name */
+            connector->name = arena_text(&next->arena, str_from(former->name));
+        swap_connectors(next, connector, former);
     }
     if (next->n_errors.logs)
         keep_file(&next->logs_file, running->logs_file);

@@ -297,8 +297,7 @@ static void test_each_wrong_key_is_reported_with_its_place(void **state)
          "\"deviceKeepAliveSeconds\":60,\"reportStrategyDataCacheCleanupInterval\":9,\n\"security\":{\"accessToken\":"
          "\"t\","
          "\"checkCertPeriod\":5,\n\"certificateDaysLeft\":5}}," TAIL,
-         "",
-         true},
+         "", true},
         {"{\"thingsboard\":{\"host\":\"h\",\"keep_alive\":600," LOGIN "}," TAIL,
          "D/tb_gateway.json:1:41: thingsboard.keep_alive: warning: found 600; the platform ends silent connections: "
          "300 s "
