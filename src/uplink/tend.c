@@ -120,7 +120,8 @@ bool deliver_farewells(struct deliver *d)
         n++;
     }
     d->n_farewells -= n;
-    memmove(d->farewells, d->farewells + n, d->n_farewells * sizeof *d->farewells);
+    if (n)
+        memmove(d->farewells, d->farewells + n, d->n_farewells * sizeof *d->farewells);
     return d->n_farewells == 0;
 }
 
