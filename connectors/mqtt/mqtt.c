@@ -195,12 +195,13 @@ static void disconnect_device(struct convert_out *out, struct device *dev)
 static void log_dropped(struct convert_out *out, const struct entry *entry, enum drop_cause cause, struct str topic,
                         struct str detail, uint64_t count)
 {
-    struct log *log = ctx_log(connector_of(out)->ctx);
+    static const struct log_place place = {__FILE__, __func__, __LINE__};
+    struct log *log = ctx_converter_log(connector_of(out)->ctx);
     const struct kv kvs[] = {KV_Z("cause", drop_cause_text(cause)), KV_STR("topicFilter", entry->filter),
                              KV_STR("topic", topic), KV_UINT("count", count), KV_STR("reason", detail)};
 
     if (LOG_LEVEL_WARN >= atomic_load_explicit(&log->level, memory_order_relaxed))
-        log_write(log, LOG_LEVEL_WARN, "left out of a message", kvs, COUNT_OF(kvs) - (detail.n == 0));
+        log_write_at(log, LOG_LEVEL_WARN, "left out of a message", kvs, COUNT_OF(kvs) - (detail.n == 0), &place);
 }
 
 static void ask_attributes(struct convert_out *out, const struct attribute_request *section, struct device *dev,

@@ -3,6 +3,7 @@
 #include "cmd/kinds.h"
 #include "gateway/apply.h"
 #include "gateway/gateway.h"
+#include "gateway/logging.h"
 #include "gateway/uplink_conf.h"
 
 #include "build_id.h"
@@ -12,23 +13,27 @@ static int run(const struct command_line *line)
     struct problems problems;
     struct gateway_conf *conf;
     struct log log;
+    struct logging *logging = NULL;
     int code = EXIT_CONFIG;
 
     log_init(&log, "service", LOG_LEVEL_INFO);
     problems_init(&problems);
     conf = gateway_conf_load_to_run(line->config, &module_types, &problems);
     if (conf)
-        atomic_store(&log.level, (int)logger_level(conf, STR("service")));
+        log_set_level(&log, logger_level(conf, STR("service")));
+    if (conf)
+        logging = logging_new(conf, &problems);
     apply_log_problems(&log, &problems);
     if (conf) {
         LOG_INFO(&log, "starting", KV_Z("version", IOTGW_VERSION), KV_Z("configuration", conf->path));
-        code = gateway_run(conf, &module_types, &problems, &log);
+        code = gateway_run(conf, &module_types, &problems, logging, &log);
         LOG_INFO(&log, "stopped");
     } else {
         LOG_ERROR(&log, "nothing can be started: the main configuration file cannot be used");
     }
     log_flush(true);
     log_fini(&log);
+    logging_free(logging);
     problems_fini(&problems);
     return code;
 }

@@ -87,14 +87,5 @@ static const struct field common_fields[] = {
     F_IGNORED("ts", NULL),
     F_END};
 
-static enum err check_common(struct conf_load *load, void *object, const struct conf_at *at)
-{
-    const struct connector_common *common = object;
-
-    if (common->remote_logging)
-        conf_warning(load, at, "enableRemoteLogging", "has no effect in this version: log lines stay on this machine");
-    return ERR_OK;
-}
-
 const struct conf_type connector_common_type = {
-    .name = "connector", .size = sizeof(struct connector_common), .fields = common_fields, .check = check_common};
+    .name = "connector", .size = sizeof(struct connector_common), .fields = common_fields};

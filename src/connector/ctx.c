@@ -6,6 +6,7 @@
 #include "data/json.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_ITEMS_KEEP = 8192 };
 
@@ -474,7 +475,9 @@ static void log_state(struct ctx *ctx, struct str name, enum link_state state, s
         kvs[n++] = KV_STR("reason", reason);
     if (state != LINK_UP && ctx->n_attempts)
         kvs[n++] = KV_UINT("attempts", ctx->n_attempts);
-    log_write(&ctx->log, lines[state].level, lines[state].phrase, kvs, n);
+    static const struct log_place place = {__FILE__, __func__, __LINE__};
+
+    log_write_at(&ctx->log, lines[state].level, lines[state].phrase, kvs, n, &place);
 }
 
 void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct str reason)
@@ -793,7 +796,10 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     ctx->conf = conf ? conf_ref(conf) : NULL;
     ctx->name = mem_dup(name);
     ctx->source = device_source_intern(type->name, ctx->name);
-    log_init(&ctx->log, ctx->name, LOG_LEVEL_INFO);
+    log_init_of(&ctx->log, LOG_OF_CONNECTOR, ctx->name, LOG_LEVEL_INFO);
+    ctx->converter_name = mem_new(strlen(name) + sizeof "_converter");
+    snprintf(ctx->converter_name, strlen(name) + sizeof "_converter", "%s_converter", name);
+    log_init_of(&ctx->converter_log, LOG_OF_CONVERTER, ctx->converter_name, LOG_LEVEL_INFO);
     event_init(&ctx->event);
     event_init(&ctx->repeated);
     timer_init(&ctx->report_timer, loop, ctx_send_reports, ctx);
@@ -833,6 +839,8 @@ void ctx_unref(struct ctx *ctx)
     event_fini(&ctx->repeated);
     buf_fini(&ctx->text);
     log_fini(&ctx->log);
+    log_fini(&ctx->converter_log);
+    mem_free(ctx->converter_name);
     conf_unref(ctx->conf);
     mem_free(ctx->name);
     mem_free(ctx);
@@ -868,6 +876,7 @@ void ctx_continue_counters(struct ctx *ctx, struct ctx *from)
     for (unsigned i = 0; i < IOTGW_COUNTER_COUNT; i++)
         ctx_count(ctx, (enum iotgw_counter)i, ctx_counter(from, (enum iotgw_counter)i));
     atomic_fetch_add(&ctx->log.n_errors, atomic_load(&from->log.n_errors));
+    atomic_fetch_add(&ctx->converter_log.n_errors, atomic_load(&from->converter_log.n_errors));
 }
 
 void ctx_set_conf(struct ctx *ctx, struct conf *conf)
@@ -961,6 +970,19 @@ const struct connector_type *ctx_type(const struct ctx *ctx)
 struct log *ctx_log(struct ctx *ctx)
 {
     return &ctx->log;
+}
+
+struct log *ctx_converter_log(struct ctx *ctx)
+{
+    return &ctx->converter_log;
+}
+
+void ctx_set_log_levels(struct ctx *ctx, enum log_level level, enum log_level remote)
+{
+    log_set_level(&ctx->log, level);
+    log_set_level(&ctx->converter_log, level);
+    log_set_remote_level(&ctx->log, remote);
+    log_set_remote_level(&ctx->converter_log, remote);
 }
 
 const struct device_source *ctx_source(const struct ctx *ctx)

@@ -115,6 +115,9 @@ void ctx_sync(struct ctx *ctx); /* device_connected for each device it serves, i
 const char *ctx_name(const struct ctx *ctx);
 const struct connector_type *ctx_type(const struct ctx *ctx);
 struct log *ctx_log(struct ctx *ctx);
+struct log *ctx_converter_log(struct ctx *ctx); /* of what cannot be made of a source's message: "<name>_converter" */
+/* Of both; remote: what the platform gets (LOG_LEVEL_OFF: nothing). Any thread. */
+void ctx_set_log_levels(struct ctx *ctx, enum log_level level, enum log_level remote);
 struct loop *ctx_loop(const struct ctx *ctx);
 struct ctx_counters *ctx_counters(struct ctx *ctx);
 static inline void ctx_count(struct ctx *ctx, enum iotgw_counter counter, uint64_t n)

@@ -24,7 +24,8 @@ struct ctx {
     void *instance; /* NULL: gone, or not there yet */
     char *name;
     const struct device_source *source; /* what its devices come from; NULL: it cannot be said */
-    struct log log;
+    struct log log, converter_log;
+    char *converter_name;
     struct ctx_counters counters;
 
     struct event event;

@@ -134,6 +134,12 @@ static enum log_level log_level_of(const struct spec *spec)
     return (enum log_level)((const struct connector_common *)conf_root(spec->conf))->log_level;
 }
 
+static enum log_level remote_level_of(const struct spec *spec)
+{
+    return ((const struct connector_common *)conf_root(spec->conf))->remote_logging ? log_level_of(spec)
+                                                                                    : LOG_LEVEL_OFF;
+}
+
 static void set_idle(struct member *member, enum instance_state state)
 {
     member->idle_state = state;
@@ -146,7 +152,7 @@ static void name_log(struct member *member)
 
     if (member->log.name)
         log_fini(&member->log);
-    log_init(&member->log, member->spec.name, LOG_LEVEL_INFO);
+    log_init_of(&member->log, LOG_OF_CONNECTOR, member->spec.name, LOG_LEVEL_INFO);
     atomic_store(&member->log.n_errors, n_errors);
 }
 
@@ -552,6 +558,7 @@ static void open_next(struct member *member, const struct spec *spec)
                                        .runner = &loop->runner,
                                        .host = &loop->host,
                                        .log_level = log_level_of(spec),
+                                       .remote_level = remote_level_of(spec),
                                        .gone = left_behind_ended,
                                        .gone_arg = fleet};
 
@@ -569,7 +576,7 @@ static void applied(void *arg, struct instance *instance, enum err err)
 
     if (!err) {
         adopt(member, op);
-        atomic_store(&ctx_log(instance_ctx(instance))->level, (int)log_level_of(&member->spec));
+        ctx_set_log_levels(instance_ctx(instance), log_level_of(&member->spec), remote_level_of(&member->spec));
         settled(member);
         return;
     }

@@ -11,6 +11,7 @@
 #include "gateway/filter.h"
 #include "gateway/fleet.h"
 #include "gateway/live.h"
+#include "gateway/logging.h"
 #include "gateway/north.h"
 #include "gateway/notify.h"
 #include "gateway/registry.h"
@@ -45,6 +46,7 @@ enum phase { PHASE_STARTING, PHASE_RUNNING, PHASE_QUIESCING, PHASE_STOPPING, PHA
 struct gateway {
     const struct gateway_conf *conf; /* as it was at the start: what follows later is apply's */
     struct log *log, connection_log, storage_log;
+    struct logging *logging;
     struct arena arena;
     struct runner main;
     struct loops loops;
@@ -339,6 +341,7 @@ static void fleet_is_closed(void *arg)
 
     loops_end(&gateway->loops, end_loop0, gateway);
     timer_stop(&gateway->housekeeping);
+    logging_stop(gateway->logging);
     cert_watch_stop(&gateway->cert_watch);
     timer_stop(&gateway->watchdog);
     timer_stop(&gateway->overdue);
@@ -428,9 +431,12 @@ static void signalled(uv_signal_t *handle, int number)
 {
     struct gateway *gateway = handle->data;
 
-    if (number != SIGHUP)
+    if (number != SIGHUP) {
         begin_stop(gateway, number == SIGINT ? "SIGINT" : "SIGTERM");
-    else if (gateway->phase == PHASE_RUNNING)
+        return;
+    }
+    logging_reopen(gateway->logging);
+    if (gateway->phase == PHASE_RUNNING)
         apply_reload(gateway->apply, NULL, NULL);
 }
 
@@ -472,6 +478,7 @@ static void north_state(void *arg, enum uplink_state state)
     struct gateway *gateway = arg;
 
     router_state(gateway->router, state);
+    logging_session(gateway->logging, state == UPLINK_READY);
     if (state == UPLINK_READY && gateway->conf->login == LOGIN_PROVISION) /* there may be a certificate now */
         cert_watch_look(&gateway->cert_watch);
 }
@@ -640,6 +647,7 @@ static void make_router(struct gateway *gateway)
     gateway->north = north_new(gateway->main.loop, gateway->loops.all[0]->runner.loop, &gateway->connection_log,
                                &north_events, gateway);
     router_attach(gateway->router, gateway->north);
+    logging_attach(gateway->logging, &gateway->main, gateway->fleet, gateway->north);
     router_add_builtin(gateway->router, "device_renamed", device_was_renamed, gateway);
     router_add_builtin(gateway->router, "device_deleted", device_was_deleted, gateway);
     router_add_builtin(gateway->router, "remove_provisioned_credentials", remove_credentials, gateway);
@@ -701,9 +709,7 @@ static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const
 
     gateway->apply = apply_new(&apply);
     apply_on_change(gateway->apply, configuration_changed, gateway);
-    gateway->live = (struct live){.loops = &gateway->loops,
-                                  .fleet = gateway->fleet,
-                                  .logs = {gateway->log, &gateway->connection_log, &gateway->storage_log}};
+    gateway->live = (struct live){.loops = &gateway->loops, .fleet = gateway->fleet, .logging = gateway->logging};
     live_add_owners(gateway->apply, &gateway->live);
 }
 
@@ -738,6 +744,7 @@ static NODISCARD enum err start(struct gateway *gateway)
 static void fini(struct gateway *gateway)
 {
     loops_wait(&gateway->loops);
+    logging_detach(gateway->logging);
     router_free(gateway->router);
     north_free(gateway->north);
     loops_fini(&gateway->loops);
@@ -787,9 +794,9 @@ static void begin_anew(bool is_machine, struct log *log)
 }
 
 int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, const struct problems *known,
-                struct log *log)
+                struct logging *logging, struct log *log)
 {
-    struct gateway gateway = {.conf = conf, .log = log};
+    struct gateway gateway = {.conf = conf, .log = log, .logging = logging};
     struct why why = {0};
     enum err err;
 
@@ -800,6 +807,9 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
     arena_init(&gateway.arena, 1024);
     log_init(&gateway.connection_log, "tb_connection", logger_level(conf, STR("tb_connection")));
     log_init(&gateway.storage_log, "storage", logger_level(conf, STR("storage")));
+    logging_add(logging, log);
+    logging_add(logging, &gateway.connection_log);
+    logging_add(logging, &gateway.storage_log);
     uplink_conf_from(&gateway.uplink_conf, conf, &gateway.arena);
     ctx_setup();
     err = make_loops(&gateway);
@@ -830,6 +840,7 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
         leave(gateway.start_err ? 78 : 0);
     }
     fini(&gateway);
+    log_flush(true);
     if (gateway.restart)
         begin_anew(gateway.restart == RESTART_MACHINE, log);
     return gateway.start_err ? 78 : 0;

@@ -10,7 +10,8 @@
  */
 #include "gateway/gateway_conf.h"
 
-/* Takes over conf. known: what the log has told of it. */
+struct logging;
+/* Takes over conf. logging: where log writes, the gateway's other loggers as well. known: what the log has told of it. */
 int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, const struct problems *known,
-                struct log *log);
+                struct logging *logging, struct log *log);
 #endif

@@ -3,6 +3,7 @@
 #include "gateway/gateway_conf.h"
 
 #include "base/log.h"
+#include "gateway/log_format.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -28,8 +29,21 @@ static const struct field formatter_fields[] = {
                  "threadName, message."),
     F_STR(struct formatter_conf, datefmt, "datefmt", .doc = "strftime pattern of asctime."), F_IGNORED("class", NULL),
     F_IGNORED("style", "placeholders are always %(name)s"), F_END};
-static const struct conf_type formatter_type = {
-    .name = "logs.formatter", .size = sizeof(struct formatter_conf), .fields = formatter_fields};
+static enum err check_formatter(struct conf_load *load, void *object, const struct conf_at *at)
+{
+    const struct formatter_conf *formatter = object;
+    struct str unknown = log_format_unknown(formatter->format);
+
+    if (unknown.n)
+        conf_warning(load, at, "format",
+                     "found \"" STR_FMT "\", which is no placeholder for a line's parts; it stays as text",
+                     STR_ARG(unknown));
+    return ERR_OK;
+}
+static const struct conf_type formatter_type = {.name = "logs.formatter",
+                                                .size = sizeof(struct formatter_conf),
+                                                .fields = formatter_fields,
+                                                .check = check_formatter};
 
 static const struct choice rotations[] = {{"S", 0},   {"M", 1},   {"H", 2},  {"D", 3},  {"midnight", 4},
                                           {"W0", 5},  {"W1", 6},  {"W2", 7}, {"W3", 8}, {"W4", 9},
@@ -134,13 +148,13 @@ static void check_logger(struct conf_load *load, const struct logs_conf *logs, c
 /* One note for all that set a level which nothing asks for. */
 static void tell_unused_levels(struct conf_load *load, const struct logs_conf *logs, const struct conf_at *at)
 {
-    static const char *const used[] = {"service", "tb_connection", "storage"}; /* logger_level() is asked for these */
+    static const char *const used[] = {"service", "tb_connection", "storage", "extension", "database"};
     autobuf struct buf names = {0};
 
     for (size_t i = 0; i < logs->loggers.n; i++) {
         const struct logger_conf *logger = logs->loggers.items[i].value;
         struct str name = logs->loggers.items[i].key;
-        bool is_used = !logger->has_level;
+        bool is_used = !logger->has_level || logger->level == LOG_LEVEL_INFO;
 
         for (size_t k = 0; k < COUNT_OF(used); k++)
             is_used = is_used || str_eq_z(name, used[k]);
@@ -149,20 +163,17 @@ static void tell_unused_levels(struct conf_load *load, const struct logs_conf *l
     }
     if (names.n)
         conf_note(load, at, "loggers",
-                  "level has no effect in this version for " STR_FMT
-                  "; connectors have \"logLevel\" in their own files",
+                  "the level of " STR_FMT " does not count: connectors have \"logLevel\" in their own files",
                   STR_ARG(buf_str(&names)));
 }
 
 static enum err check_logs(struct conf_load *load, void *object, const struct conf_at *at)
 {
     const struct logs_conf *logs = object;
-    bool has_files = false;
 
     for (size_t i = 0; i < logs->handlers.n; i++) {
         const struct handler_conf *handler = logs->handlers.items[i].value;
 
-        has_files = has_files || handler->filename.n;
         if (handler->formatter.n && !has_entry(&logs->formatters, handler->formatter))
             conf_error(load, &logs->handlers.items[i].at, "formatter",
                        "found \"" STR_FMT "\", which is no usable entry of "
@@ -173,9 +184,6 @@ static enum err check_logs(struct conf_load *load, void *object, const struct co
         check_logger(load, logs, logs->loggers.items[i].value);
     check_logger(load, logs, logs->root);
     tell_unused_levels(load, logs, at);
-    if (has_files)
-        conf_note(load, at, "handlers",
-                  "this version writes no log files; all lines go to standard error or the journal");
     return ERR_OK;
 }
 

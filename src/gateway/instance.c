@@ -305,7 +305,7 @@ struct instance *instance_new(const struct instance_conf *conf)
     instance->conf.conf = conf_ref(conf->conf);
     instance->self = mem_zero(conf->type->state_size);
     instance->ctx = ctx_new(conf->type, conf->name, conf->runner->loop, conf->host, conf->conf);
-    atomic_store(&ctx_log(instance->ctx)->level, (int)conf->log_level);
+    ctx_set_log_levels(instance->ctx, conf->log_level, conf->remote_level);
     timer_init(&instance->limit, conf->main->loop, too_late, instance);
     return instance;
 }

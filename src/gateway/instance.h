@@ -35,7 +35,7 @@ struct instance_conf {
     struct conf *conf;            /* a reference is taken */
     struct runner *main, *runner; /* main: where instance_* are called and their answers arrive */
     const struct ctx_host *host;  /* of that runner */
-    enum log_level log_level;
+    enum log_level log_level, remote_level; /* remote: what the platform gets */
     instance_fn *gone; /* a detached one has come to its end after all; freed when it returns. NULL: nobody asks */
     void *gone_arg;
 };

@@ -2,7 +2,7 @@
 #include "gateway/live.h"
 
 #include "base/mem.h"
-#include "gateway/uplink_conf.h"
+#include "gateway/logging.h"
 
 /* --- report strategy ------------------------------------------------------------------------------------------------------ */
 
@@ -81,8 +81,7 @@ static enum err take_logs(void *arg, const struct gateway_conf *before, const st
     (void)before;
     (void)step;
     (void)why;
-    for (size_t i = 0; i < COUNT_OF(live->logs) && live->logs[i]; i++)
-        atomic_store(&live->logs[i]->level, (int)logger_level(after, str_from(live->logs[i]->name)));
+    logging_apply(live->logging, after);
     return ERR_OK;
 }
 

@@ -10,7 +10,7 @@
 struct live {
     struct loops *loops;
     struct fleet *fleet;
-    struct log *logs[3]; /* named as in logs.json; NULL: no more */
+    struct logging *logging;
 };
 /* live must stay as long as apply. */
 void live_add_owners(struct apply *apply, struct live *live);
