@@ -697,9 +697,19 @@ static void configuration_changed(void *arg, const struct gateway_conf *before, 
     name_connectors(gateway, after);
 }
 
+static enum err take_remote_shell(void *arg, const struct gateway_conf *before UNUSED, const struct gateway_conf *after,
+                                  struct apply_step *step UNUSED, struct why *why UNUSED)
+{
+    struct gateway *gateway = arg;
+
+    router_set_remote_shell(gateway->router, after->main->platform->remote_shell);
+    return ERR_OK;
+}
+
 static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const struct gateway_types *types,
                        const struct problems *known)
 {
+    static const char *const remote_shell_keys[] = {"thingsboard.remoteShell", NULL};
     const struct apply_conf apply = {.main = &gateway->main,
                                      .fleet = gateway->fleet,
                                      .types = types,
@@ -711,6 +721,8 @@ static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const
     apply_on_change(gateway->apply, configuration_changed, gateway);
     gateway->live = (struct live){.loops = &gateway->loops, .fleet = gateway->fleet, .logging = gateway->logging};
     live_add_owners(gateway->apply, &gateway->live);
+    apply_add_owner(gateway->apply,
+                    &(struct apply_owner){.keys = remote_shell_keys, .take = take_remote_shell, .arg = gateway});
 }
 
 static NODISCARD enum err start(struct gateway *gateway)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/own_methods.h"
 #include "gateway/router_impl.h"
+#include "gateway/shell.h"
 
 #include <math.h>
 
@@ -690,8 +692,19 @@ struct router *router_new(struct loop *main, struct log *log, const struct route
     list_init(&router->refusals);
     repeats_init(&router->repeats);
     updates_init(router);
+    router->shell = shell_new(router);
+    router->own_methods = own_methods_new(router, conf->config_dir);
     router_gateway_init(router);
     return router;
+}
+
+void router_set_remote_shell(struct router *router, bool is_on)
+{
+    router->conf.has_remote_shell = is_on;
+    if (is_on)
+        return;
+    shell_stop(router->shell);
+    own_methods_stop(router->own_methods);
 }
 
 void router_attach(struct router *router, struct north *north)
@@ -708,6 +721,8 @@ void router_stop(struct router *router)
         if (!request->is_answered && !request->is_builtin)
             router_answer_form(request, "", FORM_FAILED, "The gateway is stopping");
     }
+    shell_stop(router->shell);
+    own_methods_stop(router->own_methods);
     timer_stop(&router->restart);
 }
 
@@ -747,6 +762,8 @@ void router_free(struct router *router)
         connector_free(connector);
     }
     updates_fini(router);
+    shell_free(router->shell);
+    own_methods_free(router->own_methods);
     repeats_fini(&router->repeats);
     mem_free(router);
 }

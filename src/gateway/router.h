@@ -12,7 +12,7 @@
  *
  * Files: router.c requests, delivery, deadlines · router_gateway.c RPC to the gateway and to connectors by their prefix ·
  * router_attributes.c updates, requests, synchronisation · router_forms.c the connectors' error forms (pure) ·
- * router_reply.c what a reply's data become (pure) · router_repeat.c the answers of the last minute.
+ * router_repeat.c the answers of the last minute · shell.c the remote shell · own_methods.c the operator's methods.
  */
 #include "connector/ctx.h"
 #include "gateway/north.h"
@@ -27,11 +27,13 @@ struct router_events { /* NULL: devices have their own names, and nothing is res
 };
 struct router_conf {
     bool has_remote_shell, syncs_attributes;
-    const char *config_dir; /* custom methods are in its directory rpc */
+    const char *config_dir; /* the operator's methods are in its directory rpc */
 };
 
 struct router *router_new(struct loop *main, struct log *log, const struct router_conf *conf,
                           const struct router_events *events, void *arg);
+/* What runs for the platform ends when it is switched off. */
+void router_set_remote_shell(struct router *router, bool is_on);
 void router_attach(struct router *router, struct north *north); /* once, before anything comes down */
 void router_stop(struct router *router);                        /* answers what is open; ends what runs for it */
 void router_free(struct router *router); /* data loops have ended, the main loop is still there */

@@ -2,6 +2,8 @@
 #include "gateway/router_impl.h"
 
 #include "build_id.h"
+#include "gateway/own_methods.h"
+#include "gateway/shell.h"
 
 /*
  * RPC to the gateway itself (core.md 8.2): what precedes the first "_" of the method says who answers: the gateway, or every
@@ -283,6 +285,11 @@ static void gateway_method(struct router_request *request, struct str name, yyjs
             router->builtins[i].fn(router->builtins[i].arg, request, is_none(params) ? NULL : params);
             return;
         }
+    if (router->conf.has_remote_shell) {
+        request->is_builtin = true;
+        if (own_methods_request(router->own_methods, request, name, request->params))
+            return;
+    }
     router_answer(request, STR("{\"error\":\"Method not found\",\"code\":404}"), 1);
 }
 
@@ -296,6 +303,9 @@ void router_gateway_request(struct router_request *request)
 
     if (has_prefix && str_eq_z(prefix, "gateway"))
         gateway_method(request, name, params);
+    else if (!has_prefix && request->router->conf.has_remote_shell &&
+             shell_request(request->router->shell, request, params))
+        ; /* it has answered */
     else if (!has_prefix || !ask_connectors(request, prefix, params))
         not_found(request, prefix);
     yyjson_doc_free(doc);

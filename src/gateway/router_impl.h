@@ -78,6 +78,7 @@ struct builtin {
     void *arg;
 };
 
+struct own_methods;
 struct shell;
 struct updates;
 struct router {
@@ -94,6 +95,7 @@ struct router {
     size_t n_builtins;
     struct updates *updates;
     struct shell *shell;
+    struct own_methods *own_methods;
     struct timer restart;
     bool is_machine, is_stopping, is_ending; /* ending: connectors are not told any more */
     size_t n_bytes;
