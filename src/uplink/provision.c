@@ -115,7 +115,7 @@ static NODISCARD enum err make_certificate(struct provision *p, const struct tls
         err = file_put(p->conf.key_path, buf_str(&key), FILE_NEW, NULL, why);
     if (!err && (err = file_put(p->conf.cert_path, buf_str(&cert), FILE_NEW, NULL, why)))
         unlink(p->conf.key_path);
-    if (key.n)
+    if (key.p)
         explicit_bzero(key.p, key.n);
     if (!err) {
         LOG_INFO(p->log, "a key and its certificate are made", KV_Z("certificate", p->conf.cert_path),
