@@ -199,6 +199,7 @@ enum err ctx_put(struct ctx *ctx)
     if (LIKELY(event->n > 0))
         err = ctx_encode(ctx, event, &n_values);
     if (UNLIKELY(err)) {
+        add_to(&dev->n_failed, event->n);
         if (is_filtered && ctx->report) /* what passed was not sent after all */
             report_forget(ctx->report, dev);
         return err;
@@ -480,6 +481,45 @@ static void log_state(struct ctx *ctx, struct str name, enum link_state state, s
     log_write_at(&ctx->log, lines[state].level, lines[state].phrase, kvs, n, &place);
 }
 
+static void note_link(struct ctx *ctx, struct link *link, enum link_state state, struct str reason)
+{
+    bool works = state == LINK_UP || state == LINK_DEGRADED;
+    bool worked = link->state == LINK_UP || link->state == LINK_DEGRADED;
+
+    if (!link->since_ms || works != worked)
+        link->since_ms = loop_wall_ms(ctx->loop);
+    link->state = state;
+    link->n_attempts = state == LINK_UP ? 0 : link->n_attempts + (state == LINK_CONNECTING);
+    if (state != LINK_CONNECTING) {
+        reason = str_cut(reason, sizeof link->reason - 1);
+        if (reason.n)
+            memcpy(link->reason, reason.p, reason.n);
+        link->reason[reason.n] = 0;
+    }
+}
+
+void ctx_each_link(const struct ctx *ctx, void (*fn)(void *arg, const struct ctx_link *link), void *arg)
+{
+    loop_assert(ctx->loop);
+    for (const struct link *link = ctx->links; link; link = link->next)
+        fn(arg, &(struct ctx_link){.name = str_of(link->name, link->name_n),
+                                   .reason = str_from(link->reason),
+                                   .state = link->state,
+                                   .since_ms = link->since_ms,
+                                   .n_attempts = link->n_attempts});
+}
+
+const char *link_state_name(enum link_state state)
+{
+    static const char *const names[] = {[LINK_DOWN] = "down",
+                                        [LINK_CONNECTING] = "connecting",
+                                        [LINK_UP] = "up",
+                                        [LINK_DEGRADED] = "degraded",
+                                        [LINK_FAILED] = "failed"};
+
+    return (unsigned)state < COUNT_OF(names) ? names[state] : "";
+}
+
 void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct str reason)
 {
     struct link *link = link_of(ctx, name);
@@ -488,7 +528,7 @@ void ctx_state(struct ctx *ctx, struct str name, enum link_state state, struct s
     bool is_working, was_cut_off;
 
     loop_assert(ctx->loop);
-    link->state = state;
+    note_link(ctx, link, state, reason);
     all = state_of_all(ctx, state);
     is_working = all == LINK_UP || all == LINK_DEGRADED;
     was_cut_off = ctx_is_cut_off(ctx);

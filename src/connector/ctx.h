@@ -158,7 +158,17 @@ struct ctx_status {
     unsigned n_attempts;
 };
 struct ctx_status ctx_status(struct ctx *ctx); /* any thread */
-void ctx_answer(struct batch *batch);          /* any thread; from the store */
+struct ctx_link {
+    struct str name;
+    struct str reason; /* of the last failure */
+    enum link_state state;
+    int64_t since_ms; /* wall */
+    unsigned n_attempts;
+};
+/* Each link that the connector has told of; on the loop. Views live until fn returns. */
+void ctx_each_link(const struct ctx *ctx, void (*fn)(void *arg, const struct ctx_link *link), void *arg);
+const char *link_state_name(enum link_state state); /* "up" */
+void ctx_answer(struct batch *batch);               /* any thread; from the store */
 size_t ctx_in_flight_bytes(const struct ctx *ctx);
 extern const struct host ctx_host_functions; /* for third-party modules */
 

@@ -30,8 +30,10 @@ struct device {
     _Atomic(uint64_t) n_collected;  /* connector: values behind the report filter */
     _Atomic(uint64_t) n_unchanged;  /* connector: values that the report filter held back */
     _Atomic(uint64_t) n_repeated;   /* connector: of n_collected, those of periodic reports */
+    _Atomic(uint64_t) n_failed;     /* connector: values that could not be encoded */
     _Atomic(uint64_t) n_appended;   /* store */
     _Atomic(uint64_t) n_overflowed; /* store: dropped by limits */
+    _Atomic(uint64_t) n_aged;       /* store: of n_overflowed, those that were too old; counted after it */
     _Atomic(uint64_t) n_delivered;  /* uplink */
     _Atomic(uint64_t) n_rejected;   /* uplink */
     uint64_t store_mark;            /* store: where its newest record stands (store/lanes.h) */

@@ -8,6 +8,7 @@
 #include "base/slab.h"
 #include "connector/module.h"
 #include "gateway/apply.h"
+#include "gateway/console.h"
 #include "gateway/filter.h"
 #include "gateway/fleet.h"
 #include "gateway/live.h"
@@ -62,6 +63,7 @@ struct gateway {
     struct uplink_conf uplink_conf;
     struct registry *registry;
     struct filter *filter; /* NULL: none */
+    struct console console;
     enum phase phase;
     uint64_t stop_since_ms;
     uint32_t drain_ms; /* for what memory holds */
@@ -335,7 +337,7 @@ static void overdue(void *arg)
     leave(1);
 }
 
-static void fleet_is_closed(void *arg)
+static void console_is_closed(void *arg)
 {
     struct gateway *gateway = arg;
 
@@ -348,6 +350,13 @@ static void fleet_is_closed(void *arg)
     for (size_t i = 0; i < COUNT_OF(gateway->signals); i++)
         uv_close((uv_handle_t *)&gateway->signals[i], NULL);
     loop_stop(gateway->main.loop);
+}
+
+static void fleet_is_closed(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    console_stop(&gateway->console, console_is_closed, gateway);
 }
 
 static void loop0_is_stopped(void *arg)
@@ -469,6 +478,44 @@ static bool has_own_loop(const struct gateway_connector *connector)
     if (!type)
         return false;
     return common->has_own_loop ? common->own_loop : (type->flags & CONNECTOR_LONG_TURNS) != 0;
+}
+
+/* --- local control ------------------------------------------------------------------------------------------------------- */
+
+/* Loop 0. */
+static void tell_core(void *arg, struct status_core *out)
+{
+    struct gateway *gateway = arg;
+
+    out->uplink = uplink_status(gateway->uplink);
+    out->store = store_stats(gateway->store);
+    snprintf(out->trouble, sizeof out->trouble, "%s", out->store.trouble ? out->store.trouble : "");
+    out->store.trouble = NULL; /* it is of this thread */
+}
+
+static const char *phase_name(void *arg)
+{
+    static const char *const names[] = {
+        [PHASE_STARTING] = "starting", [PHASE_RUNNING] = "running",     [PHASE_QUIESCING] = "stopping",
+        [PHASE_STOPPING] = "stopping", [PHASE_DRAINING] = "delivering", [PHASE_CLOSING] = "closing"};
+
+    return names[((struct gateway *)arg)->phase];
+}
+
+static void make_console(struct gateway *gateway)
+{
+    const struct console_conf conf = {.status = {.main = &gateway->main,
+                                                 .loops = &gateway->loops,
+                                                 .fleet = gateway->fleet,
+                                                 .apply = gateway->apply,
+                                                 .north = gateway->north,
+                                                 .router = gateway->router,
+                                                 .core = tell_core,
+                                                 .phase = phase_name,
+                                                 .arg = gateway},
+                                      .log = gateway->log};
+
+    console_start(&gateway->console, &conf, gateway->conf->dir);
 }
 
 /* --- commands ---------------------------------------------------------------------------------------------------------- */
@@ -757,6 +804,7 @@ static void fini(struct gateway *gateway)
 {
     loops_wait(&gateway->loops);
     logging_detach(gateway->logging);
+    console_fini(&gateway->console);
     router_free(gateway->router);
     north_free(gateway->north);
     loops_fini(&gateway->loops);
@@ -810,8 +858,13 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
 {
     struct gateway gateway = {.conf = conf, .log = log, .logging = logging};
     struct why why = {0};
-    enum err err;
+    int lock;
+    enum err err = control_lock(&lock, conf->dir, &why);
 
+    if (err) {
+        LOG_ERROR(log, "cannot start", KV_WHY(&why));
+        return 1;
+    }
     /* Few arenas and small stacks: a thread costs some 20 KiB resident. */
     mallopt(M_ARENA_MAX, 2);
     raise_descriptors(log);
@@ -841,6 +894,7 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
     make_router(&gateway);
     name_connectors(&gateway, conf);
     registry_load(gateway.registry);
+    make_console(&gateway);
     err = start(&gateway);
     if (err) {
         LOG_ERROR(log, "cannot start", KV_ERR(err));

@@ -262,6 +262,8 @@ struct gateway_conf *gateway_conf_load_again(const struct gateway_conf *running,
 void gateway_conf_free(struct gateway_conf *conf); /* NULL allowed */
 /* The configuration directory that is meant, in out; the main file's name behind it when file is not NULL. */
 void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file);
+/* The first of the known directories that exists, whatever the environment says. */
+const char *gateway_conf_usual_dir(void);
 /* One connector's file by its type's descriptor, as gateway_conf_load does it. */
 struct conf *gateway_conf_load_connector(const struct gateway_types *types, const char *type, const char *dir,
                                          const char *path, struct problems *problems);

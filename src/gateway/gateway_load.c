@@ -216,17 +216,23 @@ static bool is_file(const char *path)
     return stat(path, &st) == 0 ? S_ISREG(st.st_mode) : str_ends(str_from(path), STR(".json"));
 }
 
-static const char *default_dir(void)
+const char *gateway_conf_usual_dir(void)
 {
     static const char *const known[] = {"/etc/thingsboard-gateway/config", "/etc/industryos-gateway/config",
                                         "/etc/iotgw"};
+
+    for (size_t i = 0; i < COUNT_OF(known); i++)
+        if (access(known[i], F_OK) == 0)
+            return known[i];
+    return known[0];
+}
+
+static const char *default_dir(void)
+{
     char name[80];
     const char *dir = get_variable("CONFIG_DIR", name, sizeof name);
 
-    for (size_t i = 0; i < COUNT_OF(known) && !dir; i++)
-        if (access(known[i], F_OK) == 0)
-            dir = known[i];
-    return dir ? dir : known[0];
+    return dir ? dir : gateway_conf_usual_dir();
 }
 
 void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file)

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/console.h"
+
+void console_start(struct console *console, const struct console_conf *conf, const char *config_dir)
+{
+    struct loop *loop = conf->status.main->loop;
+    struct why why = {0};
+
+    console->conf = *conf;
+    console->ledger = console->conf.status.ledger = ledger_new(loop, conf->log);
+    console->control = control_new(loop);
+    console->status = status_new(&console->conf.status);
+    status_add_methods(console->status, console->control);
+    if (control_socket_new(&console->socket, console->control, loop, conf->log, config_dir, &why))
+        LOG_WARN(conf->log, "no local control: iotgw status and its like will not find this gateway", KV_WHY(&why));
+    else
+        LOG_DEBUG(conf->log, "local control", KV_Z("socket", control_socket_path(console->socket)));
+}
+
+void console_stop(struct console *console, closed_fn *done, void *arg)
+{
+    if (console->socket)
+        control_socket_stop(console->socket, done, arg);
+    else
+        done(arg);
+}
+
+void console_fini(struct console *console)
+{
+    control_socket_free(console->socket);
+    status_free(console->status);
+    control_free(console->control);
+    ledger_free(console->ledger);
+}
