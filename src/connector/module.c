@@ -143,7 +143,7 @@ static int by_name(const void *a, const void *b)
 /* Modules that are no connectors. */
 static bool is_support(const char *name)
 {
-    return strcmp(name, "tls") == 0 || strcmp(name, "http") == 0;
+    return strcmp(name, "tls") == 0 || strcmp(name, "sqlite") == 0 || strncmp(name, "http", 4) == 0;
 }
 
 static char *type_of_file(const char *file)
