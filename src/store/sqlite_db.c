@@ -76,6 +76,12 @@ static int number_of(int code)
     }
 }
 
+/* The disk is well, but takes nothing. */
+static bool is_refusal(int number)
+{
+    return number == ENOSPC || number == EDQUOT || number == EROFS;
+}
+
 static int note(struct db *db, int code)
 {
     int number = number_of(code), system = db->handle ? sqlite3_system_errno(db->handle) : 0;
@@ -84,8 +90,8 @@ static int note(struct db *db, int code)
         db->is_corrupt = db->is_given_up = true;
     else if ((code & 0xff) == SQLITE_CANTOPEN && system)
         number = system;
-    else if ((code & 0xff) == SQLITE_IOERR && (system == ENOSPC || system == EDQUOT || system == EROFS))
-        number = system;
+    else if ((code & 0xff) == SQLITE_IOERR && is_refusal(system ? system : db->step_errno))
+        number = system ? system : db->step_errno;
     return number;
 }
 
@@ -99,8 +105,11 @@ static sqlite3_stmt *statement(struct db *db, enum db_statement which)
 /* A statement that gives no rows, bound already. SQLite's code. */
 static int step(struct db *db, sqlite3_stmt *stmt)
 {
-    int code = sqlite3_step(stmt);
+    int code;
 
+    errno = 0;
+    code = sqlite3_step(stmt);
+    db->step_errno = errno; /* the library notes only what the opening of files failed with */
     code = code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : sqlite3_extended_errcode(db->handle);
     sqlite3_reset(stmt);
     return code;
@@ -390,7 +399,8 @@ static int undo(struct db *db, int code)
 {
     int number = note(db, code);
 
-    if (number == EIO || number == ENOMEM)
+    /* After a failed fsync nobody knows what is on the disk, whatever the reason. */
+    if (number == EIO || number == ENOMEM || code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
         db->is_given_up = true;
     if (!sqlite3_get_autocommit(db->handle) && run(db, DB_ROLLBACK, 0, 0) && !sqlite3_get_autocommit(db->handle))
         db_close(db);

@@ -51,6 +51,7 @@ struct db {
     uint64_t n_bytes;    /* of the file */
     bool may_write;      /* false: only looked at */
     bool is_corrupt, is_foreign, is_unread;
+    int step_errno;   /* of the last statement */
     bool is_given_up; /* gets nothing more */
 };
 
