@@ -376,8 +376,8 @@ enum err platform_init(struct platform *platform, struct loop *loop, const struc
 {
     enum err err;
 
-    *platform =
-        (struct platform){.loop = loop, .conf = *conf, .is_gateway = true, .is_acking = true, .pool_n = POOL_SIZE};
+    *platform = (struct platform){
+        .loop = loop, .conf = *conf, .is_gateway = true, .is_acking = true, .pool_n = POOL_SIZE, .journal = -1};
     if (!platform->conf.refused_ms)
         platform->conf.refused_ms = 10000;
     if (!platform->conf.inactivity_ms)
@@ -465,6 +465,7 @@ int platform_main(int argc, char **argv)
     struct server_conf server = {
         .host = "127.0.0.1", .max_remaining = 65536, .answers_disconnect = true, .ids_through_0 = true};
     uint64_t port = 0;
+    const char *journal = NULL;
     bool is_live = false, is_shared = false;
     const struct opt opts[] = {
         {"--host", OPT_TEXT, &server.host, "ADDRESS", "address to listen on (127.0.0.1)", 0},
@@ -479,6 +480,8 @@ int platform_main(int argc, char **argv)
         {"--device-ms", OPT_UINT, &conf.device_ms, "MS", "end silent devices' sessions after so long (600000)",
          86400000},
         {"--shared-seq", OPT_FLAG, &is_shared, NULL, "\"seq\" is counted by one sender for all devices", 0},
+        {"--journal", OPT_TEXT, &journal, "FILE", "keep the telemetry that is taken, and begin with what is in there",
+         0},
         {"--live", OPT_FLAG, &is_live, NULL, "show devices and rates on standard error", 0},
     };
     struct why why = {0};
@@ -492,11 +495,13 @@ int platform_main(int argc, char **argv)
         err = program_init(&self.program, "platform", on_line, on_end, &self);
     if (!err)
         err = platform_init(&self.platform, self.program.loop, &conf, &server, &why);
+    self.platform.tally.is_shared = is_shared;
+    if (!err && journal)
+        err = platform_journal_open(&self.platform, journal, &why);
     if (err) {
         fprintf(stderr, "iotgw-sim platform: %s\n", why.text[0] ? why.text : err_text(err));
         return err == ERR_USAGE ? 64 : 1;
     }
-    self.platform.tally.is_shared = is_shared;
     buf_printf(&line, "{\"port\":%u}", server_port(self.platform.server));
     line_say(&line);
     if (is_live)

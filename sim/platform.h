@@ -6,7 +6,7 @@
  * (the outcome classes below), keeps the latest values, verifies what arrives (tally.h), and can be told to misbehave. Its JSON
  * is strict on purpose: what a lenient parser would forgive is BAD_JSON here.
  *
- * platform.c: sessions, acknowledgement and what the outcomes mean; platform_topics.c: what is done with each topic;
+ * platform.c: sessions, acknowledgement and what the outcomes mean; platform_topics.c: what is done with each topic; platform_journal.c: what outlives it;
  * platform_command.c: the lines that steer it; platform_view.c: the live picture. One thread.
  */
 #include "access.h"
@@ -96,6 +96,7 @@ struct platform {
     uint8_t *pool; /* of the JSON reader */
     size_t pool_n;
     uint64_t now_us; /* of the packet in hand */
+    int journal;     /* descriptor; -1: none is kept */
 };
 
 NODISCARD enum err platform_init(struct platform *platform, struct loop *loop, const struct platform_conf *conf,
@@ -121,6 +122,10 @@ uint8_t platform_login(struct platform *platform, struct server_client *client,
                        const struct mqtt_connect_packet *connect);
 enum outcome platform_provision(struct platform *platform, struct session *session, const struct mqtt_message *message);
 NODISCARD enum err platform_credential(struct platform *platform, struct str rest, struct why *why);
+
+/* platform_journal.c: platform->tally.is_shared must be set before */
+NODISCARD enum err platform_journal_open(struct platform *platform, const char *path, struct why *why);
+void platform_journal_add(struct platform *platform, const struct mqtt_message *message);
 
 /* platform_command.c */
 void platform_command(struct platform *platform, struct str word, struct str rest);

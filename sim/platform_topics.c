@@ -649,5 +649,7 @@ enum outcome platform_take(struct platform *platform, struct session *session, c
     if (!is_known)
         outcome = take_numbered(platform, session, message->topic, yyjson_doc_get_root(doc));
     yyjson_doc_free(doc);
+    if (platform->journal >= 0 && !outcome && str_eq_z(message->topic, "v1/gateway/telemetry"))
+        platform_journal_add(platform, message);
     return outcome;
 }

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-enum { CHUNK = 60 * 1024, MAX_UNACCEPTED = 64 * 1024 };
+enum { CHUNK = 60 * 1024, MAX_UNACCEPTED = 1024 * 1024 };
 static const uint64_t ACKNOWLEDGED = UINT64_MAX;
 
 /* --- messages --------------------------------------------------------------------------------------------------- */
