@@ -12,6 +12,7 @@ static const struct option_spec options[] = {
      .letter = 't',
      .argument = "TYPE",
      .help = "what the FILEs are: gateway, logs, list, statistics, or a connector type"},
+    {.name = "diff", .help = "ask the running gateway what a reload would change"},
     {.name = "json", .help = "print an object"},
     {.name = "quiet", .letter = 'q', .help = "print nothing but problems"},
     {.name = NULL}};
@@ -169,6 +170,8 @@ static int run(const struct command_line *line)
     const char *type = command_option(line, "type"), *what = "checked";
     int code;
 
+    if (command_has(line, "diff"))
+        return line->n_args ? command_usage(line, "--diff is about all files, and takes none") : steer_preview(line);
     problems_init(&problems);
     for (unsigned i = 0; i < line->n_args; i++) {
         if (is_directory(line->args[i]))

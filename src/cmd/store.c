@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What lies in the directory of a file or sqlite store, read without changing anything in it. */
-#include "cmd/cmd.h"
+#include "cmd/talk.h"
 #include "data/json.h"
 #include "store/file_format.h"
 #include "store/sqlite.h"
@@ -254,10 +254,25 @@ static const struct option_spec options[] = {
     {.name = "json", .help = "stats: print an object"},
     {.name = NULL}};
 
+static int rejected(struct job *job)
+{
+    int fd = openat(job->dir, "rejected.jsonl", O_RDONLY | O_CLOEXEC);
+    char bytes[16 * 1024];
+    ssize_t n = 0;
+
+    while (fd >= 0 && (n = read(fd, bytes, sizeof bytes)) > 0) {
+        buf_add(&job->out, bytes, (size_t)n);
+        flush(job, FLUSH);
+    }
+    if (fd >= 0)
+        close(fd);
+    return EXIT_DONE;
+}
+
 static const struct {
     const char *name;
     int (*run)(struct job *job);
-} jobs[] = {{"verify", verify}, {"dump", dump}, {"stats", stats}};
+} jobs[] = {{"verify", verify}, {"dump", dump}, {"stats", stats}, {"rejected", rejected}};
 
 static int run_job(struct job *job, int (*fn)(struct job *job), const char *path)
 {
@@ -326,10 +341,94 @@ static int run_on(const struct command_line *line, int (*fn)(struct job *job), i
     return code ? code : other;
 }
 
+/* --- of the running gateway ---------------------------------------------------------------------------------------------------- */
+
+static int show_storage(const struct command_line *line, yyjson_val *status)
+{
+    yyjson_val *storage = json_get(status, STR("storage"));
+    autobuf struct buf out = {0};
+
+    if (command_has(line, "json")) {
+        json_add_value(&out, storage);
+        buf_add_u8(&out, '\n');
+    } else {
+        buf_add_z(&out, "type               ");
+        show_text(&out, text_of(storage, "type"));
+        buf_printf(&out,
+                   "\nwaiting            %" PRIu64 " events, %" PRIu64 " values, %" PRIu64 " bytes\n"
+                   "oldest             %" PRIu64 " s\n"
+                   "acknowledged       %" PRIu64 " values\n"
+                   "dropped            %" PRIu64 " events, %" PRIu64 " values\n",
+                   number_of(storage, "events"), number_of(storage, "values"), number_of(storage, "bytes"),
+                   number_of(storage, "oldestSeconds"), number_of(storage, "acknowledgedValues"),
+                   number_of(storage, "droppedEvents"), number_of(storage, "droppedValues"));
+        buf_printf(&out, "rejected           %" PRIu64 " values\n",
+                   number_of(json_get(status, STR("ledger")), "rejected"));
+        if (text_of(storage, "trouble").n) {
+            buf_add_z(&out, "trouble            ");
+            show_text(&out, text_of(storage, "trouble"));
+            buf_add_u8(&out, '\n');
+        }
+    }
+    return command_print(&out) ? EXIT_DONE : EXIT_FAILED;
+}
+
+static bool print_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char bytes[16 * 1024];
+    ssize_t n;
+
+    if (fd < 0)
+        return false;
+    while ((n = read(fd, bytes, sizeof bytes)) > 0)
+        if (fwrite(bytes, 1, (size_t)n, stdout) != (size_t)n)
+            break;
+    close(fd);
+    return true;
+}
+
+/* The older part first. None: nothing was rejected. */
+static int show_rejected(const struct command_line *line, yyjson_val *status)
+{
+    autobuf struct buf path = {0}, older = {0};
+
+    (void)line;
+    buf_add_str(&path, text_of(json_get(status, STR("storage")), "rejectedFile"));
+    buf_add_str(&older, buf_str(&path));
+    buf_add(&older, ".1", 3);
+    buf_add_u8(&path, 0);
+    print_file((const char *)older.p);
+    if (!print_file((const char *)path.p) && errno != ENOENT)
+        return command_fail(line, EXIT_FAILED, "%s: %s", (const char *)path.p, err_text(err_from_errno(errno)));
+    return fflush(stdout) ? EXIT_FAILED : EXIT_DONE;
+}
+
+static int run_there(const struct command_line *line)
+{
+    enum { TIMEOUT_MS = 10000 };
+    struct talk talk;
+    yyjson_val *status;
+    bool is_rejected = strcmp(line->args[0], "rejected") == 0;
+    int code;
+
+    if (!is_rejected && strcmp(line->args[0], "stats") != 0)
+        return command_usage(line, "%s what? The storage's DIR is missing", line->args[0]);
+    code = talk_open(&talk, line);
+    if (!code)
+        code = talk_ask(&talk, "status", STR_NONE, TIMEOUT_MS, &status);
+    if (!code)
+        code = (is_rejected ? show_rejected : show_storage)(line, status);
+    talk_close(&talk);
+    return code;
+}
+
 static int run(const struct command_line *line)
 {
     const char *path = line->args[1];
 
+    if (line->n_args == 1)
+        return run_there(line);
     for (size_t i = 0; i < COUNT_OF(jobs); i++) {
         int code, dir;
 
@@ -342,21 +441,24 @@ static int run(const struct command_line *line)
         close(dir);
         return code;
     }
-    return command_usage(line, "found \"%s\"; expected verify, dump or stats", line->args[0]);
+    return command_usage(line, "found \"%s\"; expected verify, dump, stats or rejected", line->args[0]);
 }
 
 const struct command_spec cmd_store = {
     .name = "store",
-    .arguments = "verify|dump|stats DIR",
-    .summary = "look into the directory of a file or sqlite storage",
+    .arguments = "verify|dump|stats|rejected [DIR]",
+    .summary = "look into the storage of the running gateway, or into a directory of one",
     .text =
         "Reads what storage type \"file\" or \"sqlite\" has in DIR and changes nothing; best while no gateway runs on "
         "it. "
         "verify: "
         "checks every byte, and says what is damaged (exit code 1). dump: one JSON line for each record that waits. "
-        "stats: what waits, since when, and the totals of delivery.",
+        "stats: what waits, since when, and the totals of delivery.\n\n"
+        "Without DIR the running gateway is asked. stats: the same of its storage, of any type. rejected: what the "
+        "platform "
+        "would not take, a JSON line each.",
     .options = options,
-    .min_args = 2,
+    .min_args = 1,
     .max_args = 2,
-    .choices = "verify dump stats",
+    .choices = "verify dump stats rejected",
     .run = run};

@@ -11,6 +11,7 @@ void console_start(struct console *console, const struct console_conf *conf, con
     console->control = control_new(loop);
     console->status = status_new(&console->conf.status);
     status_add_methods(console->status, console->control);
+    console_add_methods(console);
     if (control_socket_new(&console->socket, console->control, loop, conf->log, config_dir, &why))
         LOG_WARN(conf->log, "no local control: iotgw status and its like will not find this gateway", KV_WHY(&why));
     else

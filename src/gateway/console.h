@@ -11,6 +11,7 @@
 
 struct console_conf {
     struct status_conf status; /* but ledger */
+    struct logging *logging;
     struct log *log;
 };
 struct console {
@@ -25,5 +26,7 @@ struct console {
 /* The main loop does not run yet. That there is no socket is told in the log, and no reason to stop. */
 void console_start(struct console *console, const struct console_conf *conf, const char *config_dir);
 void console_stop(struct console *console, closed_fn *done, void *arg);
+/* console_methods.c; for console_start. */
+void console_add_methods(struct console *console);
 void console_fini(struct console *console); /* data loops have ended; a zeroed one allowed */
 #endif

@@ -256,6 +256,14 @@ void control_peer_feed(struct control_peer *peer, struct str bytes)
     }
 }
 
+bool control_peer_awaits(const struct control_peer *peer)
+{
+    LIST_EACH(node, &peer->requests)
+        if (!CONTAINER_OF(node, struct control_request, node)->ended)
+            return true;
+    return false;
+}
+
 bool control_peer_wants_input(const struct control_peer *peer)
 {
     return !peer->is_cut && peer->n_open < OPEN_MAX && pending(peer) < READ_BELOW;

@@ -27,7 +27,7 @@ struct client {
     uv_pipe_t pipe;
     uv_write_t write;
     struct buf writing;
-    bool is_writing, is_reading, is_closing, is_last; /* last: to be closed when all is written */
+    bool is_writing, is_reading, is_closing, has_ended, is_last; /* last: to be closed when all is written */
     struct late late;
     uint8_t in[16 * 1024];
 };
@@ -96,26 +96,6 @@ static int new_socket(int flags)
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 }
 
-/* --- one gateway a configuration ---------------------------------------------------------------------------------------------- */
-
-enum err control_lock(int *fd, const char *config_dir, struct why *why)
-{
-    *fd = open(config_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*fd < 0) /* it was read a moment ago: who may not list it cannot lock it */
-        return ERR_OK;
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
-        return ERR_OK;
-    close(*fd);
-    *fd = -1;
-    return why_set(why, ERR_BUSY, "%s: another gateway runs with this configuration", config_dir);
-}
-
-void control_unlock(int fd)
-{
-    if (fd >= 0)
-        close(fd);
-}
-
 /* --- clients -------------------------------------------------------------------------------------------------------------- */
 
 static void client_closed(uv_handle_t *handle)
@@ -168,8 +148,11 @@ static void was_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct client *client = stream->data;
 
-    if (n < 0) {
-        client_close(client);
+    if (n < 0) { /* it asks no more, but may still wait for answers */
+        uv_read_stop(stream);
+        client->is_reading = false;
+        client->has_ended = true;
+        late_arm(client->socket->loop, &client->late);
         return;
     }
     control_peer_feed(client->peer, str_of(buf->base, (size_t)n));
@@ -195,12 +178,12 @@ static void tend(void *arg)
                 client_close(client);
                 return;
             }
-        } else if (client->is_last) {
+        } else if (client->is_last || (client->has_ended && !control_peer_awaits(client->peer))) {
             client_close(client);
             return;
         }
     }
-    wants = control_peer_wants_input(client->peer) && !client->is_last;
+    wants = control_peer_wants_input(client->peer) && !client->is_last && !client->has_ended;
     if (wants && !client->is_reading)
         uv_read_start((uv_stream_t *)&client->pipe, give_memory, was_read);
     else if (!wants && client->is_reading)
@@ -375,6 +358,37 @@ static int bind_somewhere(struct control_socket *s, const char *config_dir, stru
         why_set(why, here.err, "%s", why_text(&here));
     }
     return -1;
+}
+
+/* --- one gateway a configuration ---------------------------------------------------------------------------------------------- */
+
+enum err control_lock(int *fd, const char *config_dir, struct why *why)
+{
+    char path[PATH_MAX], name[48];
+
+    socket_name(name, sizeof name - 5, config_dir);
+    memcpy(name + strlen(name) - 4, "lock", 5); /* control.sock → control.lock */
+    *fd = -1;
+    for (unsigned i = 0; *fd < 0 && run_dir(i, config_dir, path, sizeof path); i++) {
+        int dir = *path ? usable_dir(path, NULL) : -1;
+
+        if (dir < 0)
+            continue;
+        *fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        close(dir);
+    }
+    if (*fd < 0 || flock(*fd, LOCK_EX | LOCK_NB) == 0 ||
+        errno != EWOULDBLOCK) /* nowhere to lock: then there is no socket */
+        return ERR_OK;
+    close(*fd);
+    *fd = -1;
+    return why_set(why, ERR_BUSY, "%s: another gateway runs with this configuration", config_dir);
+}
+
+void control_unlock(int fd)
+{
+    if (fd >= 0)
+        close(fd);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------------- */

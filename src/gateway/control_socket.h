@@ -8,8 +8,8 @@
  * configuration directory. A configuration that does not stand at its usual place has a name of its own,
  * control-HASH.sock, so that several gateways of one machine do not meet. Mode 0600; of a client the kernel
  * says who it is, and only root and the gateway's own user are let in.
- * One gateway: a lock on the configuration directory, held as long as the process lives; so a socket file that is there
- * at start is stale and replaced.
+ * One gateway: a lock on a file beside the socket, held as long as the process lives; so a socket file that is there at
+ * start is stale and replaced.
  *
  * Owner thread: the main loop.
  */

@@ -502,6 +502,16 @@ static const char *phase_name(void *arg)
     return names[((struct gateway *)arg)->phase];
 }
 
+/* For programs that run elsewhere. */
+static const char *absolute(struct gateway *gateway, const char *path)
+{
+    char dir[4096];
+
+    if (*path == '/' || !getcwd(dir, sizeof dir))
+        return path;
+    return arena_printf(&gateway->arena, "%s/%s", dir, path).p;
+}
+
 static void make_console(struct gateway *gateway)
 {
     const struct console_conf conf = {.status = {.main = &gateway->main,
@@ -510,9 +520,11 @@ static void make_console(struct gateway *gateway)
                                                  .apply = gateway->apply,
                                                  .north = gateway->north,
                                                  .router = gateway->router,
+                                                 .rejected_path = absolute(gateway, gateway->uplink_conf.rejected_path),
                                                  .core = tell_core,
                                                  .phase = phase_name,
                                                  .arg = gateway},
+                                      .logging = gateway->logging,
                                       .log = gateway->log};
 
     console_start(&gateway->console, &conf, gateway->conf->dir);

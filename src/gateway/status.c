@@ -193,6 +193,7 @@ static void add_storage(struct buf *out, const struct status *s)
 
     buf_printf(out, "{\"type\":\"%s\",\"split\":%s", types[apply_running(s->conf.apply)->main->storage->type],
                stats->is_split ? "true" : "false");
+    add_text(out, "rejectedFile", str_from(s->conf.rejected_path));
     add_text(out, "trouble", str_from(s->core.trouble));
     add_ms(out, "troubleSince", s->trouble_since_ms);
     add_ms(out, "blockedSince", s->blocked_since_ms);

@@ -28,6 +28,7 @@ struct status_conf {
     struct north *north;
     struct router *router;
     struct ledger *ledger;
+    const char *rejected_path;                        /* absolute; NULL: not known */
     void (*core)(void *arg, struct status_core *out); /* on loop 0 */
     const char *(*phase)(void *arg);
     void *arg;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local control: what the running gateway says and does when it is asked over its socket."""
+import contextlib
 import json
 import os
 import pathlib
@@ -86,3 +87,118 @@ def test_status_tells_of_links_storage_and_values(plant_of):
     text = iotgw(gateway, "status").stdout
     assert "Plant" in text and "200 collected" in text, text
     assert iotgw(gateway, "status", "--devices", "nobody").returncode == 1
+
+
+def test_a_second_gateway_on_the_same_configuration_is_refused(plant_of):
+    _, _, gateway = plant_of()
+    second = iotgw(gateway, "run")
+    assert second.returncode == 1
+    assert "another gateway runs with this configuration" in second.stderr
+    assert is_running(gateway)
+    gateway.stop(plant.signal.SIGKILL)
+    gateway.start()  # neither the lock nor the socket file that is left stands in its way
+    plant.wait_until(lambda: is_running(gateway), "it runs again")
+    gateway.stop()
+    assert iotgw(gateway, "status").returncode == 69
+
+
+def test_connectors_are_stopped_started_and_restarted(plant_of):
+    platform, broker, gateway = plant_of(2)
+    state = lambda name: {c["name"]: c["state"] for c in ask(gateway, "status")["connectors"]}[name]
+    assert iotgw(gateway, "connector", "stop", "Plant 1").returncode == 0
+    assert state("Plant 1") == "stopped" and state("Plant") == "running"
+    assert iotgw(gateway, "connector", "start", "Plant 1").returncode == 0
+    assert iotgw(gateway, "connector", "restart", "Plant 1").returncode == 0
+    assert state("Plant 1") == "running"
+    assert "Plant 1\tmqtt\trunning\t" in iotgw(gateway, "connector", "list").stdout
+    unknown = iotgw(gateway, "connector", "stop", "Plnat")
+    assert unknown.returncode == 1 and "Plnat" in unknown.stderr
+    assert iotgw(gateway, "connector", "stop").returncode == 64
+    assert iotgw(gateway, "connector", "paint", "Plant").returncode == 64
+
+
+def test_the_gateway_answers_requests_as_to_the_platform(plant_of):
+    _, _, gateway = plant_of()
+    assert "success" in json.dumps(ask(gateway, "rpc", "", "gateway_ping")["reply"]) or ask(gateway, "rpc", "", "gateway_ping")["reply"]
+    assert "reply" in ask(gateway, "rpc", "nobody", "set", '{"a":1}')
+    assert iotgw(gateway, "rpc", "a", "set", "{broken").returncode == 64
+    assert iotgw(gateway, "rpc", "a").returncode == 64
+
+
+def test_reload_takes_over_what_was_edited_and_says_what_is_wrong(plant_of):
+    _, broker, gateway = plant_of()
+    assert ask(gateway, "check", "--diff")["plan"] == []
+    path = gateway.directory / "plant.json"
+    conf = json.loads(path.read_text())
+    conf["mapping"][0]["topicFilter"] = "elsewhere/+/data"
+    path.write_text(json.dumps(conf))
+    assert iotgw(gateway, "reload").returncode == 0
+    assert iotgw(gateway, "check", "--diff").stdout.strip() == "nothing changes"
+    path.write_text("{")
+    broken = iotgw(gateway, "reload")
+    assert broken.returncode == 78 and "plant.json" in broken.stdout, broken
+    assert ask(gateway, "status")["connectors"][0]["state"] == "running"
+
+
+def test_log_levels_change_while_it_runs(plant_of):
+    _, _, gateway = plant_of()
+    assert iotgw(gateway, "log-level", "Plant", "debug").returncode == 0
+    assert iotgw(gateway, "log-level", "error").returncode == 0
+    assert iotgw(gateway, "log-level", "Nobody", "debug").returncode == 1
+    loud = iotgw(gateway, "log-level", "Plant", "loud")
+    assert loud.returncode == 1 and "loud" in loud.stderr
+
+
+def test_the_storage_of_the_running_gateway_is_shown(plant_of):
+    _, _, gateway = plant_of()
+    assert ask(gateway, "store", "stats")["type"] == "memory"
+    assert "waiting            0 events" in iotgw(gateway, "store", "stats").stdout
+    assert iotgw(gateway, "store", "rejected").returncode == 0
+    assert iotgw(gateway, "store", "verify").returncode == 64
+
+
+def control_path(gateway):
+    """The socket that the gateway made, as its process has it open."""
+    text = pathlib.Path("/proc/net/unix").read_text()
+    inodes = {os.readlink(f)[8:-1] for f in pathlib.Path(f"/proc/{gateway.process.pid}/fd").iterdir() if os.readlink(f).startswith("socket:")}
+    names = [line.split()[7] for line in text.splitlines()[1:] if len(line.split()) > 7 and line.split()[6] in inodes]
+    name = next(n.rsplit("/", 1)[1] for n in names if "control" in n)
+    for directory in ("/run/iotgw", os.environ.get("XDG_RUNTIME_DIR", "/nowhere") + "/iotgw", gateway.directory / "run"):
+        path = pathlib.Path(directory) / name
+        if path.exists():
+            return path
+    raise AssertionError(name)
+
+
+def talk(path, data):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(plant.LIMIT_S)
+        s.connect(str(path))
+        with contextlib.suppress(BrokenPipeError):  # what is too long is cut off
+            s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := s.recv(65536):
+            answer += part
+            if answer.count(b"\n") >= data.count(b"\n"):
+                break
+        return [json.loads(line) for line in answer.splitlines()]
+
+
+def test_the_socket_is_private_and_takes_any_bytes(plant_of):
+    _, _, gateway = plant_of()
+    path = control_path(gateway)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    answers = talk(path, b'{"id":7,"method":"nothing"}\n[]\n{"id":"x","method":"status","params":3}\n\xff\xfe\n{"id":{},"method":1}\n')
+    assert [a["id"] for a in answers] == [7, None, "x", None, None]
+    assert [a["error"]["code"] for a in answers] == ["UNSUPPORTED", "PROTO", "TYPE", "SYNTAX", "PROTO"]
+    assert talk(path, b"x" * (2 << 20) + b"\n")[0]["error"]["code"] == "LIMIT"
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    for s in idle:
+        s.connect(str(path))
+    try:
+        plant.wait_until(lambda: b"too many" in idle[39].recv(1000), "the last is refused")
+    finally:
+        for s in idle:
+            s.close()
+    plant.wait_until(lambda: is_running(gateway), "there is room again")
