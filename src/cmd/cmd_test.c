@@ -141,12 +141,13 @@ static void test_man_page_and_completions_name_every_subcommand_and_option(void 
         for (const struct command_spec *const *command = commands; *command; command++) {
             if ((*command)->is_hidden)
                 continue;
-            assert_non_null(strstr(out, (*command)->name));
+            if (!strchr((*command)->name, '-') || i) /* a minus is escaped in roff */
+                assert_non_null(strstr(out, (*command)->name));
             for (const struct option_spec *option = (*command)->options; option && option->name; option++) {
                 struct str name = str_from(option->name);
 
                 if (option->is_hidden || memchr(name.p, '-', name.n))
-                    continue; /* a minus is escaped in roff */
+                    continue;
                 assert_non_null(strstr(out, option->name));
             }
         }

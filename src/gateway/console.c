@@ -7,7 +7,7 @@ void console_start(struct console *console, const struct console_conf *conf, con
     struct why why = {0};
 
     console->conf = *conf;
-    console->ledger = console->conf.status.ledger = ledger_new(loop, conf->log);
+    console->ledger = console->conf.status.ledger = ledger_new(&conf->ledger);
     console->control = control_new(loop);
     console->status = status_new(&console->conf.status);
     status_add_methods(console->status, console->control);
@@ -18,12 +18,21 @@ void console_start(struct console *console, const struct console_conf *conf, con
         LOG_DEBUG(conf->log, "local control", KV_Z("socket", control_socket_path(console->socket)));
 }
 
+static void ledger_is_written(void *arg)
+{
+    struct console *console = arg;
+
+    if (console->socket)
+        control_socket_stop(console->socket, console->stopped, console->arg);
+    else
+        console->stopped(console->arg);
+}
+
 void console_stop(struct console *console, closed_fn *done, void *arg)
 {
-    if (console->socket)
-        control_socket_stop(console->socket, done, arg);
-    else
-        done(arg);
+    console->stopped = done;
+    console->arg = arg;
+    ledger_stop(console->ledger, ledger_is_written, console);
 }
 
 void console_fini(struct console *console)

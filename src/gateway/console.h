@@ -11,6 +11,7 @@
 
 struct console_conf {
     struct status_conf status; /* but ledger */
+    struct ledger_conf ledger;
     struct logging *logging;
     struct log *log;
 };

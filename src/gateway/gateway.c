@@ -512,8 +512,17 @@ static const char *absolute(struct gateway *gateway, const char *path)
     return arena_printf(&gateway->arena, "%s/%s", dir, path).p;
 }
 
+static struct store_stats stats_of_store(void *arg) /* durable kinds: any thread */
+{
+    return store_stats(((struct gateway *)arg)->store);
+}
+
 static void make_console(struct gateway *gateway)
 {
+    const struct storage_conf *storage = gateway->conf->main->storage;
+    const char *dir = storage->type == STORAGE_FILE     ? arena_text(&gateway->arena, storage->folder)
+                      : storage->type == STORAGE_SQLITE ? arena_text(&gateway->arena, storage->db_path)
+                                                        : NULL;
     const struct console_conf conf = {.status = {.main = &gateway->main,
                                                  .loops = &gateway->loops,
                                                  .fleet = gateway->fleet,
@@ -523,6 +532,11 @@ static void make_console(struct gateway *gateway)
                                                  .rejected_path = absolute(gateway, gateway->uplink_conf.rejected_path),
                                                  .core = tell_core,
                                                  .phase = phase_name,
+                                                 .arg = gateway},
+                                      .ledger = {.loop = gateway->main.loop,
+                                                 .log = &gateway->storage_log,
+                                                 .dir = dir,
+                                                 .stats = stats_of_store,
                                                  .arg = gateway},
                                       .logging = gateway->logging,
                                       .log = gateway->log};

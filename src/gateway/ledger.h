@@ -15,11 +15,11 @@
  * has changed, seldom enough for flash, and at the end. After a crash it is behind; then what the storage holds counts, see
  * ledger_open.
  *
- * Owner thread: main, but for ledger_row and ledger_total.
+ * Owner thread: main, but for ledger_row.
  */
 #include "base/log.h"
 #include "data/device.h"
-#include "io/loop.h"
+#include "store/store.h"
 
 struct ledger_row {
     uint64_t collected, delivered, waiting, overflow, age, rejected;
@@ -32,8 +32,24 @@ static inline uint64_t ledger_read(const struct ledger_row *row)
 void ledger_add(struct ledger_row *to, const struct ledger_row *row);
 
 struct ledger;
-struct ledger *ledger_new(struct loop *loop, struct log *log);
+struct ledger_conf {
+    struct loop *loop;
+    struct log *log;
+    const char *dir;                        /* of a durable storage; NULL: the books end with the process */
+    struct store_stats (*stats)(void *arg); /* of the storage; on the main loop, before and while loops run */
+    void *arg;
+};
+/*
+ * The storage has been opened, and no loop runs: reads ledger.json and takes the books from there. For each device what the
+ * storage holds is what waits, so collected follows: what was collected, but never durable, was never acknowledged to its source
+ * either, and counts when it comes again. What the storage acknowledged or dropped after the file was written, as its own state
+ * says, is known in total only: ledger_unattributed. Without a file, or with a broken one (which is put aside), the books begin
+ * with what the storage holds.
+ */
+struct ledger *ledger_new(const struct ledger_conf *conf);
+/* The last writing, in the worker pool; nothing is written while the disk is in trouble. */
+void ledger_stop(struct ledger *ledger, closed_fn *done, void *arg);
 void ledger_free(struct ledger *ledger); /* NULL allowed */
 struct ledger_row ledger_row(const struct ledger *ledger, const struct device *dev);
-struct ledger_row ledger_total(const struct ledger *ledger);
+struct ledger_row ledger_unattributed(const struct ledger *ledger); /* of no known device; part of the total */
 #endif

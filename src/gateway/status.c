@@ -297,7 +297,7 @@ static struct ledger_row *rows_by_source(const struct status *s, struct ledger_r
     struct ledger_row *rows = mem_zero((UINT16_MAX + 1) * sizeof *rows);
     uint32_t n = device_count();
 
-    *total = (struct ledger_row){0};
+    *total = ledger_unattributed(s->conf.ledger);
     for (uint32_t i = 0; i < n; i++) {
         const struct device *dev = device_at(i);
         struct ledger_row row = ledger_row(s->conf.ledger, dev);
@@ -382,6 +382,10 @@ static void add_document(struct buf *out, const struct gathering *g)
     buf_printf(out, "],\"leftBehind\":%zu,\"devices\":%u,\"ledger\":", fleet_n_left_behind(s->conf.fleet),
                device_count());
     add_row(out, &total);
+    struct ledger_row unattributed = ledger_unattributed(s->conf.ledger);
+
+    buf_add_z(out, ",\"unattributed\":");
+    add_row(out, &unattributed);
     buf_add_z(out, ",\"loops\":[");
     add_loop(out, "main", s->conf.main->loop, true);
     for (size_t i = 0; i < g->n; i++) {

@@ -202,3 +202,58 @@ def test_the_socket_is_private_and_takes_any_bytes(plant_of):
         for s in idle:
             s.close()
     plant.wait_until(lambda: is_running(gateway), "there is room again")
+
+
+STORAGES = [{"type": "file", "data_folder_path": "./data/", "max_file_count": 100, "max_records_per_file": 1000},
+            {"type": "sqlite", "data_file_path": "./data/"}]
+
+
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda s: s["type"])
+def test_the_ledger_goes_on_after_a_restart_and_balances_after_a_kill(plant_of, storage):
+    platform, broker, gateway = plant_of(storage=storage)
+    running = lambda: is_running(gateway) and ask(gateway, "status")["connectors"][0]["link"]["state"] == "up"
+    plant.wait_until(running, "all is connected")
+    publish(broker, 50)
+    plant.wait_until(lambda: ledger(gateway)["delivered"] == 100, "all is delivered")
+    platform.ask("down")
+    publish(broker, 30, device="b")
+    plant.wait_until(lambda: ledger(gateway)["waiting"] == 60, "the rest waits")
+    assert gateway.stop() == 0
+    gateway.start()
+    plant.wait_until(running, "it runs again")
+    row = ledger(gateway)
+    assert row["collected"] == 160 and row["delivered"] == 100 and row["waiting"] == 60, row
+    assert ask(gateway, "status", "--devices", "a")["devices"][0]["ledger"]["delivered"] == 100
+    publish(broker, 20, device="b")
+    plant.wait_until(lambda: ledger(gateway)["collected"] == 200, "more has come")
+    gateway.stop(plant.signal.SIGKILL)
+    gateway.start()
+    plant.wait_until(running, "it runs after the kill")
+    row = ledger(gateway)
+    assert row["collected"] == 200 and row["waiting"] == 100, row
+    platform.ask("up")
+    plant.wait_until(lambda: ledger(gateway)["waiting"] == 0, "the rest is delivered")
+    assert ledger(gateway)["delivered"] == 200
+
+
+def test_a_broken_ledger_is_put_aside(plant_of):
+    _, broker, gateway = plant_of(storage=STORAGES[0])
+    publish(broker, 10)
+    gateway.stop()
+    path = gateway.directory / "data" / "ledger.json"
+    path.write_text('{"version":1,"devices":[["a",-1]]}')
+    gateway.start()
+    plant.wait_until(lambda: is_running(gateway), "it runs again")
+    ledger(gateway)
+    assert (gateway.directory / "data" / "ledger.json.broken").exists()
+
+
+def test_what_overflows_is_in_the_ledger(plant_of):
+    platform, broker, gateway = plant_of(storage={"max_records_count": 100, "overflow": "drop_oldest"})
+    plant.wait_until(lambda: ask(gateway, "status")["connectors"][0]["link"]["state"] == "up", "the broker is connected")
+    platform.ask("down")
+    publish(broker, 1000)
+    plant.wait_until(lambda: ledger(gateway)["collected"] == 2000, "all is collected")
+    plant.wait_until(lambda: ledger(gateway)["overflow"] > 1000, "most of it is dropped")
+    row = ledger(gateway)
+    assert row["waiting"] == ask(gateway, "status")["storage"]["values"], row
