@@ -16,6 +16,7 @@
 #include "gateway/north.h"
 #include "gateway/notify.h"
 #include "gateway/registry.h"
+#include "gateway/remote.h"
 #include "gateway/router.h"
 #include "gateway/uplink_conf.h"
 #include "gateway/watch.h"
@@ -58,6 +59,7 @@ struct gateway {
     struct store *store;
     struct uplink *uplink;
     struct north *north;
+    struct remote *remote;
     struct router *router;
     struct cert_watch cert_watch;
     struct uplink_conf uplink_conf;
@@ -402,6 +404,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
     registry_stop(gateway->registry);
     watch_stop(gateway->watch);
+    remote_stop(gateway->remote);
     apply_end(gateway->apply);
     fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
 }
@@ -420,12 +423,13 @@ static void fleet_is_started(void *arg)
         n_failed += fleet_at(gateway->fleet, i).state != INSTANCE_RUNNING;
     LOG_INFO(gateway->log, "gateway is running", KV_UINT("connectors", n - n_failed), KV_UINT("failed", n_failed));
     notify_send(STR("READY=1"));
-    if (n_failed > 0 && n_failed == n) {
+    if (n_failed > 0 && n_failed == n && !remote_is_on(gateway->remote)) { /* else the platform can mend it */
         gateway->start_err = ERR_CONFIG;
         begin_stop(gateway, "no connector could be started");
         return;
     }
     gateway->watch = watch_new(&gateway->main, gateway->apply, gateway->log);
+    remote_start(gateway->remote);
 }
 
 static void loop0_is_there(void *arg)
@@ -551,6 +555,7 @@ static void north_state(void *arg, enum uplink_state state)
     struct gateway *gateway = arg;
 
     router_state(gateway->router, state);
+    remote_state(gateway->remote, state);
     logging_session(gateway->logging, state == UPLINK_READY);
     if (state == UPLINK_READY && gateway->conf->login == LOGIN_PROVISION) /* there may be a certificate now */
         cert_watch_look(&gateway->cert_watch);
@@ -605,17 +610,8 @@ static void device_rpc(void *arg, yyjson_val *root)
 static void own_attributes(void *arg, yyjson_val *root)
 {
     struct gateway *gateway = arg;
-    autobuf struct buf names = {0};
-    yyjson_val *name, *value;
-    size_t i, max;
 
-    yyjson_obj_foreach(root, i, max, name, value)
-    {
-        buf_add_z(&names, i ? "," : "");
-        buf_add_str(&names, json_str(name));
-    }
-    /* The values may be configurations, with secrets. */
-    LOG_DEBUG(gateway->log, "shared attributes of the gateway", KV_STR("names", buf_str(&names)));
+    remote_attributes(gateway->remote, root);
 }
 
 static void device_attributes(void *arg, yyjson_val *root)
@@ -726,6 +722,14 @@ static void make_router(struct gateway *gateway)
     router_add_builtin(gateway->router, "remove_provisioned_credentials", remove_credentials, gateway);
 }
 
+static void make_remote(struct gateway *gateway, const struct gateway_types *types)
+{
+    const struct remote_conf conf = {
+        .main = &gateway->main, .apply = gateway->apply, .north = gateway->north, .types = types, .log = gateway->log};
+
+    gateway->remote = remote_new(&conf);
+}
+
 static NODISCARD enum err make_loops(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
@@ -768,6 +772,7 @@ static void configuration_changed(void *arg, const struct gateway_conf *before, 
 
     (void)before;
     name_connectors(gateway, after);
+    remote_changed(gateway->remote);
 }
 
 static enum err take_remote_shell(void *arg, const struct gateway_conf *before UNUSED, const struct gateway_conf *after,
@@ -831,8 +836,10 @@ static void fini(struct gateway *gateway)
     loops_wait(&gateway->loops);
     logging_detach(gateway->logging);
     console_fini(&gateway->console);
+    remote_stop(gateway->remote);
     router_free(gateway->router);
     north_free(gateway->north);
+    remote_free(gateway->remote);
     loops_fini(&gateway->loops);
     fleet_free(gateway->fleet);
     watch_free(gateway->watch);
@@ -918,6 +925,7 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
     }
     make_registry(&gateway);
     make_router(&gateway);
+    make_remote(&gateway, types);
     name_connectors(&gateway, conf);
     registry_load(gateway.registry);
     make_console(&gateway);

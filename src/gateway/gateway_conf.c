@@ -678,9 +678,7 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
     if (platform->remote_shell)
         conf_warning(load, &platform->at, "remoteShell",
                      "is on: the platform can run any command here, with the rights of this program");
-    later(load, &platform->at, "remoteConfiguration", platform->remote_configuration);
     later(load, &platform->at, "latencyDebugMode", platform->latency_debug);
-    later(load, &platform->at, "publishSecrets", !platform->publish_secrets);
     if (platform->statistics)
         later(load, &platform->statistics->at, "enable", platform->statistics->enable);
     if (platform->statistics && platform->statistics->enable_custom) {

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remote configuration: what is published, what the platform changes, and what it cannot break."""
+import json
+import time
+
+import pytest
+
+from plant import Broker, Gateway, Platform, free_port, mqtt_connector, mqtt_mapping, wait_until
+
+GENERAL = ("general_configuration", "storage_configuration", "grpc_configuration", "logs_configuration", "active_connectors", "Version")
+
+
+@pytest.fixture
+def platform():
+    platform = Platform()
+    yield platform
+    platform.close()
+
+
+@pytest.fixture
+def broker(tmp_path):
+    broker = Broker(tmp_path / "broker")
+    yield broker
+    broker.close()
+
+
+def start(tmp_path, platform, connectors, **more):
+    more["thingsboard"] = {"remoteConfiguration": True, **more.get("thingsboard", {})}
+    return Gateway(tmp_path / "gateway", platform.port, connectors, **more)
+
+
+def own(platform, key=None):
+    values = {k: v["value"] for k, v in platform.ask("values")["attributes"].items()}
+    return values if key is None else values.get(key)
+
+
+def push(platform, **values):
+    """As the platform does it when somebody saves the page: kept as shared attributes, and sent."""
+    platform.ask("shared " + json.dumps(values))
+    platform.ask("publish v1/devices/me/attributes " + json.dumps(values))
+
+
+def published(platform, key, condition):
+    return wait_until(lambda: (v := own(platform, key)) is not None and condition(v) and (v,), f"{key} is published")[0]
+
+
+def starts(gateway, name):
+    return gateway.log_text().count(f'connector="{name}"')
+
+
+def bare(value):
+    return {k: v for k, v in value.items() if k != "ts"}
+
+
+def remote_form(name, broker_port, topic="sensors/+/data", keys=("seq",), **more):
+    return {"name": name, "type": "mqtt", "logLevel": "INFO", "ts": int(time.time() * 1000), **more,
+            "configurationJson": mqtt_connector(broker_port, [mqtt_mapping(topic, keys=keys)])}
+
+
+def test_the_first_start_publishes_all_that_runs(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        attribute = published(platform, "Plant", lambda v: True)
+        values = own(platform)
+        main = json.loads((gateway.directory / "tb_gateway.json").read_text())
+        assert set(GENERAL) <= set(values)
+        assert {k: v for k, v in bare(values["general_configuration"]).items() if k != "statistics"} == \
+            {k: v for k, v in main["thingsboard"].items() if k != "statistics"}
+        assert values["general_configuration"]["statistics"] == {"enable": False, "enableCustom": False, "commands": []}
+        assert bare(values["storage_configuration"]) == main["storage"]
+        assert values["active_connectors"] == ["Plant"]
+        assert attribute["configurationJson"]["broker"]["port"] == broker.port
+        assert attribute["id"] == attribute["configurationJson"]["id"]
+        assert "id" in json.loads((gateway.directory / "plant.json").read_text())
+        wait_until(lambda: len(list((gateway.directory / "backup").glob("plant.backup.*.json"))) == 1, "a copy is made at the start")
+    finally:
+        gateway.close()
+
+
+def test_a_changed_connector_is_the_only_one_that_restarts(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"One": mqtt_connector(broker.port), "Two": mqtt_connector(broker.port, [mqtt_mapping("two/+/data", "(?<=two/)(.*?)(?=/data)")])})
+    try:
+        one = published(platform, "One", lambda v: True)
+        gateway.wait_log("gateway is running")
+        one["configurationJson"]["mapping"].append(mqtt_mapping("more/+/data", "(?<=more/)(.*?)(?=/data)"))
+        one["ts"] = int(time.time() * 1000)
+        push(platform, One=one)
+        published(platform, "One", lambda v: len(v["configurationJson"]["mapping"]) == 2)
+        assert len(json.loads((gateway.directory / "one.json").read_text())["mapping"]) == 2
+        plans = [line for line in gateway.log_text().splitlines() if "configuration changes" in line]
+        assert len(plans) == 1 and "One" in plans[0], plans
+        broker.publish("more/a/data", {"seq": 1, "temperature": 2})
+        platform.wait_for("a", seq=1)
+        broker.publish("two/b/data", {"seq": 5, "temperature": 2})
+        platform.wait_for("b", seq=5)
+    finally:
+        gateway.close()
+
+
+def test_what_has_errors_changes_nothing_and_says_why(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        before = published(platform, "Plant", lambda v: True)
+        main = (gateway.directory / "tb_gateway.json").read_text()
+        file = (gateway.directory / "plant.json").read_text()
+        wrong = remote_form("Plant", broker.port)
+        wrong["configurationJson"]["broker"]["port"] = 70000
+        push(platform, Plant=wrong, general_configuration={"host": "", "port": "x"}, storage_configuration={"type": "paper"})
+        errors = published(platform, "configuration_errors", lambda v: len(v) == 3)
+        assert any("port" in e["path"] for e in errors["Plant"]), errors
+        assert any(e["path"] == "type" for e in errors["storage_configuration"]), errors
+        assert any(e["path"] in ("host", "port") for e in errors["general_configuration"]), errors
+        assert (gateway.directory / "tb_gateway.json").read_text() == main
+        assert (gateway.directory / "plant.json").read_text() == file
+        assert bare(own(platform, "Plant")) == bare(before)
+        push(platform, Plant=before, general_configuration=own(platform, "general_configuration"),
+             storage_configuration=own(platform, "storage_configuration"))
+        wait_until(lambda: own(platform, "configuration_errors") == {}, "the errors are gone")
+        assert "configuration changes" not in gateway.log_text()
+    finally:
+        gateway.close()
+
+
+def test_a_new_connector_appears_as_on_the_page(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        conf = mqtt_connector(broker.port, [mqtt_mapping("line/+/data", "(?<=line/)(.*?)(?=/data)")])
+        push(platform, **{"Line 2": {"name": "Line 2", "type": "mqtt", "ts": 1795353530000, "logLevel": "INFO", "configurationJson": conf}})
+        attribute = published(platform, "Line 2", lambda v: True)
+        ident = attribute["id"]
+        assert json.loads((gateway.directory / "line_2.json").read_text()) == \
+            {**conf, "logLevel": "INFO", "name": "Line 2", "enableRemoteLogging": False, "id": ident}
+        assert json.loads((gateway.directory / "tb_gateway.json").read_text())["connectors"][-1] == \
+            {"type": "mqtt", "name": "Line 2", "configuration": "line_2.json"}
+        assert attribute == {"name": "Line 2", "type": "mqtt", "configuration": "line_2.json", "id": ident, "logLevel": "INFO",
+                             "enableRemoteLogging": False, "ts": 1795353530000, "configurationJson": {**conf, "id": ident, "name": "Line 2"}}
+        published(platform, "active_connectors", lambda v: v == ["Plant", "Line 2"])
+        broker.publish("line/a/data", {"seq": 1, "temperature": 2})
+        platform.wait_for("a", seq=1)
+    finally:
+        gateway.close()
+
+
+def test_a_gateway_without_connectors_waits_for_the_platform(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {}, thingsboard={"remoteConfiguration": False}, start=False)
+    main = json.loads((gateway.directory / "tb_gateway.json").read_text())
+    del main["connectors"]
+    (gateway.directory / "tb_gateway.json").write_text(json.dumps(main))
+    gateway.start()
+    try:
+        published(platform, "active_connectors", lambda v: v == [])
+        push(platform, Plant=remote_form("Plant", broker.port), active_connectors=["Plant"])
+        published(platform, "active_connectors", lambda v: v == ["Plant"])
+        broker.publish("sensors/a/data", {"seq": 7})
+        platform.wait_for("a", seq=7)
+    finally:
+        gateway.close()
+
+
+def test_a_connector_that_is_no_more_active_goes_to_the_backups(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"One": mqtt_connector(broker.port), "Two": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Two", lambda v: True)
+        push(platform, active_connectors=["Two", "Three"])
+        published(platform, "active_connectors", lambda v: v == ["Two"])
+        assert not (gateway.directory / "one.json").exists()
+        assert list((gateway.directory / "backup").glob("one.backup.*.json"))
+        assert [c["name"] for c in json.loads((gateway.directory / "tb_gateway.json").read_text())["connectors"]] == ["Two"]
+        gateway.wait_log("neither configured here nor known to the platform")
+    finally:
+        gateway.close()
+
+
+def test_a_reconnect_changes_nothing(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        values = own(platform)
+        platform.ask("shared " + json.dumps({k: values[k] for k in GENERAL if k in values and k != "Version"} | {"Plant": values["Plant"]}))
+        for i in range(3):
+            platform.ask("drop")
+            wait_until(lambda: gateway.log_text().count("connected to the platform") > i + 1, "it is back")
+        push(platform, **{k: values[k] for k in ("general_configuration", "storage_configuration", "Plant", "active_connectors")})
+        push(platform, RemoteLoggingLevel="INFO")
+        published(platform, "RemoteLoggingLevel", lambda v: v == "INFO")
+        assert "configuration changes" not in gateway.log_text()
+        assert own(platform, "configuration_errors") is None
+    finally:
+        gateway.close()
+
+
+GARBAGE = [None, True, 0, -1.5, "", "x" * 5000, [], [1, None, {"a": []}], {}, {"ts": "x"}, {"name": 5}, {"name": "Plant", "type": "mqtt", "configurationJson": []},
+           {"name": "../x", "type": "mqtt", "configuration": "../../etc/x.json", "configurationJson": {"broker": {}}},
+           {"name": "Plant", "type": "nothing", "configurationJson": {}}, {"handlers": {"a": {"class": "FileHandler", "filename": "/etc/passwd"}}}]
+
+
+def test_garbage_of_every_type_breaks_nothing(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        main = (gateway.directory / "tb_gateway.json").read_text()
+        for value in GARBAGE:
+            names = ["general_configuration", "grpc_configuration", "logs_configuration", "Plant", "Other", "RemoteLoggingLevel", "deleted", "Version",
+                     "configuration_errors"]
+            if value != {}:
+                names.append("storage_configuration")
+            if value != []:
+                names.append("active_connectors")
+            platform.ask("publish v1/devices/me/attributes " + json.dumps({name: value for name in names}))
+            platform.ask("publish v1/devices/me/attributes " + json.dumps(value))
+        push(platform, RemoteLoggingLevel="WARNING")
+        published(platform, "RemoteLoggingLevel", lambda v: v == "WARNING")
+        broker.publish("sensors/a/data", {"seq": 7, "temperature": 1})
+        platform.wait_for("a", seq=7)
+        now = json.loads((gateway.directory / "tb_gateway.json").read_text())
+        assert now["connectors"] == json.loads(main)["connectors"] and now["storage"] == json.loads(main)["storage"]
+        assert not list(tmp_path.glob("*.json"))
+    finally:
+        gateway.close()
+
+
+def test_of_a_hundred_pushes_the_last_one_counts(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        for i in range(100):
+            value = remote_form("Plant", broker.port, keys=(f"k{i}",))
+            platform.ask("publish v1/devices/me/attributes " + json.dumps({"Plant": value}))
+        published(platform, "Plant", lambda v: v["configurationJson"]["mapping"][0]["converter"]["timeseries"][0]["key"] == "k99")
+        assert gateway.log_text().count("the platform changes the configuration") < 60
+    finally:
+        gateway.close()
+
+
+def test_secrets_are_hidden_on_request_and_stay_what_they_are(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port, security={"type": "basic", "username": "u", "password": "geheim"})},
+                    thingsboard={"publishSecrets": False})
+    try:
+        plant = published(platform, "Plant", lambda v: True)
+        general = own(platform, "general_configuration")
+        assert plant["configurationJson"]["broker"]["security"]["password"] == "***"
+        assert general["security"]["accessToken"] == "***"
+        plant["configurationJson"]["mapping"] = [mqtt_mapping("new/+/data", "(?<=new/)(.*?)(?=/data)")]
+        push(platform, Plant=plant, general_configuration=general)
+        published(platform, "Plant", lambda v: v["configurationJson"]["mapping"][0]["topicFilter"] == "new/+/data")
+        assert json.loads((gateway.directory / "plant.json").read_text())["broker"]["security"]["password"] == "geheim"
+        assert json.loads((gateway.directory / "tb_gateway.json").read_text())["thingsboard"]["security"]["accessToken"] == "token"
+        assert "geheim" not in gateway.log_text()
+    finally:
+        gateway.close()
+
+
+def test_a_local_edit_wins_over_an_older_value_that_was_asked_for(tmp_path, platform, broker):
+    platform.ask("shared " + json.dumps({"Plant": {**remote_form("Plant", broker.port, keys=("old",)), "ts": 1000}}))
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        gateway.wait_log("the file was edited later than the platform's value")
+        plant = published(platform, "Plant", lambda v: True)
+        assert plant["configurationJson"]["mapping"][0]["converter"]["timeseries"][0]["key"] == "seq"
+        push(platform, Plant={**remote_form("Plant", broker.port, keys=("old",)), "ts": 1000})
+        published(platform, "Plant", lambda v: v["configurationJson"]["mapping"][0]["converter"]["timeseries"][0]["key"] == "old")
+    finally:
+        gateway.close()
+
+
+def test_a_plain_brokers_echo_does_not_go_round(tmp_path, broker):
+    class AtBroker:
+        port = broker.port
+    gateway = start(tmp_path, AtBroker, {"Plant": mqtt_connector(broker.port)})
+    try:
+        gateway.wait_log("connected to the platform")
+        gateway.wait_log("configured limits apply")
+        broker.publish("sensors/a/data", {"seq": 7, "temperature": 1})
+        size = len(gateway.log_text())
+        time.sleep(2)  # nothing is waited for: it is the absence that is looked at
+        assert len(gateway.log_text()) - size < 2000
+        assert "configuration changes" not in gateway.log_text()
+    finally:
+        gateway.close()
