@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from plant import Broker, Gateway, Platform, free_port, mqtt_connector, mqtt_mapping, wait_until
+from plant import Broker, Gateway, Platform, mqtt_connector, mqtt_mapping, wait_until
 
 GENERAL = ("general_configuration", "storage_configuration", "grpc_configuration", "logs_configuration", "active_connectors", "Version")
 
@@ -180,7 +180,11 @@ def test_a_reconnect_changes_nothing(tmp_path, platform, broker):
         platform.ask("shared " + json.dumps({k: values[k] for k in GENERAL if k in values and k != "Version"} | {"Plant": values["Plant"]}))
         for i in range(3):
             platform.ask("drop")
-            wait_until(lambda: gateway.log_text().count("connected to the platform") > i + 1, "it is back")
+
+            def is_back():
+                push(platform, RemoteLoggingLevel=f"{i}")
+                return own(platform, "RemoteLoggingLevel") == f"{i}"
+            wait_until(is_back, "it is back")
         push(platform, **{k: values[k] for k in ("general_configuration", "storage_configuration", "Plant", "active_connectors")})
         push(platform, RemoteLoggingLevel="INFO")
         published(platform, "RemoteLoggingLevel", lambda v: v == "INFO")
