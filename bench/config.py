@@ -30,7 +30,13 @@ def gateway(platform_port, storage):
     }
 
 
-def mqtt(source_port):
+# Of requests, as the peer's own sample has them: a topic for the answer to each.
+REQUESTS = {"serverSideRpc": [{
+    "deviceNameFilter": ".*", "methodFilter": "echo", "requestTopicExpression": "request/${deviceName}/${methodName}/${requestId}",
+    "responseTopicExpression": "response/${deviceName}/${methodName}/${requestId}", "responseTimeout": 10000, "valueExpression": "${params}"}]}
+
+
+def mqtt(source_port, has_requests=False):
     return {
         "broker": {"host": "127.0.0.1", "port": source_port, "clientId": "bench", "version": 5, "maxMessageNumberPerWorker": 10,
                    "maxNumberOfWorkers": 100, "cleanSession": True, "security": {"type": "anonymous"}},
@@ -43,7 +49,7 @@ def mqtt(source_port):
                 "timeout": 60000, "attributes": [],
                 "timeseries": [{"type": kind, "key": key, "value": "${%s}" % key} for key, kind in KEYS],
             }}],
-        "requestsMapping": {},
+        "requestsMapping": REQUESTS if has_requests else {},
     }
 
 
@@ -63,6 +69,6 @@ def logs():
     }
 
 
-def write(directory, platform_port, source_port, storage):
-    for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port)), ("logs.json", logs())):
+def write(directory, platform_port, source_port, storage, has_requests=False):
+    for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port, has_requests)), ("logs.json", logs())):
         (directory / name).write_text(json.dumps(content, indent=2))

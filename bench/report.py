@@ -12,11 +12,14 @@ FIGURES = {  # field: heading, better is
     "peak_rss_kib": ("peak RSS KiB", min), "rss_kib": ("RSS KiB", min), "idle_cpu_percent": ("idle CPU %", min),
     "connect_ms": ("CONNECT after ms", min), "first_telemetry_ms": ("first telemetry after ms", min),
     "rss_kib_first_third": ("RSS KiB, first third", min), "rss_kib_last_third": ("RSS KiB, last third", min),
+    "rpc_per_s": ("answers/s", max), "lat_max_ms": ("longest ms", min), "cpu_us_per_rpc": ("CPU µs a request", min),
+    "unanswered": ("unanswered", min), "failed": ("failed", min), "twice": ("answered twice", min),
     "lost": ("lost", min), "dup": ("duplicates", min), "ooo": ("out of order", min)}
 SHOWN = {"flow": ["msgs_per_s", "cpu_s_per_Mvalue", "peak_rss_kib", "lost", "dup", "ooo"],
          "latency": ["lat_p50_ms", "lat_p99_ms", "cpu_percent", "lost", "dup", "ooo"],
          "devices": ["rss_kib", "idle_cpu_percent", "cpu_s"],
          "startup": ["connect_ms", "first_telemetry_ms"],
+         "requests": ["rpc_per_s", "lat_p50_ms", "lat_p99_ms", "lat_max_ms", "cpu_us_per_rpc", "unanswered", "failed", "twice"],
          "overload": ["rss_kib_first_third", "rss_kib_last_third", "msgs_per_s", "lost", "dup", "ooo"]}
 
 
@@ -33,7 +36,7 @@ def spread(values):
 
 def ratio(field, ours, theirs):
     ours, theirs = statistics.median(ours), statistics.median(theirs)
-    if not ours or not theirs or field in ("lost", "dup", "ooo"):
+    if not ours or not theirs or field in ("lost", "dup", "ooo", "unanswered", "failed", "twice"):
         return ""
     return f"{text(ours / theirs if FIGURES[field][1] is max else theirs / ours)} ×"
 

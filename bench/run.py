@@ -35,10 +35,11 @@ def say(text):
 class Bench:
     """Platform, source and gateway of one run, in a directory of its own."""
 
-    def __init__(self, args, command, devices, storage="memory", window=1000, limits=None):
+    def __init__(self, args, command, devices, storage="memory", window=1000, limits=None, has_requests=False):
         self.work = tempfile.TemporaryDirectory(prefix="iotgw-bench-")
         self.command = command
         self.storage = storage
+        self.has_requests = has_requests
         self.gateway = None
         sim = args.build / "iotgw-sim"
         self.platform = Simulator(sim, "platform", "--shared-seq", "--limits", json.dumps(limits or LIMITS))
@@ -61,7 +62,7 @@ class Bench:
     def start(self):
         directory = pathlib.Path(self.work.name) / "config"
         directory.mkdir()
-        config.write(directory, self.platform.port, self.source.port, self.storage)
+        config.write(directory, self.platform.port, self.source.port, self.storage, self.has_requests)
         self.gateway = Gateway(self.command, directory, pathlib.Path(self.work.name))
 
     def subscribed(self, seconds=60):
@@ -209,6 +210,26 @@ def overload(args, gateway, seconds=60):
                 "rss_kib_first_third": max(samples[:third]), "rss_kib_last_third": max(samples[-third:])}
 
 
+def requests(args, gateway, rate, seconds=20, devices=100):
+    """Requests of the platform to devices that answer at once."""
+    n = rate * (args.seconds or seconds)
+    with Bench(args, args.gateways[gateway], devices, has_requests=True) as bench:
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(devices)
+        bench.platform.ask(f"requests {rate} {rate} {devices}")  # not counted
+        if not bench.platform.event("answered", 30):
+            raise SimError(f"warm-up: {bench.platform.ask('requests')}; its last lines:\n{bench.gateway.last_words()}")
+        cpu = bench.gateway.cpu_fine_s()
+        bench.platform.ask(f"requests {n} {rate} {devices}")
+        stats = bench.platform.event("answered", n / rate + 30) or bench.platform.ask("requests")
+        cpu = bench.gateway.cpu_fine_s() - cpu
+        return {"devices": devices, "rate": rate, "requests": n, "rpc_per_s": round(stats["answered"] / stats["seconds"]),
+                "unanswered": n - stats["answered"], "twice": stats["twice"], "failed": stats["failed"],
+                **{key: stats.get(key) for key in ("lat_p50_ms", "lat_p99_ms", "lat_max_ms")},
+                "cpu_us_per_rpc": round(cpu / n * 1e6, 1), "peak_rss_kib": bench.gateway.peak_rss_kib()}
+
+
 SCENARIOS = {  # name: (what it shows, function, arguments)
     "a": ("throughput, 10 devices, memory", flow, {"devices": 10}),
     "a-1000": ("throughput, 1000 devices, memory", flow, {"devices": 1000}),
@@ -221,9 +242,10 @@ SCENARIOS = {  # name: (what it shows, function, arguments)
     "c1000": ("memory and idle load, 1000 devices", devices, {"n": 1000}),
     "c10000": ("memory and idle load, 10 000 devices", devices, {"n": 10000}),
     "d": ("start to CONNECT and to the first telemetry", startup, {}),
+    "rpc": ("2000 requests a second to 100 devices", requests, {"rate": 2000}),
     "overload": ("the source is faster than the platform for a minute", overload, {}),
 }
-MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "overload"]
+MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "rpc", "overload"]
 SLOW_FOR_PEER = {"c10000"}  # takes it nine minutes
 
 

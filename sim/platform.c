@@ -429,6 +429,7 @@ void platform_fini(struct platform *platform)
     tally_values_fini(&platform->own_attributes);
     mem_free((void *)platform->forced_part.p);
     mem_free(platform->limits);
+    platform_load_free(platform);
     buf_fini(&platform->replies);
     mem_free(platform->pool);
 }

@@ -7,7 +7,7 @@
  * is strict on purpose: what a lenient parser would forgive is BAD_JSON here.
  *
  * platform.c: sessions, acknowledgement and what the outcomes mean; platform_topics.c: what is done with each topic; platform_journal.c: what outlives it;
- * platform_command.c: the lines that steer it; platform_view.c: the live picture. One thread.
+ * platform_load.c: requests at a steady rate; platform_command.c: the lines that steer it; platform_view.c: the live picture. One thread.
  */
 #include "access.h"
 #include "quota.h"
@@ -62,6 +62,7 @@ struct former { /* name of a renamed device: data still go to it while the sessi
     struct str name; /* owned */
 };
 
+struct load;
 struct platform {
     struct loop *loop;
     struct platform_conf conf;
@@ -92,6 +93,9 @@ struct platform {
     uint64_t connected_us; /* of the newest session */
     uint64_t ready_us;     /* first session since reset */
     uint64_t awaited;      /* tell when so many different seq are there; 0: no */
+
+    struct load *load; /* of requests; NULL: there was none */
+    uint64_t next_load_id;
 
     uint8_t *pool; /* of the JSON reader */
     size_t pool_n;
@@ -130,6 +134,12 @@ void platform_journal_add(struct platform *platform, const struct mqtt_message *
 /* platform_command.c */
 void platform_command(struct platform *platform, struct str word, struct str rest);
 void platform_add_stats(struct platform *platform, struct buf *out);
+
+/* platform_load.c: the latest load. Replied: true if it was one of its requests. */
+NODISCARD enum err platform_load_start(struct platform *platform, struct str rest, struct why *why);
+void platform_load_add(const struct platform *platform, struct buf *out);
+bool platform_load_replied(struct platform *platform, yyjson_val *root);
+void platform_load_free(struct platform *platform);
 
 /* platform_view.c */
 struct view;

@@ -335,6 +335,14 @@ static enum err cmd_publish(struct platform *platform, struct str rest, struct b
     return ERR_OK;
 }
 
+static enum err cmd_requests(struct platform *platform, struct str rest, struct buf *out, struct why *why)
+{
+    if (str_trim(rest).n)
+        return platform_load_start(platform, str_trim(rest), why);
+    platform_load_add(platform, out);
+    return ERR_OK;
+}
+
 /* Shared attributes; those of the gateway itself have the device name "". */
 static enum err cmd_replies(struct platform *platform, struct str rest UNUSED, struct buf *out, struct why *why UNUSED)
 {
@@ -442,6 +450,9 @@ static const struct {
     {"credential", "token|basic|certificate|remove …: who is let in; without any, everybody is", cmd_credential},
     {"logins", "the open sessions and who is behind them", cmd_logins},
     {"publish", "TOPIC PAYLOAD: send to the gateway", cmd_publish},
+    {"requests",
+     "N RATE DEVICES: so many to devices, RATE a second, tell {\"event\":\"answered\",…} at the end; alone: how it stands",
+     cmd_requests},
     {"replies", "to requests of the platform, since the last time this was asked", cmd_replies},
     {"rename", "[OLD,NEW]: rename a device (two JSON texts); the gateway is told", cmd_rename},
     {"delete", "DEVICE: delete a device; the gateway is told", cmd_delete},

@@ -631,8 +631,6 @@ enum outcome platform_take(struct platform *platform, struct session *session, c
 
     if (str_starts(message->topic, STR("v1/gateway/")) && !session->is_gateway)
         return OUTCOME_NEVER;
-    if (str_eq_z(message->topic, "v1/gateway/rpc"))
-        note_reply(platform, message);
     /* A reply may be any bytes. */
     if (str_starts(message->topic, STR("v1/devices/me/rpc/response/"))) {
         note_reply(platform, message);
@@ -648,6 +646,8 @@ enum outcome platform_take(struct platform *platform, struct session *session, c
     }
     if (!is_known)
         outcome = take_numbered(platform, session, message->topic, yyjson_doc_get_root(doc));
+    if (str_eq_z(message->topic, "v1/gateway/rpc") && !platform_load_replied(platform, yyjson_doc_get_root(doc)))
+        note_reply(platform, message);
     yyjson_doc_free(doc);
     if (platform->journal >= 0 && !outcome && str_eq_z(message->topic, "v1/gateway/telemetry"))
         platform_journal_add(platform, message);

@@ -307,10 +307,25 @@ static void on_burst(void *arg, struct server_client *client)
     check_done(source);
 }
 
-static void on_publish(void *arg UNUSED, struct server_client *client, const struct mqtt_message *message)
+/* A request to a device, request/DEVICE/…, is answered at once with its own payload on response/DEVICE/…. */
+static void answer_request(struct source *source, struct server_client *client, const struct mqtt_message *message)
+{
+    struct str rest = str_skip(message->topic, STR("request/").n);
+    autobuf struct buf topic = {0};
+
+    source->n_requests++;
+    buf_add_z(&topic, "response/");
+    buf_add_str(&topic, rest);
+    if (server_granted(client, buf_str(&topic)) >= 0)
+        (void)server_publish(client, buf_str(&topic), str_of(message->payload, message->payload_n), 0);
+}
+
+static void on_publish(void *arg, struct server_client *client, const struct mqtt_message *message)
 {
     if (message->qos)
         server_puback(client, message->packet_id, 0);
+    if (str_starts(message->topic, STR("request/")))
+        answer_request(arg, client, message);
 }
 
 static void on_session_closed(void *arg, struct server_client *client, bool was_asked UNUSED)

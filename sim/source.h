@@ -5,7 +5,7 @@
  * A broker that is its own fleet: the gateway under test connects to it and subscribes; message i goes to sensors/devNNNNN/data,
  * N = i mod devices, with QoS 1 and at most window of them unacknowledged. A PUBACK makes message i accepted. Nothing is made
  * while nobody is subscribed. What was unacknowledged when a connection ended is sent again with DUP if the client keeps its
- * session, and else not accepted and not sent again. One thread.
+ * session, and else not accepted and not sent again. A request to a device is answered with its own payload. One thread.
  */
 #include "program.h"
 #include "server.h"
@@ -43,7 +43,7 @@ struct source {
     struct server_filter *filters; /* of the kept session */
     size_t n_filters;
 
-    uint64_t n_accepted, n_resent, n_connects, n_bad_acks;
+    uint64_t n_accepted, n_resent, n_connects, n_bad_acks, n_requests;
     uint64_t start_us, end_us, run_from; /* of the run: first message made, last one accepted */
     uint64_t rate_us, n_rated;           /* since when, and how many messages, the rate counts */
     struct buf unaccepted;               /* their numbers, JSON list without brackets, at most 64 KiB */

@@ -3,10 +3,10 @@
 #include "gateway/credentials_remove.h"
 #include "gateway/gateway.h"
 
-#include "base/file.h"
 #include "base/mem.h"
 #include "base/slab.h"
 #include "connector/module.h"
+#include "gateway/anew.h"
 #include "gateway/apply.h"
 #include "gateway/console.h"
 #include "gateway/filter.h"
@@ -866,26 +866,6 @@ static void raise_descriptors(struct log *log)
                  KV_Z("error", strerror(errno)));
 }
 
-/* The same program with the same arguments in this process; or the machine. Comes back only if that cannot be done. */
-static void begin_anew(bool is_machine, struct log *log)
-{
-    static const char *const reboot[] = {"systemctl", "reboot", NULL};
-    autobuf struct buf text = {0};
-    const char *argv[64];
-    size_t n = 0;
-    enum err err = is_machine ? ERR_OK : file_read(&text, "/proc/self/cmdline", 64 * 1024, NULL);
-
-    buf_add_u8(&text, 0);
-    for (size_t at = 0; at + 1 < text.n && n + 1 < COUNT_OF(argv); at += strlen(argv[n - 1]) + 1)
-        argv[n++] = (const char *)text.p + at;
-    argv[n] = NULL;
-    if (!err && is_machine)
-        execvp(reboot[0], (char *const *)(uintptr_t)reboot);
-    else if (!err && n)
-        execv("/proc/self/exe", (char *const *)(uintptr_t)argv);
-    LOG_ERROR(log, "cannot start anew", KV_ERR(err ? err : err_from_errno(errno)));
-}
-
 int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, const struct problems *known,
                 struct logging *logging, struct log *log)
 {
@@ -942,6 +922,6 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
     fini(&gateway);
     log_flush(true);
     if (gateway.restart)
-        begin_anew(gateway.restart == RESTART_MACHINE, log);
+        anew_begin(gateway.restart == RESTART_MACHINE, log, NULL);
     return gateway.start_err ? 78 : 0;
 }

@@ -7,7 +7,7 @@
  * is busy, stopped or gone. The router owns deadlines, so a late reply only gives the command back.
  *
  * Owner thread: the main loop, but for "from connectors" (any thread).
- * Bounds: 64 open commands a connector (then "busy"), 1024 requests at once, answers of the last 60 s for repeats (16384, 4 MiB),
+ * Bounds: 64 open commands a connector (then "busy"), 1024 requests at once, answers of the last 60 s for repeats (8 MiB),
  * 1024 attribute values kept for devices that are not there, 1 MiB of them.
  *
  * Files: router.c requests, delivery, deadlines · router_gateway.c RPC to the gateway and to connectors by their prefix ·

@@ -3,7 +3,11 @@
 
 #include "base/buf.h"
 
-enum { KEPT_MS = 60 * 1000, KEPT_MAX = 16384, KEPT_BYTES_MAX = 4 * 1024 * 1024 };
+enum {
+    KEPT_MS = 60 * 1000,
+    KEPT_BYTES_MAX = 8 * 1024 * 1024,
+    ENTRY_BYTES = 176 /* of one without its answer: itself, its place in the map, what the allocator adds */
+};
 
 static struct str key_of(const struct repeat *repeat)
 {
@@ -14,14 +18,14 @@ static void forget(struct repeats *repeats, struct repeat *repeat)
 {
     (void)map_del(&repeats->map, key_of(repeat));
     list_del(&repeat->node);
-    repeats->n_bytes -= repeat->answer.n;
+    repeats->n_bytes -= ENTRY_BYTES + repeat->answer.n;
     mem_free((void *)(uintptr_t)repeat->answer.p);
     mem_free(repeat);
 }
 
 static bool is_too_much(const struct repeats *repeats)
 {
-    return repeats->map.n > KEPT_MAX || repeats->n_bytes > KEPT_BYTES_MAX;
+    return repeats->n_bytes > KEPT_BYTES_MAX;
 }
 
 /* Those that are open stay: they are bounded by the requests that are. */
@@ -67,6 +71,7 @@ struct repeat *repeats_get(struct repeats *repeats, struct str device, struct st
     memcpy(repeat->hash, hash, sizeof hash);
     repeat->at_ms = now_ms;
     list_add_tail(&repeats->oldest, &repeat->node);
+    repeats->n_bytes += ENTRY_BYTES;
     map_put(&repeats->map, key_of(repeat), repeat);
     return repeat;
 }

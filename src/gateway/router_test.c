@@ -418,6 +418,61 @@ static void test_more_than_64_open_are_answered_busy(void **state)
     assert_int_equal(n_sent, 6 + 65);
 }
 
+static void test_a_devices_commands_are_handed_over_in_the_order_in_which_they_came(void **state)
+{
+    struct device *dev = new_device(0), *other = new_device(0);
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++) { /* nothing of it is answered: the connector may work on many at once */
+        char text[200];
+
+        if (i % 4 < 2) {
+            rpc(i % 4 ? other : dev, i, "null");
+            continue;
+        }
+        snprintf(text, sizeof text, "{\"device\":\"" STR_FMT "\",\"data\":{\"k\":%u}}", STR_ARG(device_name(dev)), i);
+        down("v1/gateway/attributes", text);
+    }
+    assert_int_equal(plants[0].n_held, 40);
+    for (unsigned i = 0; i < 40; i++) {
+        const struct command *command = plants[0].held[i];
+        char number[16];
+
+        snprintf(number, sizeof number, i % 4 < 2 ? "%u" : "{\"k\":%u}", i);
+        assert_ptr_equal(command->dev, i % 4 == 1 ? other : dev);
+        assert_true(str_eq_z(i % 4 < 2 ? command->id : command->params, number));
+    }
+    for (unsigned i = 40; i-- > 0;) /* and may answer in any order */
+        reply(&plants[0], i, ERR_OK, "1");
+    assert_int_equal(n_sent, 20);
+    plants[0].n_held = 0;
+}
+
+static void test_answers_are_kept_for_repeats_within_a_bound(void **state)
+{
+    enum { LENGTH = 700, MANY = 20000 }; /* together more than 8 MiB */
+    struct device *dev = new_device(0);
+    char answer[LENGTH];
+
+    (void)state;
+    memset(answer, '1', sizeof answer - 1);
+    answer[sizeof answer - 1] = 0;
+    for (unsigned i = 0; i < MANY; i++) {
+        n_sent = 0;
+        rpc(dev, i, "null");
+        reply(&plants[0], 0, ERR_OK, answer);
+        plants[0].n_held = 0;
+    }
+    n_sent = 0;
+    rpc(dev, MANY - 1, "null"); /* the newest are there */
+    rpc(dev, MANY - 9000, "null");
+    assert_int_equal(n_sent, 2);
+    assert_int_equal(plants[0].n_held, 0);
+    rpc(dev, 0, "null"); /* the oldest are not */
+    assert_int_equal(plants[0].n_held, 1);
+    reply_all(&plants[0]);
+}
+
 static void test_a_connector_that_keeps_its_commands_is_given_256_at_most(void **state)
 {
     struct device *dev = new_device(0);
@@ -785,6 +840,8 @@ int main(void)
         T(test_a_deadline_is_the_requests_or_the_connectors_or_five_seconds),
         T(test_an_unknown_device_is_waited_for_then_the_request_fails),
         T(test_more_than_64_open_are_answered_busy),
+        T(test_a_devices_commands_are_handed_over_in_the_order_in_which_they_came),
+        T(test_answers_are_kept_for_repeats_within_a_bound),
         T(test_a_connector_that_keeps_its_commands_is_given_256_at_most),
         T(test_a_connector_that_stops_leaves_no_request_unanswered),
         T(test_a_prefix_goes_to_every_connector_of_the_type_and_the_last_result_counts),

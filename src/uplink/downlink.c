@@ -139,10 +139,28 @@ void downlink_forget(struct uplink *u)
             waiting_free(u, CONTAINER_OF(node, struct waiting, node));
 }
 
+/* The platform ended a device's session (platform-api.md 3.2). One exceeded limit ends many: it counts once. */
+static void device_was_closed(struct uplink *u, struct str payload)
+{
+    enum { REASON_RATE_LIMIT = 150, SAME_MS = 1000 };
+    static const enum limit_kind kinds[] = {LIMIT_DEVICE, LIMIT_DEVICE_VALUES, LIMIT_DEVICE_MESSAGES};
+    const struct limiter *first = &u->limiters[kinds[0]];
+    uint64_t now = loop_mono_ms(u->loop);
+    yyjson_doc *doc = json_read(payload, NULL);
+    int64_t reason;
+
+    LOG_DEBUG(u->log, "the platform ended a device's session", KV_STR("payload", payload));
+    if (json_to_i64(json_get(yyjson_doc_get_root(doc), STR("reason")), &reason) == ERR_OK &&
+        reason == REASON_RATE_LIMIT && (!first->n_quotas || now - first->quota_ms >= SAME_MS))
+        for (size_t i = 0; i < COUNT_OF(kinds); i++)
+            limiter_quota(&u->limiters[kinds[i]], now);
+    yyjson_doc_free(doc);
+}
+
 void downlink_message(struct uplink *u, struct str topic, struct str payload)
 {
-    if (str_eq(topic, TOPIC_DISCONNECT)) { /* platform-api.md 3.2: the platform ended a device's session */
-        LOG_DEBUG(u->log, "the platform ended a device's session", KV_STR("payload", payload));
+    if (str_eq(topic, TOPIC_DISCONNECT)) {
+        device_was_closed(u, payload);
         return;
     }
     if (u->events.message)

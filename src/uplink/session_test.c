@@ -713,6 +713,29 @@ static void test_what_the_platform_sends_goes_up_whatever_it_is(void **state)
     close_all();
 }
 
+static void test_a_device_session_ended_by_a_rate_limit_counts_as_an_exceeded_limit(void **state)
+{
+    (void)state;
+    open_all();
+    accept_connect();
+    send_down(LIMITS_TOPIC, "{\"rateLimits\":{},\"gatewayRateLimits\":{\"messages\":\"10:10\"}}");
+    send_down("v1/gateway/disconnect", "{\"device\":\"A\",\"reason\":1}");
+    send_down("v1/gateway/disconnect", "{\"device\":\"A\"}");
+    send_down("v1/gateway/disconnect", "nonsense");
+    send_down("v1/gateway/disconnect", "[150]");
+    unsigned n = client->n_sent;
+
+    assert_true(uplink_send(uplink, LIMIT_DEVICE_MESSAGES, STR("t"), STR("1"), 1));
+    assert_int_equal(client->n_sent, n + 1);
+    send_down("v1/gateway/disconnect", "{\"device\":\"A\",\"reason\":150}");
+    send_down("v1/gateway/disconnect", "{\"device\":\"B\",\"reason\":150}"); /* the same limit */
+    assert_true(uplink_send(uplink, LIMIT_DEVICE_MESSAGES, STR("t"), STR("2"), 1));
+    assert_int_equal(client->n_sent, n + 1); /* the bucket is empty */
+    loop_advance(loop, 1300);                /* 8 in 10 s: a token comes each 1.25 s */
+    assert_int_equal(client->n_sent, n + 2);
+    close_all();
+}
+
 static void test_nothing_is_sent_without_a_session_and_what_waits_goes_with_it(void **state)
 {
     (void)state;
@@ -942,6 +965,7 @@ int main(void)
         cmocka_unit_test(test_a_device_that_is_no_gateway_is_said_so_and_tried_once_a_minute),
         cmocka_unit_test(test_taken_over_three_times_is_two_gateways_with_one_token),
         cmocka_unit_test(test_what_the_platform_sends_goes_up_whatever_it_is),
+        cmocka_unit_test(test_a_device_session_ended_by_a_rate_limit_counts_as_an_exceeded_limit),
         cmocka_unit_test(test_nothing_is_sent_without_a_session_and_what_waits_goes_with_it),
         cmocka_unit_test(test_with_3_1_1_what_comes_back_from_a_plain_broker_is_dropped),
         cmocka_unit_test(test_data_of_the_gateway_itself_is_sent_when_ready_and_else_dropped),
