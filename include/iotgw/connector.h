@@ -73,6 +73,7 @@ struct connector_type {
     void (*done)(void *self, uint64_t cookie, enum err result);
     /* New configuration of the same file. True: taken over live. False: restart me. NULL: always restart. */
     bool (*apply)(void *self, const void *conf);
+    /* Those of one device come in the platform's order and are begun in it; many may be under way, and replies need no order. */
     void (*command)(void *self, struct command *command);
     /* The platform's answer to host->request_attributes with this cookie; exactly one each. json: {"key":value,…} of what is
      * set, on ERR_OK. */

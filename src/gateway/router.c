@@ -400,12 +400,15 @@ static void begin(struct router_request *request)
     struct device *dev = request->device.n ? router_find(router, request->device) : NULL;
     struct connector *connector = router_owner(router, dev);
 
-    if (!request->device.n)
+    if (!request->device.n) {
         router_gateway_request(request);
-    else if (connector)
+    } else if (connector) {
+        if (router->stats.n_waiting) /* it has come this moment: what waited for it goes first */
+            look_again(router, dev);
         hand_over(request, dev, connector);
-    else
+    } else {
         wait_for_device(request);
+    }
 }
 
 /* --- what comes from the platform ------------------------------------------------------------------------------------------------ */

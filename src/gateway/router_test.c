@@ -448,6 +448,22 @@ static void test_a_devices_commands_are_handed_over_in_the_order_in_which_they_c
     plants[0].n_held = 0;
 }
 
+static void test_what_waits_for_a_device_goes_before_what_comes_when_it_is_there(void **state)
+{
+    yyjson_doc *doc = json_read(STR("{\"device\":\"just come\",\"data\":{\"id\":2,\"method\":\"second\"}}"), NULL);
+
+    (void)state;
+    down("v1/gateway/rpc", "{\"device\":\"just come\",\"data\":{\"id\":1,\"method\":\"first\"}}");
+    assert_true(ctx_serve(plants[1].ctx, device_get(STR("just come")))); /* which the router has not been told yet */
+    router_device_rpc(router, yyjson_doc_get_root(doc));
+    yyjson_doc_free(doc);
+    run();
+    assert_int_equal(plants[1].n_held, 2);
+    assert_true(str_eq_z(plants[1].held[0]->method, "first"));
+    assert_string_equal(plants[1].last_method, "second");
+    reply_all(&plants[1]);
+}
+
 static void test_answers_are_kept_for_repeats_within_a_bound(void **state)
 {
     enum { LENGTH = 700, MANY = 20000 }; /* together more than 8 MiB */
@@ -841,6 +857,7 @@ int main(void)
         T(test_an_unknown_device_is_waited_for_then_the_request_fails),
         T(test_more_than_64_open_are_answered_busy),
         T(test_a_devices_commands_are_handed_over_in_the_order_in_which_they_came),
+        T(test_what_waits_for_a_device_goes_before_what_comes_when_it_is_there),
         T(test_answers_are_kept_for_repeats_within_a_bound),
         T(test_a_connector_that_keeps_its_commands_is_given_256_at_most),
         T(test_a_connector_that_stops_leaves_no_request_unanswered),
