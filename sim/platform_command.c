@@ -451,7 +451,8 @@ static const struct {
     {"logins", "the open sessions and who is behind them", cmd_logins},
     {"publish", "TOPIC PAYLOAD: send to the gateway", cmd_publish},
     {"requests",
-     "N RATE DEVICES: so many to devices, RATE a second, tell {\"event\":\"answered\",…} at the end; alone: how it stands",
+     "N RATE DEVICES: so many to devices, RATE a second, tell {\"event\":\"answered\",…} at the end; alone: how it "
+     "stands",
      cmd_requests},
     {"replies", "to requests of the platform, since the last time this was asked", cmd_replies},
     {"rename", "[OLD,NEW]: rename a device (two JSON texts); the gateway is told", cmd_rename},

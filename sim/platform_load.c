@@ -65,10 +65,10 @@ static void say_end(struct load *load)
 static void send_request(struct load *load, uint64_t i)
 {
     char text[160];
-    int n = snprintf(text, sizeof text,
-                     "{\"device\":\"dev%05llu\",\"data\":{\"id\":%llu,\"method\":\"echo\",\"params\":{\"i\":%llu}}}",
-                     (unsigned long long)(i % load->devices), (unsigned long long)(load->first + i),
-                     (unsigned long long)i);
+    int n =
+        snprintf(text, sizeof text,
+                 "{\"device\":\"dev%05llu\",\"data\":{\"id\":%llu,\"method\":\"echo\",\"params\":{\"i\":%llu}}}",
+                 (unsigned long long)(i % load->devices), (unsigned long long)(load->first + i), (unsigned long long)i);
 
     load->sent_us[i] = clock_mono_us();
     platform_send(load->platform, STR("v1/gateway/rpc"), str_of(text, (size_t)n));

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "data/json.h"
 #include "uplink/messages.h"
 #include "uplink/session.h"
 #include "uplink/topics.h"
