@@ -276,8 +276,7 @@ static const struct {
 
 static int run_job(struct job *job, int (*fn)(struct job *job), const char *path)
 {
-    bool has_peer;
-    enum err err = segments_find(job->io, job->dir, &job->segments, &job->n_segments, &has_peer);
+    enum err err = segments_find(job->io, job->dir, &job->segments, &job->n_segments);
     int code;
 
     if (err)
@@ -323,7 +322,7 @@ static int run_sqlite(const struct command_line *line, int (*fn)(struct job *job
 static int run_on(const struct command_line *line, int (*fn)(struct job *job), int dir)
 {
     struct found_segment *segments = NULL;
-    bool has_peer, has_sqlite = sqlite_is_there(dir);
+    bool has_sqlite = sqlite_is_there(dir);
     int code = EXIT_DONE, other;
     size_t n = 0;
 
@@ -332,7 +331,7 @@ static int run_on(const struct command_line *line, int (*fn)(struct job *job), i
                 line->args[1]);
     else
         flock(dir, LOCK_UN);
-    if (segments_find(&file_io_system, dir, &segments, &n, &has_peer) || n || !has_sqlite)
+    if (segments_find(&file_io_system, dir, &segments, &n) || n || !has_sqlite)
         code = run_kind(line, fn, dir, &file_io_system, "file");
     mem_free(segments);
     if (!has_sqlite)

@@ -165,6 +165,8 @@ enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
     if (err)
         return err;
     add_to(&event->dev->n_collected, *n_values);
+    if (n_attributes)
+        atomic_store_explicit(&event->dev->has_attributes, 1, memory_order_relaxed);
     ctx_count(ctx, IOTGW_ATTR_VALUES, n_attributes);
     ctx_count(ctx, IOTGW_TS_VALUES, event->n - n_attributes);
     return ERR_OK;
@@ -208,6 +210,25 @@ enum err ctx_put(struct ctx *ctx)
         event_fini(event);
         event_init(event);
     }
+    return ERR_OK;
+}
+
+enum err ctx_put_past(struct ctx *ctx, int64_t ts_ms)
+{
+    unsigned n_values;
+
+    if (ctx->event.n == 0)
+        return ERR_NOTFOUND;
+    return event_encode(&ctx->event, ts_ms, &ctx->host->limits, &ctx->sink.sink, &n_values);
+}
+
+enum err ctx_put_records(struct ctx *ctx, const struct record *first, size_t n)
+{
+    uint8_t *to = ctx->sink.sink.room(&ctx->sink.sink, n);
+
+    if (!to)
+        return ERR_NOMEM;
+    memcpy(to, first, n);
     return ERR_OK;
 }
 

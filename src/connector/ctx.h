@@ -135,6 +135,11 @@ static inline uint64_t ctx_counter(struct ctx *ctx, enum iotgw_counter counter)
  * report filter holds back counts as accepted: ERR_OK also if nothing is left. */
 struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile);
 NODISCARD enum err ctx_put(struct ctx *ctx); /* ERR_DENIED: device filter; ERR_NOTFOUND: no value in it */
+/* What an earlier life has left, for its source alone (gateway/takeover.h): the event, as it is; or n bytes of sealed records
+ * of one source message. Neither owner, link and report filter of the device learn of it, nor its count of what was
+ * collected. ts_ms: for values without time. ERR_NOMEM, ERR_LIMIT: too large; ERR_NOTFOUND: no value in it. */
+NODISCARD enum err ctx_put_past(struct ctx *ctx, int64_t ts_ms);
+NODISCARD enum err ctx_put_records(struct ctx *ctx, const struct record *first, size_t n);
 /* The main level's report strategy has changed: what the filter remembers is forgotten, and periodic reports begin with the
  * next values. ctx_set_conf does the same. */
 void ctx_reset_report(struct ctx *ctx);

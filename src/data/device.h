@@ -27,6 +27,8 @@ struct device {
     _Atomic(uint32_t) verdict;      /* device filter: what was decided for whom (gateway/filter.c); 0: nothing yet */
     _Atomic(uint16_t) source;       /* connector: what it comes from, see device_source; 0: nothing yet */
     _Atomic(uint8_t) link;          /* connector: enum device_link */
+    _Atomic(uint8_t)
+        has_attributes; /* connector: some were collected since the start, which what is older must not hide */
     _Atomic(uint64_t) n_collected;  /* connector: values behind the report filter */
     _Atomic(uint64_t) n_unchanged;  /* connector: values that the report filter held back */
     _Atomic(uint64_t) n_repeated;   /* connector: of n_collected, those of periodic reports */

@@ -42,6 +42,7 @@ void event_begin(struct event *event, struct device *dev, struct str profile)
     event->profile = profile;
     event->n = 0;
     event->report = NULL;
+    event->meta = STR_NONE;
     event->has_report = event->keys_unique = false;
     arena_reset(&event->arena);
 }
@@ -383,17 +384,23 @@ static uint32_t next_part(const struct work *work, const struct event *event, ui
     return number;
 }
 
+/* What stands behind the body of each of its records. */
+static struct str meta_of(const struct event *event, const struct group *group)
+{
+    return group->kind == RECORD_TELEMETRY && event->meta.n <= UINT16_MAX ? event->meta : STR_NONE;
+}
+
 static size_t group_size(const struct work *work, const struct group *group, const struct writer *writer,
                          const struct event_limits *limits, size_t max_values)
 {
-    size_t size = 0;
+    size_t size = 0, meta_n = meta_of(writer->event, group).n;
     struct part part;
 
     if (group->n <= max_values && (!limits->max_bytes || group->body_n <= limits->max_bytes))
-        return record_size(writer->name.n, writer->profile.n, group->body_n);
+        return record_size(writer->name.n, writer->profile.n, group->body_n + meta_n);
     for (uint32_t number = group->first; number != NONE;) {
         number = next_part(work, writer->event, number, limits, max_values, &part);
-        size += record_size(writer->name.n, writer->profile.n, part.body_n);
+        size += record_size(writer->name.n, writer->profile.n, part.body_n + meta_n);
     }
     return size;
 }
@@ -402,6 +409,7 @@ static void write_group(struct writer *writer, const struct work *work, const st
                         const struct event_limits *limits, size_t max_values, bool is_last)
 {
     const struct event *event = writer->event;
+    struct str meta = meta_of(event, group);
     struct part part;
 
     for (uint32_t number = group->first, end; number != NONE; number = end) {
@@ -416,7 +424,12 @@ static void write_group(struct writer *writer, const struct work *work, const st
                 break;
             *at++ = ',';
         }
-        end_record(writer, part.body_n, is_last && end == NONE);
+        if (UNLIKELY(meta.n > 0)) {
+            put(at, meta);
+            writer->record->flags |= RECORD_HAS_META;
+            writer->record->spare = (uint16_t)meta.n;
+        }
+        end_record(writer, part.body_n + meta.n, is_last && end == NONE);
     }
 }
 
@@ -461,7 +474,7 @@ enum err event_encode(struct event *event, int64_t ts_ms, const struct event_lim
     *n_values = 0;
     if (event->n == 0)
         return ERR_OK;
-    if (UNLIKELY(!event->keys_unique) || !plain_measure(event, ts_ms, limits, max_values, &plain))
+    if (UNLIKELY(!event->keys_unique || event->meta.n) || !plain_measure(event, ts_ms, limits, max_values, &plain))
         return general_encode(event, ts_ms, limits, max_values, sink, n_values);
     err = plain_write(event, ts_ms, &plain, sink);
     if (!err)

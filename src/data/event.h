@@ -34,6 +34,7 @@ struct event {
     size_t n, cap;
     const struct report_strategy *report; /* the device's own; NULL: the connector's */
     bool has_report;                      /* that, or one of an item, is there */
+    struct str meta;                      /* a JSON object for each record of telemetry (latency mode); empty: none */
     bool keys_unique;                     /* the maker knows that no (kind, ts, key) repeats: no search for doubles */
     struct arena arena;                   /* for keys and texts made for this event; reset by event_begin */
     struct buf scratch;

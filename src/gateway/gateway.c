@@ -18,6 +18,7 @@
 #include "gateway/registry.h"
 #include "gateway/remote.h"
 #include "gateway/router.h"
+#include "gateway/takeover.h"
 #include "gateway/uplink_conf.h"
 #include "gateway/watch.h"
 #include "uplink/uplink.h"
@@ -57,6 +58,7 @@ struct gateway {
     struct live live;
     struct watch *watch; /* NULL: not running yet */
     struct store *store;
+    struct takeover *takeover;
     struct uplink *uplink;
     struct north *north;
     struct remote *remote;
@@ -181,6 +183,29 @@ static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
     }
     gateway->store = store_memory_new(loop, &memory, &events, gateway);
     return ERR_OK;
+}
+
+/* What the Python gateway, or this one with another type of storage, has left. */
+static void make_takeover(struct gateway *gateway)
+{
+    const struct storage_conf *storage = gateway->conf->main->storage;
+    struct takeover_conf conf = {.legacy = {.folder = arena_text(&gateway->arena, storage->folder),
+                                            .db_path = arena_text(&gateway->arena, storage->db_path),
+                                            .keeps_files = storage->type == STORAGE_FILE,
+                                            .keeps_databases = storage->type == STORAGE_SQLITE,
+                                            .log = &gateway->storage_log},
+                                 .store = gateway->store,
+                                 .max_events = storage->type == STORAGE_FILE
+                                                   ? (uint64_t)storage->max_files * storage->records_per_file
+                                               : storage->type == STORAGE_MEMORY ? storage->memory_capacity
+                                                                                 : 0,
+                                 .max_bytes = storage->max_total_bytes > 0 ? (uint64_t)storage->max_total_bytes : 0};
+
+    if (storage->type == STORAGE_MEMORY)
+        conf.max_bytes = memory_bound(storage);
+    if (storage->type == STORAGE_SQLITE && !conf.max_bytes)
+        conf.max_bytes = (uint64_t)storage->size_limit_mb * 1000000 * storage->max_dbs;
+    gateway->takeover = takeover_new(&gateway->main, gateway->loops.all[0], &conf);
 }
 
 static void start_loop0(void *arg)
@@ -385,12 +410,22 @@ static void drain(void *arg)
     runner_call(&gateway->loops.all[0]->runner, &gateway->to_loop0);
 }
 
-static void fleet_is_quiet(void *arg)
+static void takeover_is_stopped(void *arg)
 {
     struct gateway *gateway = arg;
 
     gateway->phase = PHASE_STOPPING;
     fleet_stop_all(gateway->fleet, drain, gateway);
+}
+
+static void fleet_is_quiet(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    if (gateway->takeover)
+        takeover_stop(gateway->takeover, takeover_is_stopped, gateway);
+    else
+        takeover_is_stopped(gateway);
 }
 
 static void begin_stop(struct gateway *gateway, const char *why)
@@ -432,12 +467,23 @@ static void fleet_is_started(void *arg)
     remote_start(gateway->remote);
 }
 
+static void start_connectors(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    if (gateway->phase == PHASE_STARTING)
+        fleet_start_all(gateway->fleet, fleet_is_started, gateway);
+}
+
 static void loop0_is_there(void *arg)
 {
     struct gateway *gateway = arg;
 
     loops_set_store(&gateway->loops, gateway->store);
-    fleet_start_all(gateway->fleet, fleet_is_started, gateway);
+    if (gateway->phase != PHASE_STARTING)
+        return;
+    make_takeover(gateway);
+    takeover_start(gateway->takeover, start_connectors, gateway);
 }
 
 static void signalled(uv_signal_t *handle, int number)
@@ -847,6 +893,7 @@ static void fini(struct gateway *gateway)
     registry_free(gateway->registry);
     runner_join(&gateway->main);
     filter_free(gateway->filter);
+    takeover_free(gateway->takeover);
     log_flush(true);
     log_fini(&gateway->connection_log);
     log_fini(&gateway->storage_log);

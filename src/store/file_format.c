@@ -316,7 +316,6 @@ static DIR *open_dir(int dir, const char *name)
 struct finding {
     struct found_segment *segments;
     size_t n;
-    bool has_peer;
 };
 
 static void found(void *arg, const char *name, uint64_t size)
@@ -324,7 +323,6 @@ static void found(void *arg, const char *name, uint64_t size)
     struct finding *finding = arg;
     struct found_segment segment = {.size = size};
 
-    finding->has_peer |= strncmp(name, "data_", 5) == 0 && str_ends(str_from(name), STR(".txt"));
     if (!segment_name_parse(name, &segment.base))
         return;
     segment_name(segment.name, segment.base);
@@ -332,14 +330,13 @@ static void found(void *arg, const char *name, uint64_t size)
     finding->segments[finding->n++] = segment;
 }
 
-enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n, bool *has_peer)
+enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n)
 {
     struct finding finding = {0};
     enum err err = io->list(io, dir, found, &finding) ? err_from_errno(errno) : ERR_OK;
 
     *out = finding.segments;
     *n = finding.n;
-    *has_peer = finding.has_peer;
     if (*n)
         qsort(*out, *n, sizeof **out, by_base);
     return err;

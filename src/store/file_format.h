@@ -91,9 +91,8 @@ struct found_segment {
     uint64_t order;
     char name[SEGMENT_NAME];
 };
-/* In the order of their positions; freed by mem_free. has_peer: files of the Python gateway lie there, too. */
-NODISCARD enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n,
-                                 bool *has_peer);
+/* In the order of their positions; freed by mem_free. */
+NODISCARD enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n);
 /* Looks into their heads and puts them in the order of reading. One whose head is corrupt stays behind the one before it. */
 void segments_order(const struct file_io *io, int dir, struct found_segment *found, size_t n);
 /* Copies a corrupt stretch to quarantine/; ERR_EXISTS if it is there; ERR_LIMIT: there is too much in it. */

@@ -306,10 +306,9 @@ UNUSED static size_t list_segments(struct found_segment *out, size_t max)
 {
     struct found_segment *found;
     size_t n;
-    bool has_peer;
     int dir = open(dir_path, O_RDONLY | O_DIRECTORY);
 
-    assert_int_equal(segments_find(&test_io, dir, &found, &n, &has_peer), ERR_OK);
+    assert_int_equal(segments_find(&test_io, dir, &found, &n), ERR_OK);
     close(dir);
     for (size_t i = 0; i < n && i < max; i++)
         out[i] = found[i];

@@ -258,20 +258,16 @@ enum err file_recover(struct file_store *s, struct why *why)
     struct lane *live = &s->lanes[LANE_LIVE];
     struct sum waiting;
     size_t n = 0;
-    bool has_peer;
     enum err err = open_directory(s, why);
 
     if (!err)
-        err = segments_find(s->io, s->dir, &found, &n, &has_peer);
+        err = segments_find(s->io, s->dir, &found, &n);
     if (err)
         why_set(why, err, "what lies in the storage directory %s cannot be read: %s", s->path, err_text(err));
     if (!err)
         err = check_formats(s, found, n, &state, why);
     if (err)
         return err;
-    if (has_peer)
-        LOG_WARN(s->log, "data of the Python gateway lies in the storage directory; this version does not take it over",
-                 KV_Z("directory", s->path));
     while (getrandom(&s->boot, sizeof s->boot, 0) != sizeof s->boot || !s->boot)
         ;
     atomic_store(&s->out.n_values, state.n_acked_values);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite.h"
+#include "store/legacy.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -63,6 +64,22 @@ bool sqlite_is_there(int dir)
         int n = 0;
 
         is_there |= sscanf(entry->d_name, "events-%6u.db%n", &number, &n) == 1 && n && !entry->d_name[n];
+    }
+    closedir(list);
+    return is_there;
+}
+
+bool sqlite_has_peer(const char *dir)
+{
+    DIR *list = opendir(dir);
+    bool is_there = false;
+
+    if (!list)
+        return false;
+    for (const struct dirent *entry; (entry = readdir(list));) {
+        uint64_t ms;
+
+        is_there |= strcmp(entry->d_name, "data.db") == 0 || legacy_name_parse(entry->d_name, "", ".db", &ms);
     }
     closedir(list);
     return is_there;

@@ -27,12 +27,18 @@
 
 enum { SQLITE_MEDIUM_VERSION = 1 };
 
+struct legacy;
+
 struct sqlite_api {
     struct own_table own;
     /* The table for store_file_new, which frees it with the store. */
     const struct file_io *(*open)(const struct sqlite_conf *conf);
     /* For looking into a directory: nothing is changed. dir: a name, as for open. */
     const struct file_io *(*look)(const char *path, struct log *log);
+    /* For taking segments out: nothing is written, and a database that is empty goes. */
+    const struct file_io *(*drain)(const char *path, struct log *log);
+    /* The databases of the Python gateway in a directory (legacy.h). *out NULL: none. */
+    enum err (*legacy)(struct legacy **out, const char *dir, struct log *log, struct why *why);
 };
 
 /* NULL: why. */
@@ -43,4 +49,6 @@ NODISCARD enum err store_sqlite_with(const struct sqlite_api *api, struct store 
                                      struct why *why);
 /* True: databases of ours lie in the directory. */
 bool sqlite_is_there(int dir);
+/* True: there are files with the names of the Python gateway's databases. */
+bool sqlite_has_peer(const char *dir);
 #endif

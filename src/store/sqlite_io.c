@@ -4,6 +4,7 @@
 #include "build_id.h"
 #include "store/file_format.h"
 #include "store/sqlite_db.h"
+#include "store/sqlite_legacy.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -35,7 +36,7 @@ struct medium {
     char *path;
     uint64_t db_bytes;
     unsigned max_dbs;
-    bool is_looking, is_listed;
+    bool is_looking, is_draining, is_listed;
     int dir;
     struct db **dbs;
     size_t n_dbs;
@@ -333,7 +334,7 @@ static int scan(struct medium *m)
             take_in(m, m->dbs[i]);
     if (m->is_looking)
         return 0;
-    for (size_t i = m->n_dbs; i-- > 0 && !m->writing;)
+    for (size_t i = m->n_dbs; i-- > 0 && !m->writing && !m->is_draining;)
         if (!m->dbs[i]->is_given_up)
             m->writing = m->dbs[i];
     if (m->last == m->writing)
@@ -607,8 +608,18 @@ static const struct file_io *medium_to_look(const char *path, struct log *log)
     return &m->io;
 }
 
+static const struct file_io *medium_to_drain(const char *path, struct log *log)
+{
+    struct medium *m = medium_new(path, log);
+
+    m->is_draining = true;
+    return &m->io;
+}
+
 const struct sqlite_api iotgw_sqlite = {
     .own = {.size = sizeof(struct sqlite_api), .build_id = IOTGW_BUILD_ID},
     .open = medium_for_store,
     .look = medium_to_look,
+    .drain = medium_to_drain,
+    .legacy = sqlite_legacy_open,
 };

@@ -512,7 +512,6 @@ static void test_what_looks_at_a_directory_changes_nothing_in_it(void **state)
     struct log log;
     struct found_segment *found;
     const struct file_io *io;
-    bool has_peer;
     size_t n;
     int dir;
 
@@ -525,7 +524,7 @@ static void test_what_looks_at_a_directory_changes_nothing_in_it(void **state)
     io = iotgw_sqlite.look(dir_path, &log);
     dir = open(dir_path, O_RDONLY | O_DIRECTORY);
     assert_true(sqlite_is_there(dir));
-    assert_int_equal(segments_find(io, dir, &found, &n, &has_peer), ERR_OK);
+    assert_int_equal(segments_find(io, dir, &found, &n), ERR_OK);
     assert_int_equal(n, 1);
     mem_free(found);
     close(dir);
