@@ -102,6 +102,7 @@ enum iotgw_counter {
     IOTGW_UNCHANGED,      /* the host's: values that the report filter held back */
     IOTGW_REPEATED,       /* the host's: values of periodic reports */
     IOTGW_REPORTS_WAITED, /* the host's: times that periodic reports waited for credit */
+    IOTGW_EVENTS,         /* the host's: events handed to the storage */
     IOTGW_COUNTER_COUNT
 };
 #define IOTGW_NO_TS INT64_MIN

@@ -28,6 +28,7 @@ static struct fold {
     const char *phrase;
     enum log_level level;
     unsigned n_more;
+    const struct log_place *place;
     char device[DEVICE_MAX];
 } folds[FOLD_SLOTS];
 
@@ -38,6 +39,7 @@ static struct crowd {
     const char *phrase;
     enum log_level level;
     unsigned n_lines, n_more;
+    const struct log_place *place;
     char device[DEVICE_MAX]; /* the last one held back */
 } crowds[FOLD_SLOTS];
 
@@ -472,7 +474,7 @@ static void put_line(const struct log *log, enum log_level level, struct str mes
 }
 
 static void put_more(const struct log *log, enum log_level level, const char *phrase, const char *of_what,
-                     const char *device, unsigned n_more, uint64_t passed_ms)
+                     const char *device, unsigned n_more, uint64_t passed_ms, const struct log_place *place)
 {
     autobuf struct buf out = {0};
 
@@ -482,13 +484,14 @@ static void put_more(const struct log *log, enum log_level level, const char *ph
                (unsigned long long)((passed_ms + 999) / 1000));
     if (*device)
         add_kv(&out, &KV_Z(*of_what ? "last_device" : "device", device));
-    put_line(log, level, buf_str(&out), NULL);
+    put_line(log, level, buf_str(&out), place);
 }
 
 static void unfold(struct fold *fold, uint64_t now)
 {
     if (fold->log)
-        put_more(fold->log, fold->level, fold->phrase, "", fold->device, fold->n_more, now - fold->since_ms);
+        put_more(fold->log, fold->level, fold->phrase, "", fold->device, fold->n_more, now - fold->since_ms,
+                 fold->place);
     *fold = (struct fold){0};
 }
 
@@ -496,7 +499,7 @@ static void disperse(struct crowd *crowd, uint64_t now)
 {
     if (crowd->log)
         put_more(crowd->log, crowd->level, crowd->phrase, " of other values", crowd->device, crowd->n_more,
-                 now - crowd->since_ms);
+                 now - crowd->since_ms, crowd->place);
     *crowd = (struct crowd){0};
 }
 
@@ -524,13 +527,14 @@ static void keep_device(char *kept, struct str device)
 }
 
 /* Two phrases that share a slot take turns in it: then more lines are written, never fewer. */
-static bool is_crowded(struct log *log, enum log_level level, const char *phrase, struct str device, uint64_t now)
+static bool is_crowded(struct log *log, enum log_level level, const char *phrase, struct str device,
+                       const struct log_place *place, uint64_t now)
 {
     struct crowd *crowd = &crowds[hash_mix((uintptr_t)log, (uintptr_t)phrase) % FOLD_SLOTS];
 
     if (crowd->log != log || crowd->phrase != phrase || crowd->level != level || now - crowd->since_ms >= FOLD_MS) {
         disperse(crowd, now);
-        *crowd = (struct crowd){.since_ms = now, .log = log, .phrase = phrase, .level = level};
+        *crowd = (struct crowd){.since_ms = now, .log = log, .phrase = phrase, .level = level, .place = place};
     }
     if (crowd->n_lines < CROWD_MAX) {
         crowd->n_lines++;
@@ -542,7 +546,8 @@ static bool is_crowded(struct log *log, enum log_level level, const char *phrase
 }
 
 /* True if the line is to be held back. */
-static bool fold_line(struct log *log, enum log_level level, const char *phrase, struct str line, struct str device)
+static bool fold_line(struct log *log, enum log_level level, const char *phrase, struct str line, struct str device,
+                      const struct log_place *place)
 {
     uint64_t hash = hash_mix(hash_str(line), (uintptr_t)log), now = clock_mono_ms();
     struct fold *fold = &folds[hash % FOLD_SLOTS];
@@ -551,10 +556,10 @@ static bool fold_line(struct log *log, enum log_level level, const char *phrase,
         fold->n_more++;
         return true;
     }
-    if (is_crowded(log, level, phrase, device, now))
+    if (is_crowded(log, level, phrase, device, place, now))
         return true;
     unfold(fold, now);
-    *fold = (struct fold){.hash = hash, .since_ms = now, .log = log, .phrase = phrase, .level = level};
+    *fold = (struct fold){.hash = hash, .since_ms = now, .log = log, .phrase = phrase, .level = level, .place = place};
     keep_device(fold->device, device);
     return false;
 }
@@ -577,7 +582,7 @@ void log_write_at(struct log *log, enum log_level level, const char *phrase, con
             device = kvs[i].str;
     }
     pthread_mutex_lock(&lock);
-    if (level < LOG_LEVEL_INFO || !fold_line(log, level, phrase, buf_str(&line), device))
+    if (level < LOG_LEVEL_INFO || !fold_line(log, level, phrase, buf_str(&line), device, place))
         put_line(log, level, buf_str(&line), place);
     pthread_mutex_unlock(&lock);
 }

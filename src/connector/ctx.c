@@ -24,6 +24,7 @@ void ctx_give(void *arg, struct batch *batch)
         batch->cookie = ctx->cookie_given = ctx->cookie;
     batch->can_wait = !(ctx->type->flags & CONNECTOR_CANNOT_WAIT);
     ctx->in_flight_bytes += batch->n_bytes;
+    ctx_count(ctx, IOTGW_EVENTS, batch->n_events);
     ctx->n_unanswered++;
     ctx->last = batch;
     store_append(ctx->host->store, batch);

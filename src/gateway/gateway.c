@@ -19,6 +19,7 @@
 #include "gateway/remote.h"
 #include "gateway/router.h"
 #include "gateway/takeover.h"
+#include "gateway/statistics.h"
 #include "gateway/uplink_conf.h"
 #include "gateway/watch.h"
 #include "uplink/uplink.h"
@@ -68,6 +69,8 @@ struct gateway {
     struct registry *registry;
     struct filter *filter; /* NULL: none */
     struct console console;
+    struct statistics *statistics;
+    _Atomic(uint64_t) n_received; /* of the platform; one writer: loop 0 */
     enum phase phase;
     uint64_t stop_since_ms;
     uint32_t drain_ms; /* for what memory holds */
@@ -123,6 +126,7 @@ static void message_came(void *arg, struct str topic, struct str payload)
 {
     struct gateway *gateway = arg;
 
+    atomic_fetch_add_explicit(&gateway->n_received, 1, memory_order_relaxed);
     north_uplink_message(gateway->north, topic, payload);
 }
 
@@ -438,6 +442,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
     notify_send(STR("STOPPING=1"));
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
     registry_stop(gateway->registry);
+    statistics_stop(gateway->statistics, NULL, NULL);
     watch_stop(gateway->watch);
     remote_stop(gateway->remote);
     apply_end(gateway->apply);
@@ -603,6 +608,7 @@ static void north_state(void *arg, enum uplink_state state)
     router_state(gateway->router, state);
     remote_state(gateway->remote, state);
     logging_session(gateway->logging, state == UPLINK_READY);
+    statistics_session(gateway->statistics, state == UPLINK_READY);
     if (state == UPLINK_READY && gateway->conf->login == LOGIN_PROVISION) /* there may be a certificate now */
         cert_watch_look(&gateway->cert_watch);
 }
@@ -744,6 +750,30 @@ static void restart_asked(void *arg, bool is_machine)
     begin_stop(gateway, is_machine ? "reboot by the platform" : "restart by the platform");
 }
 
+/* Loop 0. */
+static void sample(void *arg, struct statistics_sample *out)
+{
+    struct gateway *gateway = arg;
+
+    *out = (struct statistics_sample){.store = store_stats(gateway->store),
+                                      .uplink = uplink_status(gateway->uplink),
+                                      .n_received = atomic_load_explicit(&gateway->n_received, memory_order_relaxed)};
+}
+
+static void make_statistics(struct gateway *gateway)
+{
+    const struct statistics_conf_of conf = {.main = &gateway->main,
+                                            .loop0 = &gateway->loops.all[0]->runner,
+                                            .fleet = gateway->fleet,
+                                            .north = gateway->north,
+                                            .log = gateway->log,
+                                            .sample = sample,
+                                            .arg = gateway};
+
+    gateway->statistics = gateway->live.statistics = statistics_new(&conf);
+    statistics_apply(gateway->statistics, gateway->conf);
+}
+
 static void make_router(struct gateway *gateway)
 {
     static const struct north_events north_events = {.state = north_state,
@@ -762,6 +792,7 @@ static void make_router(struct gateway *gateway)
     gateway->north = north_new(gateway->main.loop, gateway->loops.all[0]->runner.loop, &gateway->connection_log,
                                &north_events, gateway);
     router_attach(gateway->router, gateway->north);
+    make_statistics(gateway);
     logging_attach(gateway->logging, &gateway->main, gateway->fleet, gateway->north);
     router_add_builtin(gateway->router, "device_renamed", device_was_renamed, gateway);
     router_add_builtin(gateway->router, "device_deleted", device_was_deleted, gateway);
@@ -884,6 +915,7 @@ static void fini(struct gateway *gateway)
     console_fini(&gateway->console);
     remote_stop(gateway->remote);
     router_free(gateway->router);
+    statistics_free(gateway->statistics);
     north_free(gateway->north);
     remote_free(gateway->remote);
     loops_fini(&gateway->loops);

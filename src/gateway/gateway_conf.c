@@ -679,12 +679,6 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
         conf_warning(load, &platform->at, "remoteShell",
                      "is on: the platform can run any command here, with the rights of this program");
     later(load, &platform->at, "latencyDebugMode", platform->latency_debug);
-    if (platform->statistics)
-        later(load, &platform->statistics->at, "enable", platform->statistics->enable);
-    if (platform->statistics && platform->statistics->enable_custom) {
-        later(load, &platform->statistics->at, "configuration", platform->statistics->file.n > 0);
-        later(load, &platform->statistics->at, "commands", platform->statistics->commands.n > 0);
-    }
     later(load, &conf->grpc->at, "enabled", conf->grpc->enabled);
     if (conf->admin)
         later(load, &conf->admin->at, NULL, conf->admin->enabled);

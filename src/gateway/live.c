@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "gateway/logging.h"
+#include "gateway/statistics.h"
 
 /* --- report strategy ------------------------------------------------------------------------------------------------------ */
 
@@ -85,12 +86,28 @@ static enum err take_logs(void *arg, const struct gateway_conf *before, const st
     return ERR_OK;
 }
 
+/* --- statistics ----------------------------------------------------------------------------------------------------------- */
+
+static enum err take_statistics(void *arg, const struct gateway_conf *before, const struct gateway_conf *after,
+                                struct apply_step *step, struct why *why)
+{
+    struct live *live = arg;
+
+    (void)before;
+    (void)step;
+    (void)why;
+    statistics_apply(live->statistics, after);
+    return ERR_OK;
+}
+
 void live_add_owners(struct apply *apply, struct live *live)
 {
     static const char *const report_keys[] = {"thingsboard.reportStrategy",
                                               "thingsboard.reportStrategyDataCacheCleanupInterval", NULL};
     static const char *const log_keys[] = {"logs.json", NULL};
+    static const char *const statistics_keys[] = {"thingsboard.statistics", "statistics.json", NULL};
 
     apply_add_owner(apply, &(struct apply_owner){.keys = report_keys, .take = take_report, .arg = live});
     apply_add_owner(apply, &(struct apply_owner){.keys = log_keys, .take = take_logs, .arg = live});
+    apply_add_owner(apply, &(struct apply_owner){.keys = statistics_keys, .take = take_statistics, .arg = live});
 }

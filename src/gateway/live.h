@@ -11,6 +11,7 @@ struct live {
     struct loops *loops;
     struct fleet *fleet;
     struct logging *logging;
+    struct statistics *statistics;
 };
 /* live must stay as long as apply. */
 void live_add_owners(struct apply *apply, struct live *live);

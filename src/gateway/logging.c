@@ -50,6 +50,7 @@ struct logging {
     /* The writer's. */
     struct log_routes *routes;
     struct runner *writers_main; /* NULL: nobody takes what is for the platform */
+    struct buf early;            /* trouble that there was before */
     struct mailbox box;
     _Atomic(unsigned) n_remote, n_remote_dropped;
 
@@ -162,8 +163,11 @@ static void note_trouble(void *arg, struct str reason)
     struct logging *logging = arg;
     struct note *note;
 
-    if (!logging->writers_main)
+    if (!logging->writers_main) {
+        logging->early.n = 0;
+        buf_add_str(&logging->early, reason);
         return;
+    }
     note = mem_zero(sizeof *note + reason.n);
     note->call = (struct call){.fn = file_trouble, .arg = note};
     note->logging = logging;
@@ -359,6 +363,8 @@ static void change_main(void *arg)
     struct change *change = arg;
 
     change->logging->writers_main = change->main;
+    if (change->main && change->logging->early.n)
+        note_trouble(change->logging, buf_str(&change->logging->early));
     mem_free(change);
 }
 
@@ -403,6 +409,7 @@ void logging_free(struct logging *logging)
     log_set_output(NULL, NULL, NULL);
     log_routes_free(logging->routes);
     buf_fini(&logging->reason);
+    buf_fini(&logging->early);
     mem_free(logging);
 }
 

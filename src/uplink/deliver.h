@@ -45,6 +45,8 @@ struct deliver_limits {
 
 struct deliver_stats {
     uint64_t n_packs, n_values, n_bytes; /* acknowledged */
+    uint64_t n_events, n_telemetry_values, n_attribute_values;
+    uint64_t n_read_events; /* packed for the first time */
     uint64_t n_resent, n_rejected_values;
     unsigned in_flight;
 };

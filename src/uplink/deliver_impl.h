@@ -80,6 +80,7 @@ struct pack {
     struct pack_part *parts;
     const struct record **records;
     size_t n_parts, cap_parts, n_records, cap_records;
+    unsigned n_events;
     int lane;
     struct span *first, *last; /* of that lane */
     struct device *dev;        /* connect */

@@ -36,6 +36,7 @@ void deliver_build_gathered(struct deliver *d)
         struct pack *pack = deliver_pack_new(d, order[i]);
 
         deliver_build(d, packer, pack);
+        d->stats.n_read_events += pack->n_events;
         pack->lane = d->lane;
         deliver_pack_hold(d, pack, d->gather_from, d->streams[d->lane].cursor);
         d->pass_bytes += pack->payload.n;

@@ -107,6 +107,7 @@ void deliver_build(struct deliver *d, struct packer *packer, struct pack *pack)
     memcpy(pack->records, records, n_records * sizeof *records);
     pack->n_parts = n_parts;
     pack->n_records = n_records;
+    pack->n_events = packer_events(packer);
     pack->state = PACK_QUEUED;
     d->n_queued++;
 }
@@ -216,15 +217,19 @@ bool deliver_is_leaving(const struct deliver *d, const struct device *dev)
 
 void deliver_delivered(struct deliver *d, struct pack *pack)
 {
+    uint64_t *n_of_kind = pack->kind == PACK_ATTRIBUTES ? &d->stats.n_attribute_values : &d->stats.n_telemetry_values;
+
     for (size_t i = 0; i < pack->n_parts; i++) {
         struct device *dev = pack->parts[i].dev;
 
         count(&dev->n_delivered, pack->parts[i].n_values);
         d->stats.n_values += pack->parts[i].n_values;
+        *n_of_kind += pack->parts[i].n_values;
         if (UNLIKELY(deliver_is_leaving(d, dev)))
             leaving_add(d, dev);
     }
     d->stats.n_packs++;
+    d->stats.n_events += pack->n_events;
     d->stats.n_bytes += pack->payload.n;
     d->pause_ms = 0;
     close_pack(d, pack);

@@ -356,6 +356,11 @@ unsigned packer_values(const struct packer *packer)
     return packer->n_values;
 }
 
+unsigned packer_events(const struct packer *packer)
+{
+    return packer->n_events;
+}
+
 bool packer_has(const struct packer *packer, const struct device *dev)
 {
     return group_of(packer, dev) != NULL;

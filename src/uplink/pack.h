@@ -37,6 +37,7 @@ bool packer_is_empty(const struct packer *packer);
 /* Size of the payload as it stands: exact, or more than that where attributes will be merged. */
 size_t packer_bytes(const struct packer *packer);
 unsigned packer_values(const struct packer *packer);
+unsigned packer_events(const struct packer *packer); /* whose last record is in it */
 bool packer_has(const struct packer *packer, const struct device *dev);
 /* After another packer of the same kind was used while this one is being filled: marks its devices again. */
 void packer_reclaim(struct packer *packer);

@@ -44,6 +44,8 @@ struct uplink_status {
     unsigned n_attempts;
     char reason[300];
     uint64_t n_packs, n_values, n_bytes; /* acknowledged by the platform */
+    uint64_t n_events, n_telemetry_values, n_attribute_values;
+    uint64_t n_read_events; /* taken from the store and packed */
     uint64_t n_resent, n_rejected_values, n_reconnects;
     unsigned in_flight, window;
     uint32_t payload_limit; /* in force */
