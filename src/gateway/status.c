@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-_Static_assert(METRIC_CONNECTOR_REPORTS_WAITED - METRIC_CONNECTOR_MESSAGES_IN == IOTGW_COUNTER_COUNT - 1,
+_Static_assert(METRIC_CONNECTOR_EVENTS - METRIC_CONNECTOR_MESSAGES_IN == IOTGW_COUNTER_COUNT - 1,
                "the connectors' metrics begin with their counters, in that order");
 
 enum { PATIENCE_MS = 1000, LINKS_MAX = 1000 };

@@ -67,17 +67,14 @@ def test_files_that_others_move_away_are_made_anew(made):
 
 
 def test_files_are_put_aside_by_size_and_the_oldest_deleted(made):
-    _, broker, gateway = running(made, logs(maxBytes=700))
+    _, _, gateway = running(made, logs(maxBytes=50))  # each line is more
     directory = gateway.directory / "logs"
-    wait_until(lambda: re.search(r"INFO\| Plant MQTT ctx\S* \w+ \d+ - connected", gateway.log_text()), "connected")
-    for n in range(18):
-        broker.publish(f"sensors/d{n}/data", "no json")
+    gateway.wait_log("gateway is running")
+    assert gateway.stop() == 0  # two more lines
 
-    def archives():
-        return [name for name in os.listdir(directory) if name.startswith("plant_mqtt_converter.log.")]
-    wait_until(lambda: archives() and "left out" in read(directory / "plant_mqtt_converter.log"), "archives are there")
-    assert len(archives()) <= 2
-    assert all(re.fullmatch(r"plant_mqtt_converter\.log\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(\.\d+)?", name) for name in archives())
+    archives = [name for name in os.listdir(directory) if name.startswith("service.log.")]
+    assert len(archives) == 2 and "stopped" in read(directory / "service.log")
+    assert all(re.fullmatch(r"service\.log\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(\.\d+)?", name) for name in archives)
 
 
 def test_a_bad_file_is_told_to_the_platform_and_the_gateway_runs(made):
