@@ -611,8 +611,6 @@ static void test_filter_and_statistics_files_are_read_when_they_are_named(void *
     conf = load(&report);
     assert_string_equal(
         report,
-        "D/tb_gateway.json:1:145: thingsboard.statistics.enable: warning: has no effect in this version\n"
-        "D/tb_gateway.json:1:166: thingsboard.statistics.configuration: warning: has no effect in this version\n"
         "D/list.json:1:23: deny[\"A B\"][1]: found \"(\", which is no regular expression: missing closing parenthesis "
         "at "
         "character 2; it is not used\n"
