@@ -697,6 +697,8 @@ static void memory_free(struct store *base)
     struct memory_store *store = of(base);
 
     assert(!store->n_chunks);
+    store->is_stopped = true;
+    take_pending(store); /* each batch is answered, also without a stop before */
     timer_stop(&store->idle);
     for (int i = 0; i < LANES; i++)
         while (store->lanes[i].first) {

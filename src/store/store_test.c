@@ -563,6 +563,20 @@ static void test_stopping_answers_what_waits_and_what_comes_later(void **state)
     close_store();
 }
 
+static void test_a_store_that_is_freed_without_a_stop_answers_what_waits(void **state)
+{
+    struct device *dev = device_named("free");
+
+    (void)state;
+    open_store(10, 0, OVERFLOW_BLOCK);
+    store_append(the_store, batch_of(dev, 10, 0, 10, NULL, true));
+    store_append(the_store, batch_of(dev, 10, 10, 10, NULL, true));
+    loop_advance(the_loop, 0);
+    assert_int_equal(n_answered, 1);
+    close_store();
+    assert_int_equal(n_answered, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -578,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_memory_goes_back_to_the_system_when_drained),
         cmocka_unit_test(test_batches_of_other_threads_arrive_in_their_order),
         cmocka_unit_test(test_stopping_answers_what_waits_and_what_comes_later),
+        cmocka_unit_test(test_a_store_that_is_freed_without_a_stop_answers_what_waits),
         cmocka_unit_test(test_every_batch_is_answered_exactly_once_in_the_order_of_its_connector),
         cmocka_unit_test(test_each_device_of_dropped_data_is_named),
     };
