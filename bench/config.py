@@ -9,6 +9,8 @@ STORAGES = {
     "memory": {"type": "memory", "read_records_count": 100, "max_records_count": 100000},
     "file": {"type": "file", "data_folder_path": "./data/", "max_file_count": 100, "max_records_per_file": 10000,
              "max_read_records_count": 100},
+    "file-large": {"type": "file", "data_folder_path": "./data/", "max_file_count": 1000, "max_records_per_file": 10000,
+                   "max_read_records_count": 100},
     "sqlite": {"type": "sqlite", "data_file_path": "./data/data.db", "max_read_records_count": 1000, "size_limit": 1024},
 }
 
@@ -36,10 +38,10 @@ REQUESTS = {"serverSideRpc": [{
     "responseTopicExpression": "response/${deviceName}/${methodName}/${requestId}", "responseTimeout": 10000, "valueExpression": "${params}"}]}
 
 
-def mqtt(source_port, has_requests=False):
+def mqtt(source_port, has_requests=False, is_clean=True):
     return {
         "broker": {"host": "127.0.0.1", "port": source_port, "clientId": "bench", "version": 5, "maxMessageNumberPerWorker": 10,
-                   "maxNumberOfWorkers": 100, "cleanSession": True, "security": {"type": "anonymous"}},
+                   "maxNumberOfWorkers": 100, "cleanSession": is_clean, "security": {"type": "anonymous"}},
         "mapping": [{
             "topicFilter": "sensors/+/data", "subscriptionQos": 1,
             "converter": {
@@ -69,6 +71,7 @@ def logs():
     }
 
 
-def write(directory, platform_port, source_port, storage, has_requests=False):
-    for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port, has_requests)), ("logs.json", logs())):
+def write(directory, platform_port, source_port, storage, has_requests=False, is_clean=True):
+    for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port, has_requests, is_clean)),
+                          ("logs.json", logs())):
         (directory / name).write_text(json.dumps(content, indent=2))

@@ -14,9 +14,9 @@ class Gateway:
     """command: a gateway's command line; {config} in it becomes the directory of its configuration."""
 
     def __init__(self, command, config, work):
-        (work / "logs").mkdir()
-        (work / "data").mkdir()
-        self.log = open(work / "gateway.log", "wb")
+        (work / "logs").mkdir(exist_ok=True)
+        (work / "data").mkdir(exist_ok=True)
+        self.log = open(work / "gateway.log", "ab")
         self.log_path = work / "gateway.log"
         words = [word.replace("{config}", str(config)) for word in shlex.split(command)]
         self.started_us = time.monotonic_ns() // 1000
@@ -93,6 +93,12 @@ class Gateway:
             os.killpg(self.process.pid, signal.SIGKILL)  # what it left behind: the group is its own
         except ProcessLookupError:
             pass
+        self.process.wait()
+        self.log.close()
+
+    def kill(self):
+        """SIGKILL to the whole tree, as a loss of power would be for the processes."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.log.close()
 

@@ -41,6 +41,7 @@ class Bench:
         self.storage = storage
         self.has_requests = has_requests
         self.gateway = None
+        self.is_clean = True
         sim = args.build / "iotgw-sim"
         self.platform = Simulator(sim, "platform", "--shared-seq", "--limits", json.dumps(limits or LIMITS))
         try:
@@ -61,8 +62,8 @@ class Bench:
 
     def start(self):
         directory = pathlib.Path(self.work.name) / "config"
-        directory.mkdir()
-        config.write(directory, self.platform.port, self.source.port, self.storage, self.has_requests)
+        directory.mkdir(exist_ok=True)
+        config.write(directory, self.platform.port, self.source.port, self.storage, self.has_requests, self.is_clean)
         self.gateway = Gateway(self.command, directory, pathlib.Path(self.work.name))
 
     def subscribed(self, seconds=60):
@@ -182,6 +183,93 @@ def startup(args, gateway):
                 "first_telemetry_ms": round((stats["first_us"] - started) / 1000, 1)}
 
 
+def accepted(bench, n, rate, patience_s):
+    """n messages while the platform is away; gives how many the gateway acknowledged, and its CPU seconds for them."""
+    before, fine = bench.source.ask("stats")["accepted"], bench.gateway.cpu_fine_s()
+    bench.source.ask(f"run {n} {rate}")
+    if not bench.source.event("done", patience_s):
+        bench.source.ask("stop")
+    return bench.source.ask("stats")["accepted"] - before, bench.gateway.cpu_fine_s() - fine
+
+
+def drained(bench, n, patience_s):
+    bench.platform.ask(f"await {n}")
+    bench.arrived(n, patience_s)
+    time.sleep(0.5)  # a duplicate would come now
+    return bench.platform.ask("stats")
+
+
+def losses(args, gateway, storage, is_clean=True, rate=0, wait_s=0, n_kills=1):
+    """Half of the messages, kill -9, a start, the other half, perhaps once more: all without the platform."""
+    n = args.messages or 10000
+    with Bench(args, args.gateways[gateway], 10, storage) as bench:
+        bench.is_clean = is_clean
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(10)
+        bench.platform.ask("down")
+        n_accepted = 0
+        for life in range(n_kills + 1):
+            part, _ = accepted(bench, n // 2 if life < 2 else 0, rate, 60 + (n / rate if rate else 0)) if life < 2 else (0, 0)
+            n_accepted += part
+            if life == n_kills:
+                break
+            time.sleep(wait_s)
+            bench.gateway.kill()
+            bench.start()
+            bench.subscribed()
+        bench.platform.ask("up")
+        stats = drained(bench, n_accepted, 60)
+        return {"storage": storage, "clean_session": is_clean, "rate": rate, "wait_s": wait_s, "kills": n_kills, "messages": n,
+                "accepted": n_accepted, "uniq": stats["uniq"], "lost": n_accepted - stats["uniq"], "dup": stats["dup"],
+                "ooo": stats["ooo"], "peak_rss_kib": bench.gateway.peak_rss_kib()}
+
+
+def drain(args, gateway, storage):
+    """An outage, and what waits is delivered."""
+    n = args.messages or (20000 if gateway == "peer" else 90000 if storage == "memory" else 900000)
+    with Bench(args, args.gateways[gateway], 10, storage) as bench:
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(10)
+        bench.platform.ask("down")
+        n_accepted, store_cpu = accepted(bench, n, 0, 120)
+        rss = bench.gateway.peak_rss_kib()
+        time.sleep(5)
+        fine = bench.gateway.cpu_fine_s()
+        up_us = time.monotonic_ns() // 1000
+        bench.platform.ask("up")
+        stats = drained(bench, n_accepted, 60)
+        cpu = bench.gateway.cpu_fine_s() - fine
+        seconds = max((stats["last_us"] - stats["first_us"]) / 1e6, 1e-6)
+        return {"storage": storage, "messages": n, "accepted": n_accepted, "uniq": stats["uniq"],
+                "reconnect_ms": round((stats["connected_us"] - up_us) / 1000), "events_per_s": round(stats["uniq"] / seconds),
+                "store_us": round(1e6 * store_cpu / max(n_accepted, 1), 3), "drain_us": round(1e6 * cpu / max(stats["uniq"], 1), 3),
+                "lost": n_accepted - stats["uniq"], "dup": stats["dup"], "ooo": stats["ooo"],
+                "peak_rss_kib": bench.gateway.peak_rss_kib(), "store_rss_kib": rss}
+
+
+def recovery(args, gateway):
+    """A gigabyte waits in the storage: from exec until the sources are served again, the platform being away."""
+    n = args.messages or 4800000
+    with Bench(args, args.gateways[gateway], 10, "file-large") as bench:
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(10)
+        bench.platform.ask("down")
+        n_accepted, _ = accepted(bench, n, 0, 300)
+        bench.gateway.kill()
+        n_bytes = sum(path.stat().st_size for path in pathlib.Path(bench.work.name, "data").glob("**/*") if path.is_file())
+        bench.start()
+        bench.subscribed(120)
+        ready_ms = (time.monotonic_ns() // 1000 - bench.gateway.started_us) / 1000
+        rss = bench.gateway.peak_rss_kib()
+        bench.platform.ask("up")
+        stats = drained(bench, n_accepted, 60)
+        return {"messages": n, "accepted": n_accepted, "log_bytes": n_bytes, "recovery_ms": round(ready_ms, 1), "peak_rss_kib": rss,
+                "uniq": stats["uniq"], "lost": n_accepted - stats["uniq"], "dup": stats["dup"], "ooo": stats["ooo"]}
+
+
 def overload(args, gateway, seconds=60):
     """The platform takes some hundred messages a second, the source gives what it is let."""
     with Bench(args, args.gateways[gateway], 100, limits=dict(LIMITS, maxInflightMessages=2)) as bench:
@@ -243,10 +331,22 @@ SCENARIOS = {  # name: (what it shows, function, arguments)
     "c10000": ("memory and idle load, 10 000 devices", devices, {"n": 10000}),
     "d": ("start to CONNECT and to the first telemetry", startup, {}),
     "rpc": ("2000 requests a second to 100 devices", requests, {"rate": 2000}),
+    "e-file": ("kill -9 with the platform away, file", losses, {"storage": "file"}),
+    "e-file-persistent": ("the same, persistent source session", losses, {"storage": "file", "is_clean": False}),
+    "e-file-twice": ("the same, killed twice, at 300 messages a second", losses, {"storage": "file", "rate": 300, "n_kills": 2}),
+    "e-sqlite": ("kill -9 with the platform away, sqlite", losses, {"storage": "sqlite"}),
+    "e-sqlite-persistent": ("the same, persistent source session", losses, {"storage": "sqlite", "is_clean": False}),
+    "e-sqlite-late": ("the same, 5 s before the kill", losses, {"storage": "sqlite", "wait_s": 5}),
+    "f-memory": ("drain after an outage, memory", drain, {"storage": "memory"}),
+    "f-file": ("drain after an outage, file", drain, {"storage": "file"}),
+    "f-sqlite": ("drain after an outage, sqlite", drain, {"storage": "sqlite"}),
+    "recovery": ("start with a gigabyte in the storage, file", recovery, {}),
     "overload": ("the source is faster than the platform for a minute", overload, {}),
 }
 MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "rpc", "overload"]
-SLOW_FOR_PEER = {"c10000"}  # takes it nine minutes
+STORE = ["a", "a-file", "a-sqlite", "e-file", "e-file-persistent", "e-file-twice", "e-sqlite", "e-sqlite-persistent", "e-sqlite-late",
+         "f-memory", "f-file", "f-sqlite", "recovery", "overload"]
+SLOW_FOR_PEER = {"c10000", "recovery"}  # the first takes it nine minutes, the second cannot be asked of it
 
 
 def smoke(args):
@@ -297,7 +397,7 @@ def parse():
     parser = argparse.ArgumentParser(
         prog="bench", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__,
         epilog="scenarios:\n" + "\n".join(f"  {name:10} {what}" for name, (what, *_) in SCENARIOS.items()) +
-        "\n  mqtt       all of these but a-file and a-sqlite (the default)\n  smoke      short, with limits: exit code 1 when one is broken")
+        "\n  mqtt       everything without storage on a disk (the default)\n  store      storage: a over each kind, e, f, recovery, overload\n  smoke      short, with limits: exit code 1 when one is broken")
     parser.add_argument("names", nargs="*", metavar="SCENARIO", default=["mqtt"])
     parser.add_argument("--gateway", action="append", default=[], metavar="NAME=COMMAND",
                         help="a gateway to measure; {config} becomes its directory. Default: iotgw and the peer")
@@ -321,7 +421,7 @@ def parse():
         if "{config}" not in command:
             parser.error(f"--gateway {text}: NAME=COMMAND with {{config}} in it")
         args.gateways[name] = command
-    args.names = [part for name in args.names for part in (MQTT if name == "mqtt" else [name])]
+    args.names = [part for name in args.names for part in (MQTT if name == "mqtt" else STORE if name == "store" else [name])]
     for name in args.names:
         if name not in SCENARIOS and name != "smoke":
             parser.error(f"no scenario {name}")
