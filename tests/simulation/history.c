@@ -242,6 +242,16 @@ static void open_life(int64_t wall_ms)
     store_answer_fn = on_answer;
 }
 
+static void turn(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        loop_advance(world.loop, 0);
+        if (!world.is_hung)
+            loop_advance(world.disk_loop, 0);
+    }
+    loop_advance(world.loop, 0);
+}
+
 static void close_life(void)
 {
     sources_close();
@@ -253,6 +263,8 @@ static void close_life(void)
     memset(platform.connected, 0, sizeof platform.connected);
     for (unsigned i = 0; i < DEVICES; i++)
         world.n_dropped_before += atomic_load(&world.devices[i]->n_overflowed);
+    world.is_hung = false;
+    turn(); /* what is on its way to the store's mailboxes must not outlive it */
     store_free(world.store);
     world.store = NULL;
     loop_advance(world.loop, 0);
@@ -264,16 +276,6 @@ static void close_life(void)
 }
 
 /* --- time ------------------------------------------------------------------------------------------------------------------------ */
-
-static void turn(void)
-{
-    for (unsigned i = 0; i < 4; i++) {
-        loop_advance(world.loop, 0);
-        if (!world.is_hung)
-            loop_advance(world.disk_loop, 0);
-    }
-    loop_advance(world.loop, 0);
-}
 
 static void pump(void)
 {
