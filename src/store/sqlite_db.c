@@ -17,12 +17,12 @@ static const char *const texts[DB_STATEMENTS] = {
     [DB_ROLLBACK] = "ROLLBACK",
     [DB_PUT] = "INSERT OR REPLACE INTO events(position, bytes) VALUES(?1, ?2)",
     [DB_PUT_SEGMENT] = "INSERT OR REPLACE INTO segments(base) VALUES(?1)",
-    [DB_GET] = "SELECT position, bytes FROM events WHERE position >= "
-               "coalesce((SELECT max(position) FROM events WHERE position <= ?1), ?1) AND position < ?2 "
-               "ORDER BY position",
+    [DB_GET] = ("SELECT position, bytes FROM events WHERE position >= "
+                "coalesce((SELECT max(position) FROM events WHERE position <= ?1), ?1) AND position < ?2 "
+                "ORDER BY position"),
     [DB_NEXT] = "SELECT position FROM events WHERE position >= ?1 AND position < ?2 ORDER BY position LIMIT 1",
-    [DB_LAST] = "SELECT position + length(bytes) FROM events WHERE position >= ?1 AND position < ?2 "
-                "ORDER BY position DESC LIMIT 1",
+    [DB_LAST] = ("SELECT position + length(bytes) FROM events WHERE position >= ?1 AND position < ?2 "
+                 "ORDER BY position DESC LIMIT 1"),
     [DB_DELETE] = "DELETE FROM events WHERE position >= ?1 AND position < ?2",
     [DB_DELETE_SEGMENT] = "DELETE FROM segments WHERE base = ?1",
     [DB_SEGMENTS] = "SELECT base FROM segments ORDER BY base",
