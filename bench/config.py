@@ -71,6 +71,23 @@ def logs():
     }
 
 
+def request(ports, period_s=1):
+    return {"host": f"http://127.0.0.1:{ports[0]}", "mapping": [
+        {"url": f"http://127.0.0.1:{port}/data", "httpMethod": "GET", "scanPeriod": period_s, "timeout": 0.9, "allowRedirects": True,
+         "converter": {"type": "json", "deviceNameJsonExpression": f"server{i}", "deviceTypeJsonExpression": "web", "attributes": [],
+                       "telemetry": [{"key": "seq", "type": "int", "value": "${seq}"},
+                                     {"key": "temperature", "type": "double", "value": "${temperature}"},
+                                     {"key": "running", "type": "bool", "value": "${running}"}]}}
+        for i, port in enumerate(ports)]}
+
+
+def write_request(directory, platform_port, ports):
+    main = gateway(platform_port, "memory")
+    main["connectors"] = [{"name": "Web", "type": "request", "configuration": "request.json"}]
+    for name, content in (("tb_gateway.json", main), ("request.json", request(ports)), ("logs.json", logs())):
+        (directory / name).write_text(json.dumps(content, indent=2))
+
+
 def write(directory, platform_port, source_port, storage, has_requests=False, is_clean=True):
     for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port, has_requests, is_clean)),
                           ("logs.json", logs())):

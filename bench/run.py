@@ -318,6 +318,27 @@ def requests(args, gateway, rate, seconds=20, devices=100):
                 "cpu_us_per_rpc": round(cpu / n * 1e6, 1), "peak_rss_kib": bench.gateway.peak_rss_kib()}
 
 
+def polls(args, gateway, servers=500, hung=0, seconds=30):
+    """HTTP servers that are polled each second."""
+    seconds = args.seconds or seconds
+    with tempfile.TemporaryDirectory(prefix="iotgw-bench-") as work, \
+            Simulator(args.build / "iotgw-sim", "platform", "--limits", json.dumps(LIMITS)) as platform, \
+            Simulator(args.build / "iotgw-sim", "web-servers", "--servers", servers + hung, "--hung", hung) as web:
+        directory = pathlib.Path(work) / "config"
+        directory.mkdir()
+        config.write_request(directory, platform.port, web.ports)
+        with Gateway(args.gateways[gateway], directory, pathlib.Path(work)) as process:
+            time.sleep(5)
+            before, cpu, since = web.ask("stats"), process.cpu_fine_s(), time.monotonic()
+            time.sleep(seconds)
+            after, cpu, since = web.ask("stats"), process.cpu_fine_s() - cpu, time.monotonic() - since
+            n = after["requests"] - before["requests"]
+            return {"devices": servers, "hung": hung, "polls": n, "polls_per_s": round(n / since, 1),
+                    "least": after["least"] - before["least"], "most": after["most"] - before["most"], "seconds": round(since, 2),
+                    "connections": after["connections"], "cpu_us_per_poll": round(cpu / n * 1e6, 1) if n else None,
+                    "cpu_percent": round(100 * cpu / since, 2), "peak_rss_kib": process.peak_rss_kib()}
+
+
 SCENARIOS = {  # name: (what it shows, function, arguments)
     "a": ("throughput, 10 devices, memory", flow, {"devices": 10}),
     "a-1000": ("throughput, 1000 devices, memory", flow, {"devices": 1000}),
@@ -341,6 +362,8 @@ SCENARIOS = {  # name: (what it shows, function, arguments)
     "f-file": ("drain after an outage, file", drain, {"storage": "file"}),
     "f-sqlite": ("drain after an outage, sqlite", drain, {"storage": "sqlite"}),
     "recovery": ("start with a gigabyte in the storage, file", recovery, {}),
+    "request": ("500 HTTP servers polled each second", polls, {}),
+    "request-hung": ("the same, and one server that never answers", polls, {"hung": 1}),
     "overload": ("the source is faster than the platform for a minute", overload, {}),
 }
 MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "rpc", "overload"]

@@ -25,7 +25,8 @@ class Simulator:
         self.port = None
         if self.name != "mqtt-devices":
             try:
-                self.port = self.answer(10)["port"]
+                first = self.answer(10)
+                self.port, self.ports = first["port"], first.get("ports", [])
             except BaseException:
                 self.close()
                 raise

@@ -75,5 +75,5 @@ const struct command_spec cmd_schema = {.name = "schema",
                                         .text = "Without TYPE: which kinds there are.",
                                         .options = options,
                                         .max_args = 1,
-                                        .choices = "gateway logs list statistics mqtt",
+                                        .choices = "gateway logs list statistics mqtt request",
                                         .run = run};

@@ -2,6 +2,7 @@
 #include "convert/web_down.h"
 
 #include "base/utf8.h"
+#include "data/number.h"
 
 #include <ctype.h>
 
@@ -114,6 +115,58 @@ bool web_is_same_host(struct str a, struct str b)
     struct origin one = origin_of(a), other = origin_of(b);
 
     return one.is_tls == other.is_tls && one.port == other.port && str_eq_nocase(one.host, other.host);
+}
+
+static void add_percent(struct buf *out, struct str text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = (uint8_t)text.p[i];
+
+        if (isalnum(c) || (c && strchr("_.-~/", c)))
+            buf_add_u8(out, c);
+        else
+            buf_printf(out, "%%%02X", c);
+    }
+}
+
+static struct str url_text(yyjson_val *val, struct arena *arena, char number[NUMBER_MAX])
+{
+    if (yyjson_is_str(val))
+        return json_str(val);
+    if (json_is_number(val))
+        return json_number_in_template(val, number);
+    if (yyjson_is_bool(val))
+        return yyjson_get_bool(val) ? STR("True") : STR("False");
+    return json_text(arena, val);
+}
+
+bool web_url(const struct template *template, yyjson_val *data, struct arena *arena, struct str *out, struct why *why)
+{
+    autobuf struct buf url = {0};
+    size_t n = template_n_tags(template);
+
+    for (size_t i = 0; i <= n; i++) {
+        struct str literal = template_literal(template, i), character = STR_NONE;
+        char number[NUMBER_MAX];
+        yyjson_val *val;
+
+        for (size_t k = 0; k < literal.n; k++) {
+            if (literal.p[k] == ' ')
+                buf_add_z(&url, "%20");
+            else
+                buf_add_u8(&url, (uint8_t)literal.p[k]);
+        }
+        if (i == n)
+            break;
+        val = template_resolve(template, i, data, arena, &character);
+        if (!val && !character.p) {
+            why_set(why, ERR_NOTFOUND, "a tag of \"" STR_FMT "\" has no value", STR_ARG(template_source(template)));
+            return false;
+        }
+        add_percent(&url, character.p ? character : url_text(val, arena, number));
+    }
+    *out = arena_str(arena, buf_str(&url));
+    return true;
 }
 
 static void add_form_text(struct buf *out, struct str text)

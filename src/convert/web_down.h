@@ -29,6 +29,8 @@ bool web_is_absolute(struct str url);           /* http://…, https://…; any 
 /* base/rest with one slash between them. rest that is absolute stands for itself. */
 struct str web_join(struct arena *arena, struct str base, struct str rest);
 bool web_is_same_host(struct str a, struct str b); /* scheme, host and port of two absolute URLs */
+/* A URL template against data: every tag is a path, its text percent-encoded. False: one has no value. */
+bool web_url(const struct template *template, yyjson_val *data, struct arena *arena, struct str *out, struct why *why);
 /* a=1&b=x+y */
 struct str web_form(struct arena *arena, yyjson_val *object);
 /* {"id":…,"method":…,"params":…} for ${params.path}. */

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP servers to be polled, each on a port of its own: every request gets the same JSON object with a number that counts up.
+ * The last ones are hung: they take requests and never answer. For measuring; it reads what clients send, not what HTTP allows.
+ */
+#include "base/mem.h"
+#include "io/stream.h"
+#include "lines.h"
+#include "main.h"
+#include "opts.h"
+#include "program.h"
+
+#include <stdio.h>
+
+struct web;
+struct web_server {
+    struct web *web;
+    struct listener *listener;
+    uint64_t n_requests;
+    bool is_hung;
+};
+struct web_client {
+    struct list node;
+    struct web_server *server;
+    struct stream *stream;
+};
+struct web {
+    struct program program;
+    struct web_server *servers;
+    uint64_t n_servers, n_hung, n_connections;
+    struct list clients;
+};
+
+static size_t on_read(void *arg, uint8_t *p, size_t n)
+{
+    struct web_client *client = arg;
+    struct web_server *server = client->server;
+    struct str all = str_of(p, n);
+    size_t used = 0, end;
+
+    while ((end = str_find(all, STR("\r\n\r\n"), used)) != SIZE_MAX) {
+        char body[100], head[200];
+        int n_body, n_head;
+
+        used = end + 4;
+        server->n_requests++;
+        if (server->is_hung)
+            continue;
+        n_body = snprintf(body, sizeof body, "{\"seq\":%llu,\"temperature\":21.5,\"running\":true}",
+                          (unsigned long long)server->n_requests);
+        n_head =
+            snprintf(head, sizeof head,
+                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", n_body, body);
+        stream_write(client->stream, head, (size_t)n_head, true);
+    }
+    return used;
+}
+
+static void on_closed(void *arg, enum err err, const struct why *why)
+{
+    struct web_client *client = arg;
+
+    (void)err;
+    (void)why;
+    list_del(&client->node);
+    stream_free(client->stream);
+    mem_free(client);
+}
+
+static void on_accepted(void *arg, struct stream *stream)
+{
+    static const struct stream_events events = {.read = on_read, .closed = on_closed};
+    struct web_server *server = arg;
+    struct web_client *client = mem_zero(sizeof *client);
+
+    client->server = server;
+    client->stream = stream;
+    server->web->n_connections++;
+    list_add_tail(&server->web->clients, &client->node);
+    stream_accept(stream, &events, client);
+}
+
+static void say_stats(const struct web *web)
+{
+    autobuf struct buf line = {0};
+    uint64_t n = 0, n_hung = 0, least = UINT64_MAX, most = 0;
+
+    for (uint64_t i = 0; i < web->n_servers; i++) {
+        uint64_t of = web->servers[i].n_requests;
+
+        if (web->servers[i].is_hung) {
+            n_hung += of;
+            continue;
+        }
+        n += of;
+        least = of < least ? of : least;
+        most = of > most ? of : most;
+    }
+    buf_printf(&line, "{\"requests\":%llu,\"least\":%llu,\"most\":%llu,\"hung_requests\":%llu,\"connections\":%llu}",
+               (unsigned long long)n, (unsigned long long)(least == UINT64_MAX ? 0 : least), (unsigned long long)most,
+               (unsigned long long)n_hung, (unsigned long long)web->n_connections);
+    line_say(&line);
+}
+
+static void on_line(void *arg, struct str word, struct str rest)
+{
+    (void)rest;
+    if (str_eq(word, STR("stats")))
+        say_stats(arg);
+    else
+        line_say_error(word, "commands: stats, quit");
+}
+
+static void on_end(void *arg, struct closer *closer)
+{
+    struct web *web = arg;
+
+    for (uint64_t i = 0; i < web->n_servers; i++)
+        listener_close(web->servers[i].listener, closer);
+    LIST_EACH_SAFE(node, &web->clients)
+        stream_close(CONTAINER_OF(node, struct web_client, node)->stream, true);
+}
+
+static enum err listen_all(struct web *web, struct why *why)
+{
+    static const struct listener_conf conf = {.host = "127.0.0.1"};
+
+    for (uint64_t i = 0; i < web->n_servers; i++) {
+        struct web_server *server = &web->servers[i];
+        enum err err;
+
+        server->web = web;
+        server->is_hung = i >= web->n_servers - web->n_hung;
+        err = listener_new(&server->listener, web->program.loop, &conf, on_accepted, server, why);
+        if (err)
+            return err;
+    }
+    return ERR_OK;
+}
+
+int web_main(int argc, char **argv)
+{
+    static const char usage[] =
+        "iotgw-sim web-servers [OPTIONS]\n\nHTTP servers on loopback that answer every request with a JSON object. "
+        "Prints {\"port\":N,\"ports\":[…]}, then answers\nthe commands stats, quit on standard input.";
+    static struct web web = {.n_servers = 1};
+    const struct opt opts[] = {
+        {"--servers", OPT_UINT, &web.n_servers, "N", "number of servers, each with a port (1)", 10000},
+        {"--hung", OPT_UINT, &web.n_hung, "N", "how many of them never answer (0)", 10000},
+    };
+    struct why why = {0};
+    autobuf struct buf line = {0};
+    enum err err = opts_parse(opts, COUNT_OF(opts), usage, argc - 1, argv + 1, &why);
+
+    if (!err && (!web.n_servers || web.n_hung > web.n_servers))
+        err = why_set(&why, ERR_USAGE, "--servers must be at least 1, and --hung no more");
+    list_init(&web.clients);
+    web.servers = mem_zero((web.n_servers + 1) * sizeof *web.servers);
+    if (!err)
+        err = program_init(&web.program, "web", on_line, on_end, &web);
+    if (!err)
+        err = listen_all(&web, &why);
+    if (err) {
+        fprintf(stderr, "iotgw-sim web-servers: %s\n", why_text(&why));
+        return err == ERR_USAGE ? 64 : 1;
+    }
+    for (uint64_t i = 0; i < web.n_servers; i++)
+        buf_printf(&line, "%s%u", i ? "," : "", listener_port(web.servers[i].listener));
+    {
+        autobuf struct buf all = {0};
+
+        buf_printf(&all, "{\"port\":%u,\"ports\":[", listener_port(web.servers[0].listener));
+        buf_add_str(&all, buf_str(&line));
+        buf_add_z(&all, "]}");
+        line_say(&all);
+    }
+    program_run(&web.program);
+    mem_free(web.servers);
+    return 0;
+}
