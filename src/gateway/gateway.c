@@ -8,6 +8,7 @@
 #include "connector/module.h"
 #include "gateway/anew.h"
 #include "gateway/apply.h"
+#include "gateway/connection.h"
 #include "gateway/console.h"
 #include "gateway/filter.h"
 #include "gateway/fleet.h"
@@ -57,6 +58,7 @@ struct gateway {
     struct fleet *fleet;
     struct apply *apply;
     struct live live;
+    struct connection connection;
     struct watch *watch; /* NULL: not running yet */
     struct store *store;
     struct takeover *takeover;
@@ -876,6 +878,9 @@ static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const
     apply_on_change(gateway->apply, configuration_changed, gateway);
     gateway->live = (struct live){.loops = &gateway->loops, .fleet = gateway->fleet, .logging = gateway->logging};
     live_add_owners(gateway->apply, &gateway->live);
+    gateway->connection = (struct connection){
+        .main = &gateway->main, .uplink_runner = &gateway->loops.all[0]->runner, .uplink = &gateway->uplink};
+    connection_add_owner(gateway->apply, &gateway->connection);
     apply_add_owner(gateway->apply,
                     &(struct apply_owner){.keys = remote_shell_keys, .take = take_remote_shell, .arg = gateway});
 }
@@ -918,6 +923,7 @@ static void fini(struct gateway *gateway)
     statistics_free(gateway->statistics);
     north_free(gateway->north);
     remote_free(gateway->remote);
+    connection_fini(&gateway->connection);
     loops_fini(&gateway->loops);
     fleet_free(gateway->fleet);
     watch_free(gateway->watch);

@@ -13,17 +13,28 @@ static const char *text_or_null(struct arena *arena, struct str s)
     return s.n ? arena_text(arena, s) : NULL;
 }
 
-static void set_credentials(struct mqtt_conf *mqtt, const struct security_conf *security)
+/* None stays none: an absent user name is not an empty one. */
+static struct str copied(struct arena *arena, struct str s)
+{
+    return s.p ? arena_str(arena, s) : STR_NONE;
+}
+
+static const char *copy_or_null(struct arena *arena, const char *text)
+{
+    return text ? arena_text(arena, str_from(text)) : NULL;
+}
+
+static void set_credentials(struct mqtt_conf *mqtt, const struct security_conf *security, struct arena *arena)
 {
     switch (security->type) {
     case SECURITY_ACCESS_TOKEN:
     case SECURITY_TLS_ACCESS_TOKEN:
-        mqtt->username = security->access_token.value;
+        mqtt->username = copied(arena, security->access_token.value);
         break;
     case SECURITY_USERNAME_PASSWORD:
-        mqtt->username = security->username;
-        mqtt->password = security->password.value;
-        mqtt->client_id = security->client_id;
+        mqtt->username = copied(arena, security->username);
+        mqtt->password = copied(arena, security->password.value);
+        mqtt->client_id = copied(arena, security->client_id);
         break;
     case SECURITY_ANONYMOUS:
     case SECURITY_CERTIFICATE:
@@ -61,9 +72,9 @@ static void use_stored(struct uplink_conf *out, const struct gateway_conf *conf,
 {
     const struct credentials *stored = &conf->stored;
 
-    out->mqtt.username = stored->username;
-    out->mqtt.password = stored->password;
-    out->mqtt.client_id = stored->client_id;
+    out->mqtt.username = copied(arena, stored->username);
+    out->mqtt.password = copied(arena, stored->password);
+    out->mqtt.client_id = copied(arena, stored->client_id);
     trust(&out->mqtt.stream.tls, beside(arena, conf, stored->ca_cert));
     if (stored->type == CREDENTIALS_CERTIFICATE)
         use_generated(&out->mqtt.stream.tls, conf, arena);
@@ -142,8 +153,9 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
                              .user_timeout_ms = USER_TIMEOUT_MS,
                              .proxy_host = text_or_null(arena, platform->proxy_host),
                              .proxy_port = platform->has_proxy_port ? (uint16_t)platform->proxy_port : PROXY_PORT};
-    stream->tls = (struct tls_conf){
-        .is_on = platform->use_tls, .insecure = security->insecure, .ca_file = security->ca_cert_path};
+    stream->tls = (struct tls_conf){.is_on = platform->use_tls,
+                                    .insecure = security->insecure,
+                                    .ca_file = copy_or_null(arena, security->ca_cert_path)};
     if (conf->login == LOGIN_STORED)
         use_stored(out, conf, arena);
     if (conf->login == LOGIN_PROVISION)
@@ -152,10 +164,10 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
         return;
     /* A platform that sees a certificate looks at nothing else (platform-behaviour.md 1): only when it is the credential. */
     if (security->type == SECURITY_CERTIFICATE) {
-        stream->tls.cert_file = security->cert_path;
-        stream->tls.key_file = security->private_key_path;
+        stream->tls.cert_file = copy_or_null(arena, security->cert_path);
+        stream->tls.key_file = copy_or_null(arena, security->private_key_path);
     }
-    set_credentials(&out->mqtt, security);
+    set_credentials(&out->mqtt, security, arena);
 }
 
 enum log_level logger_level(const struct gateway_conf *conf, struct str name)

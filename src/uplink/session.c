@@ -190,6 +190,7 @@ static void become_ready(struct uplink *u)
     u->n_attempts = 0;
     enter(u, UPLINK_READY);
     deliver_open(u->deliver, u->attempt.version == MQTT_5, u->qos);
+    change_ready(u);
 }
 
 static void not_a_gateway(struct uplink *u)
@@ -500,7 +501,7 @@ static void on_closed(void *arg, enum err err, const struct why *why)
         count_taken_over(u);
     if (!was_up && err == ERR_CLOSED)
         count_silent_close(u);
-    uint64_t pause = judge_refusal(u, err);
+    uint64_t pause = change_closed(u, judge_refusal(u, err));
 
     if (was_up && code)
         LOG_WARN(u->log, "connection to the platform lost", KV_Z("reason", u->reason), KV_UINT("code", code),
@@ -725,6 +726,7 @@ void session_init(struct uplink *u)
     timer_init(&u->ask, u->loop, ask_due, u);
     timer_init(&u->resubscribe, u->loop, resubscribe, u);
     downlink_init(u);
+    change_init(u);
     u->since_ms = loop_wall_ms(u->loop);
     for (unsigned kind = 0; kind < LIMIT_KINDS; kind++)
         limiter_set(u, kind, str_from(u->conf.rate[limit_conf[kind]]));
@@ -738,6 +740,7 @@ void session_fini(struct uplink *u)
     timer_stop(&u->ask);
     timer_stop(&u->resubscribe);
     downlink_forget(u);
+    timer_stop(&u->change.timer);
     mqtt_free(u->mqtt);
     provision_free(u->provision);
 }
@@ -750,6 +753,7 @@ void session_start(struct uplink *u)
 void session_stop(struct uplink *u)
 {
     u->is_stopping = true;
+    change_stop(u);
     retry_stop(&u->retry);
     if (u->provision && provision_is_busy(u->provision))
         provision_stop(u->provision);

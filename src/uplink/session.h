@@ -73,6 +73,16 @@ struct uplink {
     size_t waiting_bytes;
     struct timer waiting_timer;
 
+    struct session_change { /* change.c; done NULL: none is under way */
+        uplink_changed_fn *done;
+        void *arg;
+        struct mqtt_conf before;
+        uint8_t before_qos;
+        struct timer timer;
+        bool is_fresh; /* the close that follows makes room for it */
+        bool is_extended;
+    } change;
+
     /* stopping */
     bool is_stopping, is_closed;
     unsigned stop_phase;
@@ -90,6 +100,12 @@ void session_closed_for_good(struct uplink *uplink); /* uplink.c */
 extern const struct deliver_link session_link;       /* its arg: the uplink */
 /* Payload, hard limit and window from what is known now; tells delivery and the gateway. */
 void session_apply_limits(struct uplink *uplink);
+
+/* change.c: other settings while the program runs. */
+void change_init(struct uplink *u);
+void change_ready(struct uplink *u);
+uint64_t change_closed(struct uplink *u, uint64_t pause_ms); /* gives the pause before the next attempt */
+void change_stop(struct uplink *u);
 
 /* downlink.c: a message of the platform, already acknowledged. */
 void downlink_message(struct uplink *uplink, struct str topic, struct str payload);

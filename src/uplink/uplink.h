@@ -79,6 +79,11 @@ void uplink_readable(struct uplink *uplink);
 /* wires: of each device the new name as device_wire_name gives it, NULL: its own. Only with UPLINK_DEVICE_RENAME. */
 void uplink_devices(struct uplink *uplink, enum uplink_device_op op, struct device *const *devs,
                     const char *const *wires, size_t n);
+/* The settings of mqtt and qos are those of conf from now on, if a session with them is up within 30 s; else the former ones are used
+ * again. Others of conf are not looked at; what it points at stays until the next change. done: exactly once, on this loop, also
+ * from within this call. reason: with an error. */
+typedef void uplink_changed_fn(void *arg, enum err err, const char *reason);
+void uplink_change(struct uplink *uplink, const struct uplink_conf *conf, uplink_changed_fn *done, void *arg);
 /* drain_ms: how long waiting records may still be delivered; then in-flight PUBACKs (2 s), disconnects, DISCONNECT. */
 void uplink_stop(struct uplink *uplink, uint32_t drain_ms, closed_fn *done, void *arg);
 void uplink_free(struct uplink *uplink);

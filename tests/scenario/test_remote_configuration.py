@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from plant import Broker, Gateway, Platform, mqtt_connector, mqtt_mapping, wait_until
+from plant import Broker, Gateway, Platform, free_port, mqtt_connector, mqtt_mapping, wait_until
 
 GENERAL = ("general_configuration", "storage_configuration", "grpc_configuration", "logs_configuration", "active_connectors", "Version")
 
@@ -44,8 +44,8 @@ def published(platform, key, condition):
     return wait_until(lambda: (v := own(platform, key)) is not None and condition(v) and (v,), f"{key} is published")[0]
 
 
-def starts(gateway, name):
-    return gateway.log_text().count(f'connector="{name}"')
+def published_within(platform, key, condition, limit_s):
+    return wait_until(lambda: (v := own(platform, key)) is not None and condition(v) and (v,), f"{key} is published", limit_s)[0]
 
 
 def bare(value):
@@ -280,5 +280,54 @@ def test_a_plain_brokers_echo_does_not_go_round(tmp_path, broker):
         time.sleep(2)  # nothing is waited for: it is the absence that is looked at
         assert len(gateway.log_text()) - size < 2000
         assert "configuration changes" not in gateway.log_text()
+    finally:
+        gateway.close()
+
+
+def test_a_wrong_host_is_taken_back_and_data_go_on(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        main = (gateway.directory / "tb_gateway.json").read_text()
+        general = own(platform, "general_configuration")
+        push(platform, general_configuration={**general, "port": free_port()})
+        gateway.wait_log("the connection to the platform changes")
+        broker.publish("sensors/a/data", {"seq": 1, "temperature": 2})
+        errors = published_within(platform, "configuration_errors", lambda v: "general_configuration" in v, 60)
+        assert "no session with the platform" in errors["general_configuration"][0]["message"]
+        platform.wait_for("a", seq=1)
+        assert (gateway.directory / "tb_gateway.json").read_text() == main
+        assert bare(own(platform, "general_configuration")) == bare(general)
+        assert platform.stats()["dup"] == 0
+    finally:
+        gateway.close()
+
+
+def test_another_platform_is_kept_once_its_session_is_up(tmp_path, platform, broker):
+    other = Platform()
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        general = own(platform, "general_configuration")
+        push(platform, general_configuration={**general, "port": other.port})
+        published(other, "general_configuration", lambda v: v["port"] == other.port)
+        assert json.loads((gateway.directory / "tb_gateway.json").read_text())["thingsboard"]["port"] == other.port
+        broker.publish("sensors/a/data", {"seq": 1, "temperature": 2})
+        other.wait_for("a", seq=1)
+        assert len(platform.ask("logins")["logins"]) == 0
+    finally:
+        gateway.close()
+        other.close()
+
+
+def test_a_refused_login_is_taken_back_at_once(tmp_path, platform, broker):
+    platform.ask("credential token token")
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        general = own(platform, "general_configuration")
+        push(platform, general_configuration={**general, "security": {"type": "accessToken", "accessToken": "wrong"}})
+        published(platform, "configuration_errors", lambda v: "general_configuration" in v)
+        assert "wrong" not in (gateway.directory / "tb_gateway.json").read_text()
     finally:
         gateway.close()
