@@ -262,6 +262,14 @@ static NODISCARD enum err move_commands(struct remote_change *change, struct for
     return ERR_OK;
 }
 
+static void keep_statistics(struct form *form, yyjson_val *section)
+{
+    yyjson_val *statistics = json_get(section, STR("statistics"));
+
+    if (statistics)
+        form_set(form, form->root, "statistics", yyjson_val_mut_copy(form->doc, statistics));
+}
+
 static NODISCARD enum err make_general(struct remote_change *change, const struct gateway_conf *running,
                                        const struct remote_files *files, yyjson_val *value, struct why *why)
 {
@@ -285,7 +293,10 @@ static NODISCARD enum err make_general(struct remote_change *change, const struc
     strip_security(now.root);
     if (form_equal(now.root, next.root) && !change->pem_path)
         return ERR_OK;
-    err = move_commands(change, &next, has_commands, running, files, why);
+    if (form_equal(yyjson_mut_obj_get(now.root, "statistics"), yyjson_mut_obj_get(next.root, "statistics")))
+        keep_statistics(&next, section); /* not in the remote form, where nothing of it changes */
+    else
+        err = move_commands(change, &next, has_commands, running, files, why);
     if (err)
         return err;
     keep_time(&next, value);

@@ -40,8 +40,10 @@ void form_pretty(struct buf *out, yyjson_mut_val *val)
 bool form_equal(yyjson_mut_val *a, yyjson_mut_val *b)
 {
     yyjson_doc *left = yyjson_mut_val_imut_copy(a, NULL), *right = yyjson_mut_val_imut_copy(b, NULL);
-    bool is_equal = left && right && json_equal(yyjson_doc_get_root(left), yyjson_doc_get_root(right));
+    bool is_equal = !a && !b; /* neither is there */
 
+    if (left && right)
+        is_equal = json_equal(yyjson_doc_get_root(left), yyjson_doc_get_root(right));
     yyjson_doc_free(left);
     yyjson_doc_free(right);
     return is_equal;

@@ -311,7 +311,8 @@ def test_another_platform_is_kept_once_its_session_is_up(tmp_path, platform, bro
         general = own(platform, "general_configuration")
         push(platform, general_configuration={**general, "port": other.port})
         published(other, "general_configuration", lambda v: v["port"] == other.port)
-        assert json.loads((gateway.directory / "tb_gateway.json").read_text())["thingsboard"]["port"] == other.port
+        section = json.loads((gateway.directory / "tb_gateway.json").read_text())["thingsboard"]
+        assert section["port"] == other.port and section["statistics"] == {"enable": False}
         broker.publish("sensors/a/data", {"seq": 1, "temperature": 2})
         other.wait_for("a", seq=1)
         assert len(platform.ask("logins")["logins"]) == 0
@@ -321,7 +322,7 @@ def test_another_platform_is_kept_once_its_session_is_up(tmp_path, platform, bro
 
 
 def test_a_refused_login_is_taken_back_at_once(tmp_path, platform, broker):
-    platform.ask("credential token token")
+    platform.ask("credential token hall token")
     gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
     try:
         published(platform, "Plant", lambda v: True)
