@@ -19,6 +19,7 @@
 #include "gateway/registry.h"
 #include "gateway/remote.h"
 #include "gateway/router.h"
+#include "gateway/storage.h"
 #include "gateway/takeover.h"
 #include "gateway/statistics.h"
 #include "gateway/uplink_conf.h"
@@ -60,7 +61,7 @@ struct gateway {
     struct live live;
     struct connection connection;
     struct watch *watch; /* NULL: not running yet */
-    struct store *store;
+    struct storage *storage;
     struct takeover *takeover;
     struct uplink *uplink;
     struct north *north;
@@ -140,13 +141,6 @@ static void readable(void *arg)
         uplink_readable(gateway->uplink);
 }
 
-static enum overflow overflow_of(int configured)
-{
-    return configured == STORAGE_DROP_NEWEST   ? OVERFLOW_DROP_NEWEST
-           : configured == STORAGE_DROP_OLDEST ? OVERFLOW_DROP_OLDEST
-                                               : OVERFLOW_BLOCK;
-}
-
 /* Events have no size of their own: without this bound as many as the operator allows could be more than the machine has. */
 static uint64_t memory_bound(const struct storage_conf *storage)
 {
@@ -157,38 +151,22 @@ static uint64_t memory_bound(const struct storage_conf *storage)
     return (here && here < total ? here : total) / 4;
 }
 
-/* Before loop 0 runs: what a durable store finds on the disk is looked through first. */
 static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
 {
     static const struct store_events events = {.readable = readable}; /* drops: report filters see them in the device */
-    struct loop *loop = gateway->loops.all[0]->runner.loop;
-    const struct storage_conf *storage = gateway->conf->main->storage;
-    const struct memory_conf memory = {.max_events = storage->memory_capacity,
-                                       .max_bytes = memory_bound(storage),
-                                       .overflow = overflow_of(storage->overflow)};
-    const uint64_t day_ms = 24 * 3600 * 1000, check_ms = (uint64_t)storage->ttl_check_hours * 3600 * 1000;
-    struct file_conf file = {.path = arena_text(&gateway->arena, storage->folder),
-                             .max_events = (uint64_t)storage->max_files * storage->records_per_file,
-                             .segment_events = storage->records_per_file,
-                             .max_bytes = storage->max_total_bytes > 0 ? (uint64_t)storage->max_total_bytes : 0,
-                             .overflow = overflow_of(storage->overflow),
-                             .log = &gateway->storage_log};
+    const struct storage_conf_of of = {.main = &gateway->main,
+                                       .uplink_runner = &gateway->loops.all[0]->runner,
+                                       .loops = &gateway->loops,
+                                       .uplink = &gateway->uplink,
+                                       .takeover = &gateway->takeover,
+                                       .log = &gateway->storage_log,
+                                       .events = &events,
+                                       .arg = gateway};
+    enum err err = storage_new(&gateway->storage, &of, gateway->conf, why);
 
-    if (storage->type == STORAGE_FILE)
-        return store_file_new(&gateway->store, loop, &file, &events, gateway, why);
-    if (storage->type == STORAGE_SQLITE) {
-        file.path = arena_text(&gateway->arena, storage->db_path);
-        file.max_events = file.segment_events = 0;
-        file.commit_events = storage->transaction_rows;
-        file.max_age_ms = storage->ttl_days * day_ms;
-        file.age_check_ms = check_ms ? check_ms : 60 * 1000;
-        const struct sqlite_conf sqlite = {
-            .file = file, .db_bytes = storage->size_limit_mb * (uint64_t)1000000, .max_dbs = storage->max_dbs};
-
-        return store_sqlite_new(&gateway->store, loop, &sqlite, &events, gateway, why);
-    }
-    gateway->store = store_memory_new(loop, &memory, &events, gateway);
-    return ERR_OK;
+    if (!err)
+        storage_add_owner(gateway->storage, gateway->apply);
+    return err;
 }
 
 /* What the Python gateway, or this one with another type of storage, has left. */
@@ -200,7 +178,7 @@ static void make_takeover(struct gateway *gateway)
                                             .keeps_files = storage->type == STORAGE_FILE,
                                             .keeps_databases = storage->type == STORAGE_SQLITE,
                                             .log = &gateway->storage_log},
-                                 .store = gateway->store,
+                                 .store = storage_writing(gateway->storage),
                                  .max_events = storage->type == STORAGE_FILE
                                                    ? (uint64_t)storage->max_files * storage->records_per_file
                                                : storage->type == STORAGE_MEMORY ? storage->memory_capacity
@@ -222,7 +200,7 @@ static void start_loop0(void *arg)
     struct loop *loop = gateway->loops.all[0]->runner.loop;
 
     gateway->uplink = uplink_new(loop, &gateway->connection_log, &gateway->uplink_conf, &uplink_events, gateway);
-    uplink_attach(gateway->uplink, gateway->store);
+    uplink_attach(gateway->uplink, storage_reading(gateway->storage));
     north_attach(gateway->north, gateway->uplink);
     uplink_start(gateway->uplink);
     runner_call(&gateway->main, &gateway->to_main);
@@ -239,7 +217,7 @@ static void stop_store(void *arg)
 {
     struct gateway *gateway = arg;
 
-    gateway->store->ops->stop(gateway->store, back_to_main, gateway);
+    storage_stop(gateway->storage, back_to_main, gateway);
 }
 
 static void stop_loop0(void *arg)
@@ -255,7 +233,7 @@ static void end_loop0(void *arg)
 
     north_attach_link(gateway->north, NULL, NULL);
     uplink_free(gateway->uplink);
-    store_free(gateway->store);
+    storage_free(gateway->storage);
 }
 
 /* --- devices -------------------------------------------------------------------------------------------------------- */
@@ -407,7 +385,7 @@ static void drain(void *arg)
 
     left_ms -= past_ms < left_ms ? past_ms : left_ms;
     gateway->drain_ms = left_ms < MEMORY_DRAIN_MS ? (uint32_t)left_ms : MEMORY_DRAIN_MS;
-    if (gateway->conf->main->storage->type != STORAGE_MEMORY)
+    if (!storage_is_volatile(gateway->storage))
         gateway->drain_ms = 0; /* it is there after the next start */
     gateway->phase = PHASE_DRAINING;
     router_stop(gateway->router);
@@ -486,7 +464,7 @@ static void loop0_is_there(void *arg)
 {
     struct gateway *gateway = arg;
 
-    loops_set_store(&gateway->loops, gateway->store);
+    loops_set_store(&gateway->loops, storage_writing(gateway->storage));
     if (gateway->phase != PHASE_STARTING)
         return;
     make_takeover(gateway);
@@ -545,7 +523,7 @@ static void tell_core(void *arg, struct status_core *out)
     struct gateway *gateway = arg;
 
     out->uplink = uplink_status(gateway->uplink);
-    out->store = store_stats(gateway->store);
+    out->store = storage_stats_there(gateway->storage);
     snprintf(out->trouble, sizeof out->trouble, "%s", out->store.trouble ? out->store.trouble : "");
     out->store.trouble = NULL; /* it is of this thread */
 }
@@ -571,7 +549,7 @@ static const char *absolute(struct gateway *gateway, const char *path)
 
 static struct store_stats stats_of_store(void *arg) /* durable kinds: any thread */
 {
-    return store_stats(((struct gateway *)arg)->store);
+    return storage_stats(((struct gateway *)arg)->storage);
 }
 
 static void make_console(struct gateway *gateway)
@@ -757,7 +735,7 @@ static void sample(void *arg, struct statistics_sample *out)
 {
     struct gateway *gateway = arg;
 
-    *out = (struct statistics_sample){.store = store_stats(gateway->store),
+    *out = (struct statistics_sample){.store = storage_stats_there(gateway->storage),
                                       .uplink = uplink_status(gateway->uplink),
                                       .n_received = atomic_load_explicit(&gateway->n_received, memory_order_relaxed)};
 }

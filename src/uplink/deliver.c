@@ -386,6 +386,12 @@ void deliver_attach(struct deliver *d, struct store *store)
     d->store = store;
 }
 
+bool deliver_is_drained(const struct deliver *d)
+{
+    return !d->is_split && list_is_empty(&d->spans[LANE_LIVE]) && list_is_empty(&d->spans[LANE_BACKLOG]) &&
+           !deliver_is_gathered(d);
+}
+
 void deliver_set_limits(struct deliver *d, const struct deliver_limits *limits)
 {
     d->limits = *limits;

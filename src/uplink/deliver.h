@@ -57,6 +57,8 @@ struct deliver *deliver_new(struct loop *loop, struct log *log, const struct del
                             struct limiter *limiters, const struct deliver_link *link, void *arg);
 void deliver_free(struct deliver *deliver); /* NULL allowed */
 void deliver_attach(struct deliver *deliver, struct store *store);
+/* Nothing of the store is under way: it may be exchanged for another one. */
+bool deliver_is_drained(const struct deliver *deliver);
 void deliver_set_limits(struct deliver *deliver, const struct deliver_limits *limits);
 /* A new session is ready; qos: of its publications, never more than the server takes. */
 void deliver_open(struct deliver *deliver, bool is_v5, uint8_t qos);

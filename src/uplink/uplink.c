@@ -68,6 +68,11 @@ void uplink_attach(struct uplink *u, struct store *store)
     deliver_attach(u->deliver, store);
 }
 
+bool uplink_is_drained(const struct uplink *u)
+{
+    return deliver_is_drained(u->deliver);
+}
+
 void uplink_start(struct uplink *u)
 {
     loop_assert(u->loop);

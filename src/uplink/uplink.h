@@ -74,6 +74,8 @@ struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplin
                           const struct uplink_events *events, void *arg);
 void uplink_attach(struct uplink *uplink,
                    struct store *store); /* before start; whose .readable calls uplink_readable */
+bool uplink_is_drained(
+    const struct uplink *uplink); /* nothing of the store is under way: then attach may give another one */
 void uplink_start(struct uplink *uplink);
 void uplink_readable(struct uplink *uplink);
 /* wires: of each device the new name as device_wire_name gives it, NULL: its own. Only with UPLINK_DEVICE_RENAME. */
