@@ -91,6 +91,24 @@ static void add_platform(struct buf *out, yyjson_val *platform, int64_t now_ms)
     }
 }
 
+static void add_takeover(struct buf *out, yyjson_val *takeover)
+{
+    if (!yyjson_is_obj(takeover))
+        return;
+    indent(out);
+    buf_add_z(out, is_true(takeover, "running") ? "taking over" : "taken over");
+    if (text_of(takeover, "what").n)
+        buf_add_z(out, " from ");
+    show_text(out, text_of(takeover, "what"));
+    buf_add_z(out, ": ");
+    show_count(out, number_of(takeover, "events"));
+    buf_add_z(out, " events");
+    add_if(out, takeover, "corrupt", " corrupt");
+    add_if(out, takeover, "superseded", " superseded by newer attributes");
+    add_if(out, takeover, "leftOut", " values left out");
+    buf_add_z(out, "\n");
+}
+
 static void add_storage(struct buf *out, yyjson_val *storage, int64_t now_ms)
 {
     struct str trouble = text_of(storage, "trouble");
@@ -121,6 +139,7 @@ static void add_storage(struct buf *out, yyjson_val *storage, int64_t now_ms)
         show_count(out, number_of(storage, "droppedValues"));
         buf_add_z(out, " values) dropped\n");
     }
+    add_takeover(out, json_get(storage, STR("takeover")));
     if (trouble.n) {
         indent(out);
         buf_add_z(out, "TROUBLE: ");

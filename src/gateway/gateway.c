@@ -537,6 +537,11 @@ static const char *phase_name(void *arg)
     return names[((struct gateway *)arg)->phase];
 }
 
+static struct takeover_status tell_takeover(void *arg)
+{
+    return takeover_status(((struct gateway *)arg)->takeover);
+}
+
 /* For programs that run elsewhere. */
 static const char *absolute(struct gateway *gateway, const char *path)
 {
@@ -567,6 +572,7 @@ static void make_console(struct gateway *gateway)
                                                  .rejected_path = absolute(gateway, gateway->uplink_conf.rejected_path),
                                                  .core = tell_core,
                                                  .phase = phase_name,
+                                                 .takeover = tell_takeover,
                                                  .arg = gateway},
                                       .ledger = {.loop = gateway->main.loop,
                                                  .log = &gateway->storage_log,

@@ -183,6 +183,24 @@ static void add_platform(struct buf *out, const struct status *s)
     buf_add_z(out, "}}");
 }
 
+/* What an earlier program has left: null when there was nothing. */
+static void add_takeover(struct buf *out, const struct status *s)
+{
+    const struct status_conf *conf = &s->conf;
+    struct takeover_status t = conf->takeover ? conf->takeover(conf->arg) : (struct takeover_status){0};
+
+    buf_add_z(out, ",\"takeover\":");
+    if (!t.is_running && !t.n_events && !t.n_corrupt && !t.n_superseded && !t.n_left_out) {
+        buf_add_z(out, "null");
+        return;
+    }
+    buf_printf(out, "{\"running\":%s", t.is_running ? "true" : "false");
+    add_text(out, "what", str_from(t.what));
+    buf_printf(out,
+               ",\"events\":%" PRIu64 ",\"corrupt\":%" PRIu64 ",\"superseded\":%" PRIu64 ",\"leftOut\":%" PRIu64 "}",
+               t.n_events, t.n_corrupt, t.n_superseded, t.n_left_out);
+}
+
 static void add_storage(struct buf *out, const struct status *s)
 {
     static const char *const types[] = {
@@ -198,6 +216,7 @@ static void add_storage(struct buf *out, const struct status *s)
     add_ms(out, "troubleSince", s->trouble_since_ms);
     add_ms(out, "blockedSince", s->blocked_since_ms);
     add_ms(out, "oldest", stats->oldest_ms);
+    add_takeover(out, s);
     buf_add_u8(out, ',');
     m.v[METRIC_STORAGE_EVENTS] = stats->n_events;
     m.v[METRIC_STORAGE_VALUES] = stats->n_values;

@@ -13,6 +13,7 @@
 #include "gateway/ledger.h"
 #include "gateway/north.h"
 #include "gateway/router.h"
+#include "gateway/takeover.h"
 
 struct status;
 struct status_core { /* what loop 0 knows */
@@ -31,6 +32,7 @@ struct status_conf {
     const char *rejected_path;                        /* absolute; NULL: not known */
     void (*core)(void *arg, struct status_core *out); /* on loop 0 */
     const char *(*phase)(void *arg);
+    struct takeover_status (*takeover)(void *arg); /* NULL: nothing is ever taken over */
     void *arg;
 };
 struct status *status_new(const struct status_conf *conf);

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from plant import Broker, Gateway, LIMIT_S, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
+from plant import BUILD, Broker, Gateway, LIMIT_S, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
 
 N = 20000
 FIRST_MS = 1700000000000
@@ -69,6 +69,13 @@ def left(gateway):
     return sorted(p.name for p in gateway.directory.rglob("*") if p.name.startswith(("data_", "datadata_", "state_", "data.db", "datastate_")))
 
 
+def status(gateway, *options):
+    """What `iotgw status` says of it."""
+    done = subprocess.run([str(BUILD / "iotgw"), "status", *options, "-c", str(gateway.directory)], capture_output=True, text=True,
+                          timeout=LIMIT_S, check=True, env=gateway.env)
+    return json.loads(done.stdout)["storage"]["takeover"] if options else done.stdout
+
+
 @pytest.fixture
 def site(made, tmp_path):
     """A directory to be filled before the gateway starts."""
@@ -103,6 +110,8 @@ def test_events_of_the_python_gateway_arrive_in_order(site, own, form):
     gateway.wait_log("all that waited is taken over")
     assert left(gateway) == []
     gateway.wait_log("gateway is running")
+    assert status(gateway, "--json") == {"running": False, "what": None, "events": N - begin, "corrupt": 0, "superseded": 0, "leftOut": 0}
+    assert "taken over: " in status(gateway)
     assert gateway.stop() == 0
 
 
