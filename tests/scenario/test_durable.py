@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -158,9 +159,18 @@ def test_a_second_gateway_cannot_have_the_same_directory(made):
     platform, _, gateway = plant(made)
     wait_until(lambda: (gateway.directory / "data").exists(), "it runs")
     gateway.wait_log("gateway is running")
-    second = subprocess.run([str(BUILD / "iotgw"), "run", "-c", str(gateway.directory)], cwd=gateway.directory, capture_output=True, text=True, timeout=30)
-    assert second.returncode == 1
-    assert "in use by another process" in second.stderr
+
+    def second(directory):
+        done = subprocess.run([str(BUILD / "iotgw"), "run", "-c", str(directory)], cwd=gateway.directory, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1
+        return done.stderr
+
+    assert "another gateway runs with this configuration" in second(gateway.directory)
+    copy = gateway.directory / "copy"  # another configuration, the same data
+    copy.mkdir()
+    for file in gateway.directory.glob("*.json"):
+        shutil.copy(file, copy)
+    assert "in use by another process" in second(copy)
     assert platform
 
 
