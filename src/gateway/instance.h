@@ -32,9 +32,9 @@ typedef void instance_fn(void *arg, struct instance *instance, enum err err);
 struct instance_conf {
     const char *name;
     const struct connector_type *type;
-    struct conf *conf;            /* a reference is taken */
-    struct runner *main, *runner; /* main: where instance_* are called and their answers arrive */
-    const struct ctx_host *host;  /* of that runner */
+    struct conf *conf;                      /* a reference is taken */
+    struct runner *main, *runner;           /* main: where instance_* are called and their answers arrive */
+    const struct ctx_host *host;            /* of that runner */
     enum log_level log_level, remote_level; /* remote: what the platform gets */
     instance_fn *gone; /* a detached one has come to its end after all; freed when it returns. NULL: nobody asks */
     void *gone_arg;

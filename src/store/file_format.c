@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WINDOW = 256 * 1024, STATE_MAX = 4 * 1024 * 1024, QUARANTINE_FILES = 100, COPY = 64 * 1024 };
+enum { WINDOW = 256 * 1024, STATE_MAX = 4 * 1024 * 1024, QUARANTINE_FILES = 100, COPY = 64 * 1024, READ_TRIES = 3 };
 static const char segment_magic[8] = {'I', 'O', 'T', 'G', 'W', 'L', 'O', 'G'};
 
 /* --- heads and names -------------------------------------------------------------------------------------------------- */
@@ -114,10 +114,17 @@ void walk_fini(struct walk *walk)
     walk->window_n = walk->window_cap = 0;
 }
 
+void walk_again(struct walk *walk, uint64_t off)
+{
+    walk->off = off;
+    walk->window_n = 0;
+    walk->n_unread = 0;
+}
+
 /* n bytes at off, or NULL: there are not so many. */
 static const uint8_t *look(struct walk *walk, uint64_t off, size_t n)
 {
-    size_t want = n > WINDOW ? n : WINDOW;
+    size_t want = n > WINDOW ? n : WINDOW, n_unread = 0;
 
     if (walk->end < off || walk->end - off < n)
         return NULL;
@@ -130,7 +137,9 @@ static const uint8_t *look(struct walk *walk, uint64_t off, size_t n)
     }
     if (want > walk->end - off)
         want = (size_t)(walk->end - off);
-    walk->n_unread += file_io_read_all(walk->io, walk->fd, walk->window, want, (off_t)off);
+    for (int i = 0; i < READ_TRIES && (!i || n_unread); i++) /* a disk that stumbles gives it at the second time */
+        n_unread = file_io_read_all(walk->io, walk->fd, walk->window, want, (off_t)off);
+    walk->n_unread += n_unread;
     walk->window_at = off;
     walk->window_n = want;
     return walk->window;
@@ -405,4 +414,18 @@ enum err quarantine(const struct file_io *io, int dir, int fd, uint64_t base, ui
     if (failed)
         io->unlink(io, dir, name);
     return failed ? err_from_errno(failed) : ERR_OK;
+}
+
+enum err quarantine_segment(const struct file_io *io, int dir, const char *segment)
+{
+    char name[QUARANTINE_NAME];
+
+    if (io->is_elastic)
+        return ERR_UNSUPPORTED;
+    snprintf(name, sizeof name, "quarantine/%s", segment);
+    if (io->mkdir(io, dir, "quarantine", 0750) && errno != EEXIST)
+        return err_from_errno(errno);
+    if (is_crowded(dir))
+        return ERR_LIMIT;
+    return io->rename(io, dir, segment, name) ? err_from_errno(errno) : ERR_OK;
 }

@@ -60,6 +60,8 @@ struct walk {
 };
 void walk_init(struct walk *walk, const struct file_io *io, int fd, uint64_t off, uint64_t end);
 void walk_fini(struct walk *walk); /* leaves fd open */
+/* Reads again from the disk, from off on. */
+void walk_again(struct walk *walk, uint64_t off);
 /* WALK_BAD: [from, off) holds nothing that can be used, and something that can stands at off, or off is the end. */
 enum walk_step walk_next(struct walk *walk);
 
@@ -89,6 +91,7 @@ struct found_segment {
     uint64_t base;
     uint64_t size; /* of the file */
     uint64_t order;
+    bool is_unread; /* for the caller: the disk did not give all of it */
     char name[SEGMENT_NAME];
 };
 /* In the order of their positions; freed by mem_free. */
@@ -98,4 +101,6 @@ void segments_order(const struct file_io *io, int dir, struct found_segment *fou
 /* Copies a corrupt stretch to quarantine/; ERR_EXISTS if it is there; ERR_LIMIT: there is too much in it. */
 NODISCARD enum err quarantine(const struct file_io *io, int dir, int fd, uint64_t base, uint64_t from, uint64_t to,
                               char name[QUARANTINE_NAME]);
+/* Moves a whole segment there; ERR_UNSUPPORTED: it is no file of its own. */
+NODISCARD enum err quarantine_segment(const struct file_io *io, int dir, const char *segment);
 #endif

@@ -48,6 +48,7 @@ enum {
     SAVE_SHARE = 8,     /* nor within so many times of what it takes */
     RETRY_MS = 1000,
     RETRY_MAX_MS = 5000,
+    GIVE_TRIES = 10, /* of what the disk does not give, RETRY_MS apart, before it is skipped */
     IDLE_MS = 10 * 1000,
     HUNG_MS = 5000,
     STOP_MS = 5000, /* a disk that hangs does not hold the program longer */
@@ -74,6 +75,7 @@ struct segment {
     int fd;                       /* of the active one */
     bool has_age;
     bool has_file, is_synced, is_cut; /* synced: its name is durable; cut: what lies behind end is not to be read */
+    bool is_unread;                   /* the disk did not give all of it: the file is kept */
     char name[SEGMENT_NAME];
 };
 
@@ -145,6 +147,8 @@ struct lane {
     int walk_fd;
     struct segment *reading, *walking;
     uint64_t read_off;
+    unsigned n_read_tries;
+    uint64_t read_after_ms; /* not read again before */
     uint64_t n_given_slices, n_given_bytes;
     uint64_t saved_acked;
 

@@ -38,6 +38,7 @@ enum call {
     CALL_UNLINK,
     CALL_MKDIR,
     CALL_LOOK, /* to open for reading */
+    CALL_READ,
     CALLS
 };
 enum { MADE_ANSWER = CALLS, MADE_ACK };
@@ -210,6 +211,8 @@ static int test_mkdir(UNUSED const struct file_io *io, int dir, const char *name
 
 static ssize_t test_pread(UNUSED const struct file_io *io, int fd, void *to, size_t n, off_t at)
 {
+    if (fails(CALL_READ))
+        return -1;
     return pread(fd, to, n, at);
 }
 

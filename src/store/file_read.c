@@ -40,7 +40,13 @@ static struct slice *slice_new(struct lane *lane, struct block *block, const uin
 static void give(struct lane *lane, struct slice *slice)
 {
     struct file_store *s = lane->store;
-    sum_add(&lane->reading->given, slice->sum);
+    struct segment *segment = lane->reading;
+
+    sum_add(&segment->given, slice->sum);
+    if (UNLIKELY(segment->given.n_bytes > segment->all.n_bytes)) { /* the start could not read it, now it can be */
+        counters_add(&s->in, sum_less(segment->given, segment->all));
+        segment->all = segment->given;
+    }
     lane->n_given_slices++;
     lane->n_given_bytes += slice->n;
     mailbox_post(&s->slices, &slice->node);
@@ -209,6 +215,26 @@ static void report_bad(struct lane *lane, const struct walk *walk)
               KV_Z("copy", err && err != ERR_EXISTS ? err_text(err) : name));
 }
 
+/* True: what the disk did not give is asked for again, later; false: that was in vain. */
+static bool waits_for_disk(struct lane *lane)
+{
+    struct file_store *s = lane->store;
+
+    if (!lane->walk.n_unread)
+        return false;
+    if (lane->n_read_tries++ == GIVE_TRIES) {
+        lane->reading->is_unread = true;
+        return false;
+    }
+    if (lane->n_read_tries == 1)
+        LOG_ERROR(s->log, "the disk cannot be read, it is tried again", KV_Z("file", lane->reading->name),
+                  KV_UINT("offset", lane->walk.from));
+    walk_again(&lane->walk, lane->walk.from);
+    lane->read_after_ms = loop_mono_ms(s->own) + RETRY_MS;
+    timer_start(&s->again, RETRY_MS);
+    return true;
+}
+
 static void give_from_disk(struct lane *lane)
 {
     struct file_store *s = lane->store;
@@ -221,8 +247,11 @@ static void give_from_disk(struct lane *lane)
 
         if (step == WALK_END)
             break;
-        if (step == WALK_BAD)
+        if (step == WALK_BAD) {
+            if (waits_for_disk(lane))
+                break;
             report_bad(lane, &lane->walk);
+        }
         if (step != WALK_RECORD)
             continue;
         if (!slice->n) {
@@ -240,6 +269,7 @@ static void give_from_disk(struct lane *lane)
         }
         if (is_old)
             adopt((struct record *)(void *)(block->bytes + block->n - lane->walk.record->size));
+        lane->n_read_tries = 0;
     }
     lane->read_off = lane->walk.off;
     if (slice->n) {
@@ -275,6 +305,8 @@ void file_read_on(struct lane *lane, struct segment *segment)
         walk_close(lane);
     lane->reading = segment;
     lane->read_off = segment ? segment->start : 0;
+    lane->n_read_tries = 0;
+    lane->read_after_ms = 0;
 }
 
 void file_reading_gone(struct lane *lane, const struct segment *segment)
@@ -317,7 +349,7 @@ void file_feed_lane(struct lane *lane)
             file_read_on(lane, segment_after(lane, segment));
             continue;
         }
-        if (!may_give(lane))
+        if (loop_mono_ms(s->own) < lane->read_after_ms || !may_give(lane))
             break;
         block = segment == lane->active ? block_at(lane, lane->read_off) : NULL;
         if (block) {

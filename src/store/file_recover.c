@@ -152,7 +152,7 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
         case WALK_END:
             break;
         }
-        end_group(scan, is_newest);
+        end_group(scan, is_newest && !walk->n_unread);
         return;
     }
 }
@@ -219,6 +219,15 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
         walk_fini(&scan.walk);
     }
     s->io->close(s->io, fd);
+    segment->is_unread = scan.walk.n_unread > 0;
+    if (segment->is_unread) {
+        LOG_ERROR(s->log, "a segment cannot be read in full, its file is kept", KV_Z("file", found->name),
+                  KV_UINT("bytes", scan.walk.n_unread));
+        if (segment->all.n_bytes == 0) { /* for the next start */
+            mem_free(segment);
+            return;
+        }
+    }
     segment->end = scan.last;
     note_lost(s, segment, scan.lost, known);
     counters_add(&s->in, segment->all);
@@ -226,7 +235,7 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
     list_add_tail(&s->lanes[LANE_LIVE].segments, &segment->node);
     if (segment->all.n_bytes == 0)
         file_segment_remove(&s->lanes[LANE_LIVE], segment);
-    else
+    else if (!segment->is_unread)
         cut(s, segment);
 }
 

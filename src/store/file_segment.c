@@ -339,11 +339,21 @@ void file_restart(struct lane *lane)
         file_segment_remove(lane, old);
 }
 
+/* 0, or -1 and errno. What could not be read stays for whoever wants to try. */
+static int remove_file(struct file_store *s, const struct segment *segment)
+{
+    if (segment->is_unread && quarantine_segment(s->io, s->dir, segment->name) == ERR_OK) {
+        LOG_WARN(s->log, "a segment that could not be read in full is kept in quarantine", KV_Z("file", segment->name));
+        return 0;
+    }
+    return s->io->unlink(s->io, s->dir, segment->name);
+}
+
 void file_segment_remove(struct lane *lane, struct segment *segment)
 {
     struct file_store *s = lane->store;
 
-    if (segment->has_file && s->io->unlink(s->io, s->dir, segment->name) && errno != ENOENT) {
+    if (segment->has_file && remove_file(s, segment) && errno != ENOENT) {
         LOG_WARN(s->log, "a delivered segment cannot be removed", KV_Z("file", segment->name),
                  KV_ERR(err_from_errno(errno)));
         return; /* tried again with the next */

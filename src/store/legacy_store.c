@@ -14,6 +14,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+enum { READ_TRIES = 10 }; /* of what the disk does not give, before it is skipped */
+
 struct former {
     struct legacy legacy;
     const struct file_io *io;
@@ -24,6 +26,8 @@ struct former {
     struct walk walk;
     int fd; /* of walk; -1: not open */
     uint64_t boot, passed;
+    unsigned n_tries;
+    bool must_wait;
     struct legacy_ends ends; /* place: offset */
 };
 
@@ -109,6 +113,21 @@ static void end_event(struct former *f, struct legacy_chunk *chunk, size_t *begi
     f->passed = f->walk.off;
 }
 
+/* True: what the disk did not give is asked for again, later; false: that was in vain, and its file is kept. */
+static bool waits_for_disk(struct former *f)
+{
+    if (!f->walk.n_unread)
+        return false;
+    if (f->n_tries++ == READ_TRIES) {
+        f->n_tries = 0;
+        f->all[f->at].is_unread = true;
+        return false;
+    }
+    walk_again(&f->walk, f->walk.from);
+    f->must_wait = true;
+    return true;
+}
+
 static bool read_segment(struct former *f, struct legacy_chunk *chunk)
 {
     size_t begin = 0;
@@ -119,6 +138,10 @@ static bool read_segment(struct former *f, struct legacy_chunk *chunk)
             end_event(f, chunk, &begin);
             return false;
         case WALK_BAD:
+            if (waits_for_disk(f)) {
+                end_event(f, chunk, &begin);
+                return true;
+            }
             report_bad(f);
             end_event(f, chunk, &begin);
             break;
@@ -157,6 +180,10 @@ static enum err former_read(struct legacy *legacy, struct legacy_chunk *chunk, s
         }
         if (chunk->n_items)
             return ERR_OK;
+        if (f->must_wait) {
+            f->must_wait = false;
+            return why_set(why, ERR_IO, "%s/%s cannot be read", f->legacy.path, f->all[f->at].name);
+        }
     }
     chunk->n_items = 0;
     return ERR_OK;
@@ -210,10 +237,13 @@ static uint64_t boot_of(struct former *f, size_t i)
 
 static enum err remove_before(struct former *f, size_t before, struct why *why)
 {
-    for (; f->first < before; f->first++)
+    for (; f->first < before; f->first++) {
+        if (f->all[f->first].is_unread && quarantine_segment(f->io, f->dir, f->all[f->first].name) == ERR_OK)
+            continue;
         if (f->io->unlink(f->io, f->dir, f->all[f->first].name) && errno != ENOENT)
             return why_set(why, err_from_errno(errno), "%s/%s cannot be removed: %s", f->legacy.path,
                            f->all[f->first].name, err_text(err_from_errno(errno)));
+    }
     return ERR_OK;
 }
 
