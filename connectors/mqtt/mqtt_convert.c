@@ -83,6 +83,7 @@ struct mqtt_converter {
     int64_t wall_ms;
     uint64_t mono_ms;
     struct event *event; /* where values go; NULL: to items */
+    struct device *dev;  /* whose they are */
     bool sees_ts;        /* slots hold the payload's members */
 };
 
@@ -367,6 +368,7 @@ static bool leave_out(struct mqtt_converter *converter, const struct leg *leg, e
                       const char *reason)
 {
     converter->counts.n_errors++;
+    device_add_values(&converter->dev->n_failed, 1);
     drop(converter, leg->entry, cause, str_from(reason));
     return false;
 }
@@ -635,6 +637,7 @@ static void hold_item(struct mqtt_converter *converter, const struct leg *leg, y
         (void)drop_message(converter, leg, cause);
         return;
     }
+    converter->dev = dev;
     add_json_values(converter, leg, data);
     if (converter->n_items == first) {
         if (converter->n_values <= VALUES_MAX)
@@ -724,6 +727,7 @@ static unsigned convert_mapping(struct mqtt_converter *converter, const struct l
         return drop_message(converter, leg, cause);
     converter->event = converter->out->begin(converter->out, dev, profile_of(converter, leg, data));
     event_set_report(converter->event, leg->entry->mapping->report);
+    converter->dev = dev;
     converter->n_values = 0;
     if (conf->is_bytes) {
         add_bytes_values(converter, leg, RECORD_ATTRIBUTES, &conf->attributes);

@@ -165,7 +165,7 @@ enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
     err = event_encode(event, now_ms, &ctx->host->limits, &ctx->sink.sink, n_values);
     if (err)
         return err;
-    add_to(&event->dev->n_collected, *n_values);
+    device_count_values(&event->dev->n_collected, *n_values);
     if (n_attributes)
         atomic_store_explicit(&event->dev->has_attributes, 1, memory_order_relaxed);
     ctx_count(ctx, IOTGW_ATTR_VALUES, n_attributes);
@@ -202,7 +202,7 @@ enum err ctx_put(struct ctx *ctx)
     if (LIKELY(event->n > 0))
         err = ctx_encode(ctx, event, &n_values);
     if (UNLIKELY(err)) {
-        add_to(&dev->n_failed, event->n);
+        device_add_values(&dev->n_failed, event->n);
         if (is_filtered && ctx->report) /* what passed was not sent after all */
             report_forget(ctx->report, dev);
         return err;
@@ -217,10 +217,14 @@ enum err ctx_put(struct ctx *ctx)
 enum err ctx_put_past(struct ctx *ctx, int64_t ts_ms)
 {
     unsigned n_values;
+    enum err err;
 
     if (ctx->event.n == 0)
         return ERR_NOTFOUND;
-    return event_encode(&ctx->event, ts_ms, &ctx->host->limits, &ctx->sink.sink, &n_values);
+    err = event_encode(&ctx->event, ts_ms, &ctx->host->limits, &ctx->sink.sink, &n_values);
+    if (!err)
+        device_add_values(&ctx->event.dev->n_adjusted, n_values);
+    return err;
 }
 
 enum err ctx_put_records(struct ctx *ctx, const struct record *first, size_t n)
@@ -230,6 +234,9 @@ enum err ctx_put_records(struct ctx *ctx, const struct record *first, size_t n)
     if (!to)
         return ERR_NOMEM;
     memcpy(to, first, n);
+    for (const struct record *record = first; n; n -= record->size, record = record_next(record))
+        if (record->dev < device_count())
+            device_add_values(&device_at(record->dev)->n_adjusted, record->n_values);
     return ERR_OK;
 }
 
@@ -701,8 +708,8 @@ static void host_event(struct ctx *ctx, struct device *dev, struct str profile, 
 }
 
 /* What a third party gives is checked here: records hold strict JSON with numbers in their final form. */
-static enum err host_value(struct ctx *ctx, enum iotgw_kind kind, struct str key, struct str json, int64_t ts_ms,
-                           const struct report_strategy *report)
+static enum err add_value(struct ctx *ctx, enum iotgw_kind kind, struct str key, struct str json, int64_t ts_ms,
+                          const struct report_strategy *report)
 {
     struct event *event = &ctx->event;
     struct str prepared;
@@ -724,6 +731,16 @@ static enum err host_value(struct ctx *ctx, enum iotgw_kind kind, struct str key
                        arena_str(&event->arena, buf_str(&ctx->text)), ts_ms == IOTGW_NO_TS ? EVENT_NO_TS : ts_ms,
                        report);
     return ERR_OK;
+}
+
+static enum err host_value(struct ctx *ctx, enum iotgw_kind kind, struct str key, struct str json, int64_t ts_ms,
+                           const struct report_strategy *report)
+{
+    enum err err = add_value(ctx, kind, key, json, ts_ms, report);
+
+    if (UNLIKELY(err) && ctx->event.dev)
+        device_add_values(&ctx->event.dev->n_failed, 1);
+    return err;
 }
 
 static void host_reply(struct ctx *ctx, struct command *command, enum err err, struct str json)
@@ -927,6 +944,7 @@ void ctx_end(struct ctx *ctx)
     loop_assert(ctx->loop);
     ctx->instance = NULL;
     tell_serving(ctx, false);
+    batch_sink_cut(&ctx->sink);
     ctx_flush(ctx);
     late_cancel(&ctx->late);
     ctx_discard_reports(ctx);

@@ -72,11 +72,6 @@ static inline bool is_barred(const struct ctx *ctx)
     return atomic_load_explicit(&ctx->is_barred, memory_order_relaxed);
 }
 
-static inline void add_to(_Atomic(uint64_t) *counter, uint64_t n)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
 /* ctx.c */
 void ctx_give(void *ctx, struct batch *batch); /* to the store: whole source messages, all of them marked */
 NODISCARD enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values); /* behind the report filter */

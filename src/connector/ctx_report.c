@@ -48,7 +48,7 @@ void ctx_hold_back(struct ctx *ctx)
     }
     n = report_filter(ctx->report, event, loop_mono_ms(ctx->loop));
     ctx_count(ctx, IOTGW_UNCHANGED, n);
-    add_to(&event->dev->n_unchanged, n);
+    device_count_values(&event->dev->n_unchanged, n);
     ctx_await_reports(ctx);
 }
 
@@ -59,7 +59,7 @@ static void repeat(struct ctx *ctx)
     if (ctx_encode(ctx, &ctx->repeated, &n_values)) /* only one of megabytes: it is left out */
         return;
     ctx_count(ctx, IOTGW_REPEATED, n_values);
-    add_to(&ctx->repeated.dev->n_repeated, n_values);
+    device_count_values(&ctx->repeated.dev->n_repeated, n_values);
 }
 
 static void wait_for_room(struct ctx *ctx)

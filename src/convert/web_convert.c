@@ -174,6 +174,7 @@ static bool find_key(struct item *item, const struct web_point *point, struct st
         why_set(&why, ERR_NOTFOUND, "what its key names is not in the data");
     else if (event_key(item->arena, name, out, &why) == ERR_OK)
         return true;
+    device_add_values(&item->event->dev->n_failed, 1);
     item->out->n_errors++;
     item->out->dropped(item->out, WEB_KEY, str_from(why_text(&why)));
     return false;
@@ -194,6 +195,7 @@ static bool find_value(struct item *item, const struct web_point *point, struct 
     case CONVERT_FAILED:
         break;
     }
+    device_add_values(&item->event->dev->n_failed, 1);
     item->out->n_errors++;
     item->out->dropped(item->out, WEB_VALUE, str_from(why.err ? why_text(&why) : "the number is not finite"));
     return false;

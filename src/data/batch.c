@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/slab.h"
+#include "data/device.h"
 
 void batch_drop_bytes(struct batch *batch)
 {
@@ -12,6 +13,17 @@ void batch_drop_bytes(struct batch *batch)
         slab_put(batch->bytes);
     batch->bytes = NULL;
     batch->cap = 0;
+}
+
+void batch_take_back(const uint8_t *p, const uint8_t *end)
+{
+    while (p < end) {
+        const struct record *record = (const struct record *)(const void *)p;
+
+        if (record->n_values && record->dev < device_count())
+            device_add_values(&device_at(record->dev)->n_adjusted, -(uint64_t)record->n_values);
+        p += record->size;
+    }
 }
 
 static struct batch_sink *sink_of(struct record_sink *sink)
@@ -122,8 +134,10 @@ void batch_sink_init(struct batch_sink *sink, struct ctx *ctx, batch_full_fn *fu
 
 void batch_sink_fini(struct batch_sink *sink)
 {
-    if (sink->batch)
+    if (sink->batch) {
+        batch_take_back(sink->batch->bytes, sink->batch->bytes + sink->batch->n_bytes);
         batch_sink_reuse(sink, sink->batch);
+    }
     while (sink->spare) {
         struct batch *batch = CONTAINER_OF(sink->spare, struct batch, node);
 
@@ -137,6 +151,20 @@ void batch_sink_begin(struct batch_sink *sink)
 {
     if (sink->batch)
         count(sink);
+}
+
+void batch_sink_cut(struct batch_sink *sink)
+{
+    struct batch *batch = sink->batch;
+
+    if (!batch || sink->begin == batch->n_bytes)
+        return;
+    batch_take_back(batch->bytes + sink->begin, batch->bytes + batch->n_bytes);
+    batch->n_bytes = sink->begin;
+    if (sink->begin)
+        return;
+    sink->batch = NULL;
+    batch_sink_reuse(sink, batch);
 }
 
 struct batch *batch_sink_take(struct batch_sink *sink)

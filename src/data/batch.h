@@ -25,6 +25,8 @@ struct batch {
 
 /* n_bytes stays, for whoever counts credit. */
 void batch_drop_bytes(struct batch *batch);
+/* Values in [p, end) will not be stored, and their source learns it: they were not collected after all (device.n_adjusted). */
+void batch_take_back(const uint8_t *p, const uint8_t *end);
 static inline const struct record *batch_first(const struct batch *batch)
 {
     return (const struct record *)(const void *)batch->bytes;
@@ -59,6 +61,8 @@ void batch_sink_init(struct batch_sink *sink, struct ctx *ctx, batch_full_fn *fu
 void batch_sink_fini(struct batch_sink *sink); /* frees what is being filled and the spare descriptors */
 /* A source message starts here, and the one before it is complete. */
 void batch_sink_begin(struct batch_sink *sink);
+/* What the unfinished message has written is taken back: its source is gone. */
+void batch_sink_cut(struct batch_sink *sink);
 /* Gives the current batch, unfinished message included, or NULL if nothing was written. */
 struct batch *batch_sink_take(struct batch_sink *sink);
 /* A descriptor that came back is used again; its bytes, if any, are freed. */

@@ -29,11 +29,12 @@ struct device {
     _Atomic(uint8_t) link;          /* connector: enum device_link */
     _Atomic(uint8_t)
         has_attributes; /* connector: some were collected since the start, which what is older must not hide */
-    _Atomic(uint64_t) n_collected;  /* connector: values behind the report filter */
-    _Atomic(uint64_t) n_unchanged;  /* connector: values that the report filter held back */
-    _Atomic(uint64_t) n_repeated;   /* connector: of n_collected, those of periodic reports */
-    _Atomic(uint64_t) n_failed;     /* connector: values that could not be encoded */
-    _Atomic(uint64_t) n_appended;   /* store */
+    _Atomic(uint64_t) n_collected; /* connector: values behind the report filter */
+    _Atomic(uint64_t) n_adjusted;  /* any: taken over from an earlier life, less those that were not stored after all */
+    _Atomic(uint64_t) n_unchanged; /* connector: values that the report filter held back */
+    _Atomic(uint64_t) n_repeated;  /* connector: of n_collected, those of periodic reports */
+    _Atomic(uint64_t) n_failed;    /* connector: values that could not be converted or encoded */
+    _Atomic(uint64_t) n_appended;  /* store */
     _Atomic(uint64_t) n_overflowed; /* store: dropped by limits */
     _Atomic(uint64_t) n_aged;       /* store: of n_overflowed, those that were too old; counted after it */
     _Atomic(uint64_t) n_delivered;  /* uplink */
@@ -90,6 +91,19 @@ const struct device_source *device_source_at(uint16_t number); /* NULL: none of 
  * back by up to a second. A longer step back is followed. Connector only; once an event.
  */
 int64_t device_assign_ts(struct device *dev, int64_t wall_ms);
+
+/*
+ * Counters of values. Release: whoever sees (acquire) that a value has come to its end also sees that it was counted on its way
+ * there, as each hand-over between threads orders the two.
+ */
+static inline void device_count_values(_Atomic(uint64_t) *counter, uint64_t n) /* one writer at a time */
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_release);
+}
+static inline void device_add_values(_Atomic(uint64_t) *counter, uint64_t n) /* any thread */
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_release);
+}
 
 static inline struct str device_name(const struct device *dev)
 {

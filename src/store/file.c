@@ -93,9 +93,11 @@ static void count_for(struct device *dev, uint64_t n, bool appended, struct lose
     if (!dev || !n)
         return;
     if (appended)
-        add(&dev->n_appended, n);
+        device_count_values(&dev->n_appended, n);
     if (losers) {
-        add(&dev->n_overflowed, n);
+        device_add_values(&dev->n_overflowed, n);
+        if (losers->is_old)
+            device_add_values(&dev->n_aged, n);
         add_loser(losers, dev);
     }
 }
@@ -199,7 +201,16 @@ void file_set_trouble(struct file_store *s, const char *trouble, int number)
                   KV_Z("directory", s->path), KV_ERR(err_from_errno(number)));
     else if (!trouble && before)
         LOG_INFO(s->log, "storing works again", KV_Z("directory", s->path));
+    if (trouble && !before)
+        atomic_store(&s->trouble_since_ms, loop_wall_ms(s->own));
     atomic_store(&s->trouble, trouble);
+}
+
+void file_set_save_trouble(struct file_store *s, const char *trouble)
+{
+    if (trouble && !atomic_load(&s->save_trouble))
+        atomic_store(&s->save_trouble_since_ms, loop_wall_ms(s->own));
+    atomic_store(&s->save_trouble, trouble);
 }
 
 /* --- commit --------------------------------------------------------------------------------------------------------------------- */
@@ -477,8 +488,11 @@ static bool take(struct file_store *s, struct batch *batch)
     return true;
 }
 
+/* Its bytes are still there, unless they were copied (then take_back_open counts). */
 static void cancel(struct batch *batch)
 {
+    if (batch->bytes)
+        batch_take_back(batch->bytes, batch->bytes + batch->n_bytes);
     batch_drop_bytes(batch);
     batch->result = ERR_CANCELLED;
     store_answer(batch);
@@ -487,6 +501,8 @@ static void cancel(struct batch *batch)
 static void wait_for_room(struct file_store *s, struct batch *batch)
 {
     add_node(&s->pending_end, &batch->node);
+    if (!atomic_load_explicit(&s->is_blocked, memory_order_relaxed))
+        atomic_store(&s->blocked_since_ms, loop_wall_ms(s->own));
     atomic_store(&s->is_blocked, true);
 }
 
@@ -678,6 +694,29 @@ static void idle(void *arg)
 
 /* --- stopping ---------------------------------------------------------------------------------------------------------------------------- */
 
+/* What was copied from batches and not committed never will be. */
+static void take_back_open(struct file_store *s)
+{
+    for (int i = 0; i < LANES; i++) {
+        struct lane *lane = &s->lanes[i];
+
+        if (!lane->open.n_bytes)
+            continue;
+        for (struct block *block = lane->tail_first; block; block = block->next) {
+            const uint8_t *p =
+                block->bytes + (block->off == 0 && block->n_committed < HEAD ? HEAD : block->n_committed);
+
+            while (p < block->bytes + block->n) {
+                size_t n = record_at(p)->size == GROUP_MAGIC ? sizeof(struct group_head) : record_at(p)->size;
+
+                if (record_at(p)->size != GROUP_MAGIC)
+                    batch_take_back(p, p + n);
+                p += n;
+            }
+        }
+    }
+}
+
 static void cancel_all(struct file_store *s)
 {
     struct node *node = s->group;
@@ -705,6 +744,7 @@ static void stop_now(void *arg, UNUSED struct node *nodes)
 
     commit(s);
     s->is_stopped = true;
+    take_back_open(s);
     cancel_all(s);
     timer_stop(&s->retry);
     timer_stop(&s->save);
@@ -765,8 +805,10 @@ static struct store_stats file_stats(const struct store *base)
         .n_acked_values = get(&s->out.n_values),
         .oldest_ms = waiting.n_bytes ? atomic_load_explicit(&s->oldest_ms, memory_order_relaxed) : 0,
         .is_blocked = atomic_load(&s->is_blocked),
+        .blocked_since_ms = atomic_load(&s->is_blocked) ? atomic_load(&s->blocked_since_ms) : 0,
         .is_split = atomic_load(&s->is_split),
         .trouble = atomic_load(&s->trouble),
+        .trouble_since_ms = atomic_load(&s->trouble) ? atomic_load(&s->trouble_since_ms) : 0,
     };
 
     if (stats.is_split)
@@ -777,10 +819,14 @@ static struct store_stats file_stats(const struct store *base)
     stats.n_appended_values = stats.n_acked_values + stats.n_values + stats.n_dropped_values;
     if (since && now > since + HUNG_MS) {
         snprintf(hung, sizeof hung, "commit has run %u s", (unsigned)((now - since) / 1000));
+        if (!stats.trouble)
+            stats.trouble_since_ms = clock_wall_ms() - (int64_t)(now - since);
         stats.trouble = hung;
     }
-    if (!stats.trouble)
+    if (!stats.trouble) {
         stats.trouble = atomic_load(&s->save_trouble);
+        stats.trouble_since_ms = stats.trouble ? atomic_load(&s->save_trouble_since_ms) : 0;
+    }
     return stats;
 }
 

@@ -125,6 +125,7 @@ struct losers { /* devices whose values were dropped, on their way to the reader
     struct node node;
     size_t n, cap;
     struct device **devs;
+    bool is_old; /* dropped by age */
 };
 
 typedef _Atomic(uint64_t) counter;
@@ -202,8 +203,9 @@ struct file_store {
     counter n_door_events, n_door_values; /* refused, or dropped in an earlier life */
     _Atomic(const char *) trouble, save_trouble;
     counter commit_since_ms;
-    struct counters backlog_in, backlog_lost; /* of these: of backlog lanes */
-    atomic_bool is_blocked, is_saving;        /* the reader pokes when they say so */
+    struct counters backlog_in, backlog_lost;                                   /* of these: of backlog lanes */
+    _Atomic(int64_t) blocked_since_ms, trouble_since_ms, save_trouble_since_ms; /* wall; 0: it is not */
+    atomic_bool is_blocked, is_saving;                                          /* the reader pokes when they say so */
 
     /* written by the reader's loop */
     struct counters out, backlog_out; /* acknowledged */
@@ -288,6 +290,7 @@ static inline struct segment *segment_after(const struct lane *lane, const struc
 }
 
 /* file.c */
+void file_set_save_trouble(struct file_store *s, const char *trouble);
 struct sum file_waiting(const struct file_store *s);
 /* Counts values per device, of records in memory; dropped: they are lost (losers gathers whose). */
 void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers);

@@ -384,15 +384,17 @@ void file_drop(struct lane *lane, struct segment *segment, bool is_old)
     struct file_store *s = lane->store;
     struct sum rest = sum_less(segment->all, segment->given);
     struct losers *losers = mem_zero(sizeof *losers);
+    uint64_t from = lane->reading == segment && lane->read_off > segment->start ? lane->read_off : segment->start;
     int fd = s->io->open(s->io, s->dir, segment->name, O_RDONLY, 0);
 
+    losers->is_old = is_old;
     if (fd >= 0) {
         struct walk walk;
 
-        walk_init(&walk, s->io, fd, segment->start, segment->end);
+        walk_init(&walk, s->io, fd, from, segment->end);
         for (enum walk_step step; (step = walk_next(&walk)) != WALK_END;)
             if (step == WALK_RECORD)
-                file_count_device(walk.record, false, losers);
+                file_count_device(walk.record, 0, losers);
         walk_fini(&walk);
         s->io->close(s->io, fd);
     }

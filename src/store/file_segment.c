@@ -443,9 +443,9 @@ void file_save(struct file_store *s)
         if (!atomic_load(&s->save_trouble))
             LOG_ERROR(s->log, "the state of delivery cannot be saved: after a restart data may arrive twice",
                       KV_Z("directory", s->path), KV_ERR(err_from_errno(number)));
-        atomic_store(&s->save_trouble, "the state file cannot be written");
+        file_set_save_trouble(s, "the state file cannot be written");
     } else {
-        atomic_store(&s->save_trouble, NULL);
+        file_set_save_trouble(s, NULL);
     }
     s->is_unsaved = number != 0;
     took_ms = clock_mono_ms() - took_ms;

@@ -83,11 +83,6 @@ static struct memory_store *of(struct store *store)
     return (struct memory_store *)(void *)store;
 }
 
-static void count(_Atomic(uint64_t) *counter, uint64_t n)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
 /* --- blocks ------------------------------------------------------------------------------------------------------- */
 
 static struct block *block_new(struct memory_store *store, size_t size)
@@ -231,7 +226,7 @@ static struct sum count_appended(const struct lanes *rule, const uint8_t *p, con
         pos += (size_t)(p - from);
         if (!dev)
             continue;
-        count(&dev->n_appended, n);
+        device_count_values(&dev->n_appended, n);
         lanes_mark(rule, dev, pos, lane);
     }
     return sum;
@@ -256,8 +251,8 @@ static struct sum count_lost(struct memory_store *store, const uint8_t *p, const
         if (!dev)
             continue;
         if (appended)
-            count(&dev->n_appended, n);
-        count(&dev->n_overflowed, n);
+            device_count_values(&dev->n_appended, n);
+        device_add_values(&dev->n_overflowed, n);
         if (store->store.events.dropped)
             store->store.events.dropped(store->store.arg, dev);
     }
@@ -377,6 +372,8 @@ static void wait_for_room(struct memory_store *store, struct batch *batch)
     batch->node.next = NULL;
     *store->pending_end = &batch->node;
     store->pending_end = &batch->node.next;
+    if (!store->stats.is_blocked)
+        store->stats.blocked_since_ms = loop_wall_ms(store->store.loop);
     store->stats.is_blocked = true;
 }
 
@@ -435,12 +432,18 @@ static bool drop_oldest(struct memory_store *store)
     return true;
 }
 
+static void cancel(struct batch *batch)
+{
+    batch_take_back(batch->bytes, batch->bytes + batch->n_bytes);
+    batch_drop_bytes(batch);
+    batch->result = ERR_CANCELLED;
+    store_answer(batch);
+}
+
 static void append(struct memory_store *store, struct batch *batch)
 {
     if (store->is_stopped) {
-        batch_drop_bytes(batch);
-        batch->result = ERR_CANCELLED;
-        store_answer(batch);
+        cancel(batch);
         return;
     }
     if (store->conf.overflow == OVERFLOW_DROP_OLDEST)
@@ -472,14 +475,13 @@ static void take_pending(struct memory_store *store)
         if (batch->result == ERR_FULL) {
             store_answer(batch);
         } else if (store->is_stopped) {
-            batch_drop_bytes(batch);
-            batch->result = ERR_CANCELLED;
-            store_answer(batch);
+            cancel(batch);
         } else {
             take(store, batch);
         }
     }
     store->stats.is_blocked = false;
+    store->stats.blocked_since_ms = 0;
 }
 
 /* --- mailboxes and timer ------------------------------------------------------------------------------------------------ */

@@ -40,9 +40,10 @@ struct store_stats {
     uint64_t n_backlog_events,
         n_backlog_values; /* of the waiting ones: in the backlog lane; 0 while there is one lane */
     int64_t oldest_ms;    /* wall time at which the oldest waiting one was appended; 0: none */
-    bool is_blocked;      /* batches wait unanswered */
-    bool is_split;        /* there is a backlog lane */
-    const char *trouble;  /* "disk full" …; NULL: none */
+    int64_t blocked_since_ms, trouble_since_ms; /* wall; 0: it is not */
+    bool is_blocked;                            /* batches wait unanswered */
+    bool is_split;                              /* there is a backlog lane */
+    const char *trouble;                        /* "disk full" …; NULL: none */
 };
 
 /* Told on the uplink's loop when there is something to read after a read found nothing; and when values were dropped by

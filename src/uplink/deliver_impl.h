@@ -180,11 +180,6 @@ static inline uint64_t now_ms(const struct deliver *d)
     return loop_mono_ms(d->loop);
 }
 
-static inline void count(_Atomic(uint64_t) *counter, uint64_t n)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
 static inline uint64_t get(const _Atomic(uint64_t) *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);

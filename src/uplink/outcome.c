@@ -62,7 +62,7 @@ void deliver_reject(struct deliver *d, int kind, const struct record *record, ui
         packer_begin(packer, kind, &limits);
         if (packer_add(packer, dev, wire_name(dev), record))
             packer_finish(packer, &payload, &parts, &n_parts);
-        count(&dev->n_rejected, record->n_values);
+        device_count_values(&dev->n_rejected, record->n_values);
     }
     packer_free(packer);
     packer_reclaim(d->packers[kind]);
@@ -222,7 +222,7 @@ void deliver_delivered(struct deliver *d, struct pack *pack)
     for (size_t i = 0; i < pack->n_parts; i++) {
         struct device *dev = pack->parts[i].dev;
 
-        count(&dev->n_delivered, pack->parts[i].n_values);
+        device_count_values(&dev->n_delivered, pack->parts[i].n_values);
         d->stats.n_values += pack->parts[i].n_values;
         *n_of_kind += pack->parts[i].n_values;
         if (UNLIKELY(deliver_is_leaving(d, dev)))
