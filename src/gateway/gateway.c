@@ -988,6 +988,8 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
         LOG_ERROR(log, "stopped without the connectors that are left behind");
         leave(gateway.start_err ? 78 : 0);
     }
+    if (ledger_is_left_behind(gateway.console.ledger))
+        leave(gateway.start_err ? 78 : 0);
     fini(&gateway);
     log_flush(true);
     if (gateway.restart)

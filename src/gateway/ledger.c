@@ -10,6 +10,7 @@
 
 enum {
     LOOK_MS = 10 * 1000,
+    STOP_MS = 2000,
     BYTES_A_SECOND = 4096, /* of a long file, on average: flash wears out */
     FILE_MAX = 256 * 1024 * 1024,
     COLUMNS = 8 /* collected delivered overflow age rejected unchanged repeated failed */
@@ -17,18 +18,18 @@ enum {
 
 struct ledger {
     struct ledger_conf conf;
-    char *path;
+    char *path, *next_path;    /* next_path: from the end of the writing on */
     struct ledger_row *before; /* by device number; what earlier processes counted, reconciled */
     size_t n_before;
     struct ledger_row unattributed;
 
-    struct timer look;
+    struct timer look, stop;
     struct work work;
     struct buf text;
     struct why why;
     enum err err;
     uint64_t written_sum, next_ms;
-    bool is_writing, has_warned;
+    bool is_writing, has_warned, has_moved, is_left_behind;
     closed_fn *stopped; /* not NULL: stopping */
     void *arg;
 };
@@ -70,7 +71,8 @@ struct ledger_row ledger_row(const struct ledger *ledger, const struct device *d
     row.failed = get(&dev->n_failed);
     row.unchanged = get(&dev->n_unchanged);
     row.repeated = get(&dev->n_repeated);
-    row.collected = get(&dev->n_collected);
+    row.collected = get(&dev->n_adjusted);
+    row.collected += get(&dev->n_collected);
     if (dev->number < ledger->n_before)
         ledger_add(&row, &ledger->before[dev->number]);
     set_waiting(&row);
@@ -205,12 +207,13 @@ static void reconcile(struct ledger *ledger, bool is_known, uint64_t acked, uint
 static void put_aside(struct ledger *ledger, const char *reason)
 {
     autobuf struct buf to = {0};
+    const char *kept;
 
     buf_printf(&to, "%s.broken", ledger->path);
     buf_add_u8(&to, 0);
+    kept = rename(ledger->path, (const char *)to.p) ? "" : (const char *)to.p;
     LOG_WARN(ledger->conf.log, "the ledger cannot be read: it begins anew with what the storage holds",
-             KV_Z("file", ledger->path), KV_Z("error", reason),
-             KV_Z("kept", rename(ledger->path, (const char *)to.p) ? "" : (const char *)to.p));
+             KV_Z("file", ledger->path), KV_Z("error", reason), KV_Z("kept", kept));
     mem_free(ledger->before);
     ledger->before = NULL;
     ledger->n_before = 0;
@@ -247,11 +250,49 @@ static void write_there(void *arg) /* worker pool */
 
 static void begin_writing(struct ledger *ledger);
 
+static char *path_in(const char *dir)
+{
+    autobuf struct buf path = {0};
+
+    if (!dir)
+        return NULL;
+    buf_printf(&path, "%s%sledger.json", dir, str_ends(str_from(dir), STR("/")) ? "" : "/");
+    buf_add_u8(&path, 0);
+    return mem_dup((const char *)path.p);
+}
+
+static void move_now(struct ledger *ledger)
+{
+    mem_free(ledger->path);
+    ledger->path = ledger->next_path;
+    ledger->next_path = NULL;
+    ledger->has_moved = ledger->has_warned = false;
+    ledger->written_sum = UINT64_MAX;
+    ledger->next_ms = 0;
+    if (ledger->path && !ledger->stopped)
+        timer_start_coarse(&ledger->look, LOOK_MS);
+    else
+        timer_stop(&ledger->look);
+}
+
+void ledger_move(struct ledger *ledger, const char *dir)
+{
+    mem_free(ledger->next_path);
+    ledger->next_path = path_in(dir);
+    ledger->has_moved = true;
+    if (!ledger->is_writing)
+        move_now(ledger);
+}
+
 static void written(void *arg)
 {
     struct ledger *ledger = arg;
 
+    if (ledger->is_left_behind)
+        return;
     ledger->is_writing = false;
+    if (ledger->has_moved)
+        move_now(ledger);
     if (ledger->err && !ledger->has_warned)
         LOG_WARN(ledger->conf.log, "the ledger cannot be written: after a restart it may begin anew",
                  KV_WHY(&ledger->why));
@@ -266,15 +307,26 @@ static void written(void *arg)
 /* While stopping: until there is nothing new, then it is over. */
 static void begin_writing(struct ledger *ledger)
 {
-    bool is_in_trouble = ledger->conf.stats(ledger->conf.arg).trouble != NULL;
+    bool is_in_trouble = !ledger->path || ledger->conf.stats(ledger->conf.arg).trouble != NULL;
 
     ledger->text.n = 0;
     if (!is_in_trouble && add_text(ledger, &ledger->text) && !(ledger->stopped && ledger->has_warned)) {
         ledger->is_writing = true;
         work_start(&ledger->work, ledger->conf.loop, write_there, written, ledger);
     } else if (ledger->stopped) {
+        timer_stop(&ledger->stop);
         ledger->stopped(ledger->arg);
     }
+}
+
+static void stop_hangs(void *arg)
+{
+    struct ledger *ledger = arg;
+
+    ledger->is_left_behind = true;
+    LOG_ERROR(ledger->conf.log, "the disk does not answer: the ledger is not written at the end",
+              KV_Z("file", ledger->path));
+    ledger->stopped(ledger->arg);
 }
 
 static void look(void *arg)
@@ -294,12 +346,9 @@ struct ledger *ledger_new(const struct ledger_conf *conf)
 
     ledger->conf = *conf;
     timer_init(&ledger->look, conf->loop, look, ledger);
+    timer_init(&ledger->stop, conf->loop, stop_hangs, ledger);
     if (conf->dir) {
-        autobuf struct buf path = {0};
-
-        buf_printf(&path, "%s%sledger.json", conf->dir, str_ends(str_from(conf->dir), STR("/")) ? "" : "/");
-        buf_add_u8(&path, 0);
-        ledger->path = mem_dup((const char *)path.p);
+        ledger->path = path_in(conf->dir);
         load(ledger);
         timer_start_coarse(&ledger->look, LOOK_MS);
     }
@@ -315,16 +364,23 @@ void ledger_stop(struct ledger *ledger, closed_fn *done, void *arg)
     }
     ledger->stopped = done;
     ledger->arg = arg;
+    timer_start(&ledger->stop, STOP_MS);
     if (!ledger->is_writing)
         begin_writing(ledger);
 }
 
+bool ledger_is_left_behind(const struct ledger *ledger)
+{
+    return ledger->is_left_behind;
+}
+
 void ledger_free(struct ledger *ledger)
 {
-    if (!ledger)
+    if (!ledger || ledger->is_left_behind) /* the thread may still use it */
         return;
     mem_free(ledger->before);
     mem_free(ledger->path);
+    mem_free(ledger->next_path);
     buf_fini(&ledger->text);
     mem_free(ledger);
 }

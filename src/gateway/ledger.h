@@ -7,9 +7,13 @@
  *   collected = delivered + waiting + dropped by overflow, by age, and as rejected
  *   read      = collected - repeated + unchanged + failed
  *
- * It balances whenever it is read, on any thread: each counter has one writer and only grows, a value is counted on its way
- * (collected, then stored, then delivered or dropped) before it goes on, and the counters are read against the stream.
- * Waiting is what is left: in a batch, in the storage, in flight.
+ * It balances whenever it is read, on any thread: a value is counted on its way (collected, then stored, then delivered or dropped)
+ * before it goes on, each counting is a release and each hand-over between threads orders the two sides, and the counters are
+ * read against the stream with acquire: so what is seen to have ended is seen to have begun, and waiting, which is what is left
+ * (in a batch, in the storage, in flight), is never less than none. What ends between two of the readings counts as waiting.
+ *
+ * Collected goes back only for what its source learns was not stored (it gives it again), or for a message of which a source that
+ * has gone left no more than a part. Failed are values that could not be converted or encoded, where their device is known.
  *
  * With a durable storage the books go on after a restart: the file ledger.json in its directory, which is written when something
  * has changed, seldom enough for flash, and at the end. After a crash it is behind; then what the storage holds counts, see
@@ -47,8 +51,12 @@ struct ledger_conf {
  * with what the storage holds.
  */
 struct ledger *ledger_new(const struct ledger_conf *conf);
-/* The last writing, in the worker pool; nothing is written while the disk is in trouble. */
+/* The storage is another one from now on, and its books go on from these; dir as above. */
+void ledger_move(struct ledger *ledger, const char *dir);
+/* The last writing, in the worker pool; nothing is written while the disk is in trouble. A disk that hangs is waited for no longer
+ * than two seconds: then the writing is left behind, and the program must end without waiting for its threads. */
 void ledger_stop(struct ledger *ledger, closed_fn *done, void *arg);
+bool ledger_is_left_behind(const struct ledger *ledger);
 void ledger_free(struct ledger *ledger); /* NULL allowed */
 struct ledger_row ledger_row(const struct ledger *ledger, const struct device *dev);
 struct ledger_row ledger_unattributed(const struct ledger *ledger); /* of no known device; part of the total */

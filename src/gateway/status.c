@@ -56,7 +56,6 @@ struct status {
     int64_t since_ms;
     struct list gatherings;
     struct status_core core; /* as last heard from loop 0 */
-    int64_t core_ms, blocked_since_ms, trouble_since_ms;
 };
 
 /* --- on a data loop ---------------------------------------------------------------------------------------------------- */
@@ -213,8 +212,8 @@ static void add_storage(struct buf *out, const struct status *s)
                stats->is_split ? "true" : "false");
     add_text(out, "rejectedFile", str_from(s->conf.rejected_path));
     add_text(out, "trouble", str_from(s->core.trouble));
-    add_ms(out, "troubleSince", s->trouble_since_ms);
-    add_ms(out, "blockedSince", s->blocked_since_ms);
+    add_ms(out, "troubleSince", stats->trouble_since_ms);
+    add_ms(out, "blockedSince", stats->blocked_since_ms);
     add_ms(out, "oldest", stats->oldest_ms);
     add_takeover(out, s);
     buf_add_u8(out, ',');
@@ -437,12 +436,7 @@ static void gathering_free(struct gathering *g)
 
 static void note_core(struct status *s, const struct status_core *core)
 {
-    int64_t now_ms = loop_wall_ms(s->conf.main->loop);
-
     s->core = *core;
-    s->core_ms = now_ms;
-    s->blocked_since_ms = !core->store.is_blocked ? 0 : s->blocked_since_ms ? s->blocked_since_ms : now_ms;
-    s->trouble_since_ms = !core->trouble[0] ? 0 : s->trouble_since_ms ? s->trouble_since_ms : now_ms;
 }
 
 static void tell(struct gathering *g)

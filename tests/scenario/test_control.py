@@ -9,6 +9,7 @@ import stat
 import subprocess
 import time
 
+import faulty
 import plant
 import pytest
 
@@ -119,7 +120,7 @@ def test_connectors_are_stopped_started_and_restarted(plant_of):
 
 def test_the_gateway_answers_requests_as_to_the_platform(plant_of):
     _, _, gateway = plant_of()
-    assert "success" in json.dumps(ask(gateway, "rpc", "", "gateway_ping")["reply"]) or ask(gateway, "rpc", "", "gateway_ping")["reply"]
+    assert ask(gateway, "rpc", "", "gateway_ping")["reply"] == {"code": 200, "resp": "pong"}
     assert "reply" in ask(gateway, "rpc", "nobody", "set", '{"a":1}')
     assert iotgw(gateway, "rpc", "a", "set", "{broken").returncode == 64
     assert iotgw(gateway, "rpc", "a").returncode == 64
@@ -257,3 +258,90 @@ def test_what_overflows_is_in_the_ledger(plant_of):
     plant.wait_until(lambda: ledger(gateway)["overflow"] > 1000, "most of it is dropped")
     row = ledger(gateway)
     assert row["waiting"] == ask(gateway, "status")["storage"]["values"], row
+
+
+def test_what_the_platform_refuses_is_in_the_ledger(plant_of):
+    platform, broker, gateway = plant_of()
+    plant.wait_until(lambda: ask(gateway, "status")["connectors"][0]["link"]["state"] == "up", "the broker is connected")
+    publish(broker, 1)
+    platform.wait_for("a", seq=0)
+    platform.ask("puback 0x99 666666")
+    broker.publish_lines("sensors/a/data", [{"seq": 666666 if i == 57 else i, "temperature": i} for i in range(1, 200)])
+    plant.wait_until(lambda: ledger(gateway)["waiting"] == 0 and ledger(gateway)["collected"] == 400, "all has come to its end")
+    row = ask(gateway, "status", "--devices", "a")["devices"][0]["ledger"]
+    assert row["rejected"] == 2 and row["delivered"] == 398, row
+    assert ask(gateway, "status")["platform"]["rejectedValues"] == 2
+
+
+def test_what_cannot_be_converted_is_in_the_ledger_of_its_device(made):
+    platform, broker = made(plant.Platform), made(plant.Broker)
+    mapping = plant.mqtt_mapping(timeseries=[{"type": "raw", "key": "seq", "value": "${seq}"}, {"type": "int", "key": "n", "value": "${seq * (}"}])
+    gateway = made(plant.Gateway, platform.port, {"Plant": plant.mqtt_connector(broker.port, [mapping])})
+    plant.wait_until(lambda: is_running(gateway) and ask(gateway, "status")["connectors"][0]["link"]["state"] == "up", "it runs")
+    publish(broker, 10)
+    plant.wait_until(lambda: ledger(gateway)["delivered"] == 10, "what can be is delivered")
+    row = ask(gateway, "status", "--devices", "a")["devices"][0]["ledger"]
+    counters = ask(gateway, "status")["connectors"][0]["counters"]
+    assert row["failed"] == counters["conversionErrors"], (row, counters)
+
+
+@pytest.mark.parametrize("storage", [
+    {"type": "file", "data_folder_path": "./data/", "max_file_count": 4, "max_records_per_file": 100, "overflow": "drop_oldest"},
+    {"type": "sqlite", "data_file_path": "./data/", "max_records_count": 400, "overflow": "drop_oldest"}], ids=lambda s: s["type"])
+def test_what_overflows_a_durable_storage_is_in_the_ledger_also_after_a_restart(plant_of, storage):
+    platform, broker, gateway = plant_of(storage=storage)
+    up = lambda: is_running(gateway) and ask(gateway, "status")["connectors"][0]["link"]["state"] == "up"
+    plant.wait_until(up, "the broker is connected")
+    platform.ask("down")
+    publish(broker, 6000)
+    plant.wait_until(lambda: ledger(gateway)["collected"] == 12000, "all is collected")
+    row = ledger(gateway)
+    if storage["type"] == "file":
+        assert row["overflow"] > 1000, row
+    assert gateway.stop() == 0
+    gateway.start()
+    plant.wait_until(up, "it runs again")
+    again = ledger(gateway)
+    assert (again["collected"], again["overflow"]) >= (row["collected"], row["overflow"]), (row, again)
+    platform.ask("up")
+    plant.wait_until(lambda: ledger(gateway)["waiting"] == 0, "the rest is delivered")
+    row = ledger(gateway)
+    assert row["collected"] == row["delivered"] + row["overflow"] == 12000, row
+
+
+def assert_answers(gateway):
+    began = time.monotonic()
+    assert ask(gateway, "status")["gateway"]["state"] == "running"
+    done = iotgw(gateway, "rpc", "", "gateway_ping")
+    assert done.returncode == 0 and "pong" in done.stdout, (done.stdout, done.stderr)
+    assert iotgw(gateway, "reload").returncode == 0
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("fault", ["full", "hung"])
+def test_invariant_6_platform_frozen_disk_in_trouble_and_all_full_it_answers_and_stops(made, tmp_path, fault):
+    directory = tmp_path / "data"
+    faults = faulty.Faults(tmp_path / "faults", directory)
+    platform, broker = made(faulty.MortalPlatform, tmp_path / "journal"), made(plant.Broker)
+    storage = {"type": "file", "data_folder_path": str(directory), "max_file_count": 4, "max_records_per_file": 250}
+    gateway = made(plant.Gateway, platform.port, {"Plant": plant.mqtt_connector(broker.port)}, storage=storage, env=faults.env())
+    plant.wait_until(lambda: is_running(gateway) and ask(gateway, "status")["connectors"][0]["link"]["state"] == "up", "it runs")
+    publish(broker, 100)
+    plant.wait_until(lambda: ledger(gateway)["delivered"] == 200, "the beginning is delivered")
+    platform.freeze()
+    publish(broker, 500, first=100)
+    plant.wait_until(lambda: ledger(gateway)["waiting"] > 0, "something waits")
+    if fault == "full":
+        faults.room = 0
+    else:
+        faults.is_hung = 1
+    publish(broker, 3000, first=600)
+    plant.wait_until(lambda: ask(gateway, "status")["storage"]["trouble"], "the trouble is told")
+    assert ask(gateway, "status")["storage"]["troubleSince"]
+    assert_answers(gateway)
+    assert ask(gateway, "status")["storage"]["trouble"].split(" ")[0] in iotgw(gateway, "status").stdout
+    began = time.monotonic()
+    gateway.stop(limit_s=30)
+    assert time.monotonic() - began < 15
+    faults.heal()
+    platform.thaw()

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "connector/ctx.h"
+#include "gateway/ledger.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct log quiet;
+
+static void set(_Atomic(uint64_t) *counter, uint64_t n)
+{
+    atomic_store(counter, n);
+}
+
+static void clear(struct device *dev)
+{
+    set(&dev->n_collected, 0);
+    set(&dev->n_adjusted, 0);
+    set(&dev->n_unchanged, 0);
+    set(&dev->n_repeated, 0);
+    set(&dev->n_failed, 0);
+    set(&dev->n_appended, 0);
+    set(&dev->n_overflowed, 0);
+    set(&dev->n_aged, 0);
+    set(&dev->n_delivered, 0);
+    set(&dev->n_rejected, 0);
+}
+
+static void assert_balances(const struct ledger_row *row)
+{
+    assert_true(row->collected < UINT64_C(1) << 62);
+    assert_true(row->waiting <= row->collected);
+    assert_true(row->overflow <= row->collected);
+    assert_int_equal(row->collected, row->delivered + row->waiting + row->overflow + row->age + row->rejected);
+    assert_true(row->repeated <= row->collected);
+}
+
+static struct ledger_row total(const struct ledger *ledger)
+{
+    struct ledger_row sum = ledger_unattributed(ledger);
+
+    for (uint32_t i = 0; i < device_count(); i++) {
+        struct ledger_row row = ledger_row(ledger, device_at(i));
+
+        assert_balances(&row);
+        ledger_add(&sum, &row);
+    }
+    assert_balances(&sum);
+    return sum;
+}
+
+/* --- a connector, the store in memory and an uplink that takes what it likes, in any order --------------------------------- */
+
+enum { N_DEVICES = 7 };
+static uint64_t seed;
+
+static unsigned chance(unsigned n)
+{
+    seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return (unsigned)(seed >> 33) % n;
+}
+
+struct plant {
+    struct loop *loop;
+    struct store *store;
+    struct ctx_host host;
+    struct ctx *ctx;
+    struct ledger *ledger;
+    uint64_t cookie;
+};
+
+static const struct connector_type plant_type = {.size = sizeof plant_type, .abi = IOTGW_CONNECTOR_ABI, .name = "test"};
+
+static struct store_stats stats_of(void *arg)
+{
+    return store_stats(((struct plant *)arg)->store);
+}
+
+static struct ctx *connector(struct plant *p)
+{
+    static int instance;
+    struct ctx *ctx = ctx_new(&plant_type, "test", p->loop, &p->host, NULL);
+
+    ctx_attach(ctx, &instance);
+    return ctx;
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void end_connector(struct plant *p)
+{
+    ctx_attach(p->ctx, NULL);
+    ctx_unref(p->ctx);
+    loop_advance(p->loop, 0);
+}
+
+static void put_some(struct plant *p)
+{
+    char name[16];
+    int n = snprintf(name, sizeof name, "dev%u", chance(N_DEVICES));
+    struct event *event = ctx_event(p->ctx, device_get(str_of(name, (size_t)n)), STR(""));
+
+    for (unsigned i = chance(5) + 1; i; i--)
+        event_add(event, chance(2) ? RECORD_TELEMETRY : RECORD_ATTRIBUTES,
+                  i == 1   ? STR("\"a\":")
+                  : i == 2 ? STR("\"b\":")
+                           : STR("\"c\":"),
+                  STR("1"), EVENT_NO_TS);
+    if (chance(20) == 0)
+        assert_int_equal(ctx_put_past(p->ctx, 1), ERR_OK);
+    else
+        assert_int_equal(ctx_put(p->ctx), ERR_OK);
+}
+
+static void deliver_some(struct plant *p)
+{
+    struct chunk *chunk = store_read(p->store, LANE_LIVE, 1 + chance(2000));
+
+    if (!chunk)
+        return;
+    for (size_t at = 0; at < chunk->n;) {
+        const struct record *record = (const struct record *)(const void *)(chunk->bytes + at);
+        struct device *dev = device_at(record->dev);
+
+        device_count_values(chance(10) ? &dev->n_delivered : &dev->n_rejected, record->n_values);
+        at += record->size;
+    }
+    store_ack(p->store, LANE_LIVE, chunk->to);
+    chunk_release(chunk);
+}
+
+static void test_it_balances_after_each_step_whatever_happens(void **state)
+{
+    static const struct memory_conf confs[] = {
+        {.max_events = 20, .overflow = OVERFLOW_DROP_OLDEST},
+        {.max_events = 20, .overflow = OVERFLOW_DROP_NEWEST},
+        {.max_events = 20, .overflow = OVERFLOW_BLOCK},
+    };
+
+    (void)state;
+    for (unsigned round = 0; round < 30; round++) {
+        struct plant p = {.loop = loop_new_fake(1700000000000)};
+        struct store_events events = {0};
+
+        seed = round;
+        for (uint32_t i = 0; i < device_count(); i++)
+            clear(device_at(i));
+        p.store = store_memory_new(p.loop, &confs[round % COUNT_OF(confs)], &events, &p);
+        p.host.store = p.store;
+        p.ledger = ledger_new(&(struct ledger_conf){.loop = p.loop, .log = &quiet, .stats = stats_of, .arg = &p});
+        p.ctx = connector(&p);
+        for (unsigned step = 0; step < 500; step++) {
+            switch (chance(8)) {
+            case 0:
+                ctx_mark(p.ctx, ++p.cookie);
+                break;
+            case 1:
+                loop_advance(p.loop, 1);
+                break;
+            case 2:
+                deliver_some(&p);
+                break;
+            case 3:
+                if (chance(20) == 0) { /* in the middle of a message, perhaps */
+                    end_connector(&p);
+                    p.ctx = connector(&p);
+                }
+                break;
+            default:
+                put_some(&p);
+            }
+            (void)total(p.ledger);
+        }
+        end_connector(&p);
+        if (!store_stats(p.store).is_blocked) /* nothing is left between connector and store */
+            assert_int_equal(total(p.ledger).waiting, store_stats(p.store).n_values);
+        store_stop(p.store, nothing, NULL); /* what waited for room is given back */
+        loop_advance(p.loop, 0);
+        assert_int_equal(total(p.ledger).waiting, store_stats(p.store).n_values);
+        ledger_free(p.ledger);
+        store_free(p.store);
+        loop_free(p.loop);
+    }
+}
+
+/* --- read while three threads count ----------------------------------------------------------------------------------------- */
+
+enum { N_STREAM = 200 * 1000 };
+struct stream {
+    struct device *dev;
+    atomic_uint n_given, n_stored;
+};
+
+static void *give(void *arg)
+{
+    struct stream *s = arg;
+
+    for (unsigned i = 1; i <= N_STREAM; i++) {
+        device_count_values(&s->dev->n_collected, 3);
+        if (i % 5 == 0)
+            device_count_values(&s->dev->n_repeated, 3);
+        atomic_store_explicit(&s->n_given, i, memory_order_release);
+    }
+    return NULL;
+}
+
+static void *keep(void *arg)
+{
+    struct stream *s = arg;
+
+    for (unsigned i = 1; i <= N_STREAM; i++) {
+        while (atomic_load_explicit(&s->n_given, memory_order_acquire) < i)
+            sched_yield();
+        device_count_values(&s->dev->n_appended, 3);
+        if (i % 7 == 0) {
+            device_add_values(&s->dev->n_overflowed, 3);
+            if (i % 14 == 0)
+                device_add_values(&s->dev->n_aged, 3);
+        } else if (i % 11 == 0) {
+            device_add_values(&s->dev->n_adjusted, -UINT64_C(3));
+        }
+        atomic_store_explicit(&s->n_stored, i, memory_order_release);
+    }
+    return NULL;
+}
+
+static void *deliver(void *arg)
+{
+    struct stream *s = arg;
+
+    for (unsigned i = 1; i <= N_STREAM; i++) {
+        while (atomic_load_explicit(&s->n_stored, memory_order_acquire) < i)
+            sched_yield();
+        if (i % 7 && i % 11)
+            device_count_values(i % 13 ? &s->dev->n_delivered : &s->dev->n_rejected, 3);
+    }
+    return NULL;
+}
+
+static void test_it_balances_at_every_instant_while_threads_count(void **state)
+{
+    struct ledger *ledger = ledger_new(&(struct ledger_conf){.log = &quiet});
+    struct stream s = {.dev = device_get(STR("streaming"))};
+    void *(*const fns[])(void *) = {give, keep, deliver};
+    pthread_t threads[COUNT_OF(fns)];
+    struct ledger_row row;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(fns); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, fns[i], &s), 0);
+    do {
+        row = ledger_row(ledger, s.dev);
+        assert_balances(&row);
+    } while (atomic_load(&s.n_stored) < N_STREAM);
+    for (size_t i = 0; i < COUNT_OF(fns); i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    row = ledger_row(ledger, s.dev);
+    assert_balances(&row);
+    assert_int_equal(row.waiting, 0);
+    assert_int_equal(row.overflow, row.age + (N_STREAM / 7 % 2 ? 3 : 0));
+    clear(s.dev);
+    ledger_free(ledger);
+}
+
+/* --- the file --------------------------------------------------------------------------------------------------------------- */
+
+static struct store_stats held;
+static char dir[64];
+
+static struct store_stats stats_held(void *arg)
+{
+    (void)arg;
+    return held;
+}
+
+static void end_loop(void *arg)
+{
+    loop_stop(arg);
+}
+
+static struct ledger *open_ledger(struct loop *loop)
+{
+    return ledger_new(&(struct ledger_conf){.loop = loop, .log = &quiet, .dir = dir, .stats = stats_held});
+}
+
+static void close_ledger(struct ledger *ledger, struct loop *loop)
+{
+    ledger_stop(ledger, end_loop, loop);
+    loop_run(loop);
+    ledger_free(ledger);
+}
+
+static void begin_process(struct device *dev, uint64_t n_held)
+{
+    clear(dev);
+    set(&dev->n_appended, n_held);
+}
+
+static int make_dir(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/iotgw-ledger-XXXXXX");
+    for (uint32_t i = 0; i < device_count(); i++)
+        clear(device_at(i));
+    held = (struct store_stats){0};
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    char path[96];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/ledger.json", dir);
+    (void)unlink(path);
+    snprintf(path, sizeof path, "%s/ledger.json.broken", dir);
+    (void)unlink(path);
+    return rmdir(dir);
+}
+
+static void test_it_goes_on_after_a_restart_and_takes_what_the_storage_holds_after_a_crash(void **state)
+{
+    struct device *dev = device_get(STR("a \"quoted\" one"));
+    struct loop *loop;
+    struct ledger *ledger;
+    struct ledger_row row;
+
+    (void)state;
+    assert_int_equal(loop_new(&loop, "test"), ERR_OK);
+    begin_process(dev, 0);
+    ledger = open_ledger(loop);
+    device_count_values(&dev->n_collected, 100);
+    device_count_values(&dev->n_appended, 100);
+    device_count_values(&dev->n_delivered, 60);
+    device_count_values(&dev->n_rejected, 5);
+    device_add_values(&dev->n_overflowed, 10);
+    device_add_values(&dev->n_aged, 4);
+    device_add_values(&dev->n_failed, 2);
+    held = (struct store_stats){.n_values = 25, .n_acked_values = 65, .n_dropped_values = 10};
+    close_ledger(ledger, loop);
+
+    begin_process(dev, 25);
+    ledger = open_ledger(loop);
+    row = ledger_row(ledger, dev);
+    assert_balances(&row);
+    assert_int_equal(row.collected, 100);
+    assert_int_equal(row.delivered, 60);
+    assert_int_equal(row.overflow, 6);
+    assert_int_equal(row.age, 4);
+    assert_int_equal(row.waiting, 25);
+    assert_int_equal(row.failed, 2);
+    ledger_free(ledger);
+
+    held =
+        (struct store_stats){.n_values = 15, .n_acked_values = 75, .n_dropped_values = 10}; /* ten more, then a crash */
+    begin_process(dev, 15);
+    ledger = open_ledger(loop);
+    row = total(ledger);
+    assert_int_equal(row.waiting, 15);
+    assert_int_equal(row.collected, 100);
+    assert_int_equal(ledger_unattributed(ledger).delivered, 10);
+    clear(dev);
+    ledger_free(ledger);
+    loop_free(loop);
+}
+
+static void test_it_follows_the_storage_to_another_directory(void **state)
+{
+    struct device *dev = device_get(STR("mover"));
+    struct loop *loop;
+    struct ledger *ledger;
+
+    (void)state;
+    assert_int_equal(loop_new(&loop, "test"), ERR_OK);
+    ledger = ledger_new(&(struct ledger_conf){.loop = loop, .log = &quiet, .stats = stats_held});
+    device_count_values(&dev->n_collected, 10);
+    device_count_values(&dev->n_delivered, 4);
+    ledger_move(ledger, dir);
+    close_ledger(ledger, loop);
+    begin_process(dev, 6);
+    ledger = open_ledger(loop);
+    assert_int_equal(ledger_row(ledger, dev).collected, 10);
+    assert_int_equal(ledger_row(ledger, dev).delivered, 4);
+    clear(dev);
+    ledger_free(ledger);
+    loop_free(loop);
+}
+
+static void test_what_is_no_ledger_is_put_aside(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        "{",
+        "[]",
+        "{\"version\":2,\"acknowledged\":0,\"dropped\":0,\"unattributed\":[0,0,0,0,0,0,0,0],\"devices\":[]}",
+        "{\"version\":1,\"acknowledged\":-1,\"dropped\":0,\"unattributed\":[0,0,0,0,0,0,0,0],\"devices\":[]}",
+        "{\"version\":1,\"acknowledged\":0,\"dropped\":0,\"unattributed\":[0,0,0,0,0,0,0],\"devices\":[]}",
+        "{\"version\":1,\"acknowledged\":0,\"dropped\":0,\"unattributed\":[0,0,0,0,0,0,0,0],\"devices\":[[]]}",
+        "{\"version\":1,\"acknowledged\":0,\"dropped\":0,\"unattributed\":[0,0,0,0,0,0,0,0],\"devices\":[[\"\",0,0,0,0,"
+        "0,0,0,0]]}",
+        "{\"version\":1,\"acknowledged\":0,\"dropped\":0,\"unattributed\":[0,0,0,0,0,0,0,0],\"devices\":[[\"x\",1e300,"
+        "0,0,0,0,0,0,0]]}",
+    };
+    struct device *dev = device_get(STR("holder"));
+    struct loop *loop;
+    char path[96];
+
+    (void)state;
+    assert_int_equal(loop_new(&loop, "test"), ERR_OK);
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        struct ledger *ledger;
+
+        snprintf(path, sizeof path, "%s/ledger.json", dir);
+        assert_int_equal(file_put(path, str_from(texts[i]), FILE_REPLACE, NULL, NULL), ERR_OK);
+        begin_process(dev, 7);
+        held = (struct store_stats){.n_values = 7};
+        ledger = open_ledger(loop);
+        assert_int_equal(total(ledger).waiting, 7);
+        assert_int_equal(total(ledger).collected, 7);
+        ledger_free(ledger);
+        assert_int_not_equal(access(path, F_OK), 0);
+        snprintf(path, sizeof path, "%s/ledger.json.broken", dir);
+        assert_int_equal(access(path, F_OK), 0);
+    }
+    clear(dev);
+    loop_free(loop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_it_balances_after_each_step_whatever_happens),
+        cmocka_unit_test(test_it_balances_at_every_instant_while_threads_count),
+        cmocka_unit_test_setup_teardown(test_it_goes_on_after_a_restart_and_takes_what_the_storage_holds_after_a_crash,
+                                        make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_it_follows_the_storage_to_another_directory, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_what_is_no_ledger_is_put_aside, make_dir, remove_dir),
+    };
+
+    log_init(&quiet, "test", LOG_LEVEL_OFF);
+    log_set_sink(NULL, NULL);
+    ctx_setup();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
