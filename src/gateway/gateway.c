@@ -70,7 +70,7 @@ struct gateway {
     struct cert_watch cert_watch;
     struct uplink_conf uplink_conf;
     struct registry *registry;
-    struct filter *filter; /* NULL: none */
+    _Atomic(struct filter *) filter; /* NULL: none */
     struct console console;
     struct statistics *statistics;
     _Atomic(uint64_t) n_received; /* of the platform; one writer: loop 0 */
@@ -283,7 +283,8 @@ static void devices_changed(void *arg, enum uplink_device_op op, struct device *
 static bool device_allowed(void *arg, struct ctx *ctx, struct device *dev)
 {
     const struct gateway *gateway = arg;
-    bool is_first, is_allowed = filter_allows(gateway->filter, ctx_source(ctx), dev, &is_first);
+    bool is_first, is_allowed = filter_allows(atomic_load_explicit(&gateway->filter, memory_order_acquire),
+                                              ctx_source(ctx), dev, &is_first);
 
     if (UNLIKELY(is_first && !is_allowed))
         LOG_WARN(ctx_log(ctx), "the device filter denies this device, its data are dropped",
@@ -311,22 +312,34 @@ static void name_connectors(struct gateway *gateway, const struct gateway_conf *
     }
 }
 
+static bool names_connector(const struct gateway_conf *conf, const struct gateway_connector *connector)
+{
+    for (size_t i = 0; i < conf->n_connectors; i++)
+        if (strcmp(conf->connectors[i].name, connector->name) == 0 &&
+            strcmp(conf->connectors[i].type, connector->type) == 0)
+            return true;
+    return false;
+}
+
+static void forget_connectors(struct gateway *gateway, const struct gateway_conf *before,
+                              const struct gateway_conf *after)
+{
+    for (size_t i = 0; i < before->n_connectors; i++)
+        if (!names_connector(after, &before->connectors[i]))
+            registry_remove_connector(gateway->registry, before->connectors[i].type, before->connectors[i].name);
+}
+
 static void make_registry(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
-    const struct platform_conf *platform = conf->main->platform;
-    const struct activity_conf *activity = platform->activity;
-    bool has_check = activity && activity->enable;
-    const struct registry_conf registry = {.loop = gateway->main.loop,
-                                           .log = gateway->log,
-                                           .dir = conf->dir,
-                                           .like = conf->path,
-                                           .handle_renaming = platform->handle_renaming,
-                                           .inactive_s = has_check ? activity->timeout_s : 0,
-                                           .check_s = has_check ? activity->period_s : 0,
-                                           .link = {.devices = devices_changed, .arg = gateway}};
+    struct registry_conf registry = {.loop = gateway->main.loop,
+                                     .log = gateway->log,
+                                     .dir = conf->dir,
+                                     .like = conf->path,
+                                     .link = {.devices = devices_changed, .arg = gateway}};
 
-    gateway->registry = registry_new(&registry);
+    live_registry_conf(&registry, conf);
+    gateway->registry = gateway->live.registry = registry_new(&registry);
     if (conf->filter)
         gateway->filter = filter_new(conf->filter);
 }
@@ -774,7 +787,8 @@ static void make_router(struct gateway *gateway)
                                      .syncs_attributes = platform->sync_shared_attributes,
                                      .config_dir = gateway->conf->dir};
 
-    gateway->router = router_new(gateway->main.loop, gateway->log, &conf, &router_events, gateway);
+    gateway->router = gateway->live.router =
+        router_new(gateway->main.loop, gateway->log, &conf, &router_events, gateway);
     gateway->north = north_new(gateway->main.loop, gateway->loops.all[0]->runner.loop, &gateway->connection_log,
                                &north_events, gateway);
     router_attach(gateway->router, gateway->north);
@@ -833,8 +847,8 @@ static void configuration_changed(void *arg, const struct gateway_conf *before, 
 {
     struct gateway *gateway = arg;
 
-    (void)before;
     name_connectors(gateway, after);
+    forget_connectors(gateway, before, after);
     remote_changed(gateway->remote);
 }
 
@@ -860,7 +874,13 @@ static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const
 
     gateway->apply = apply_new(&apply);
     apply_on_change(gateway->apply, configuration_changed, gateway);
-    gateway->live = (struct live){.loops = &gateway->loops, .fleet = gateway->fleet, .logging = gateway->logging};
+    gateway->live = (struct live){.loops = &gateway->loops,
+                                  .fleet = gateway->fleet,
+                                  .logging = gateway->logging,
+                                  .uplink_runner = &gateway->loops.all[0]->runner,
+                                  .uplink = &gateway->uplink,
+                                  .filter = &gateway->filter,
+                                  .device_allowed = device_allowed};
     live_add_owners(gateway->apply, &gateway->live);
     gateway->connection = (struct connection){
         .main = &gateway->main, .uplink_runner = &gateway->loops.all[0]->runner, .uplink = &gateway->uplink};

@@ -614,6 +614,14 @@ void registry_each(struct registry *r, void (*fn)(void *arg, struct device *dev)
 
 /* --- life ---------------------------------------------------------------------------------------------------------------------------- */
 
+static void start_checking(struct registry *r)
+{
+    const uint64_t period_ms = (uint64_t)r->conf.check_s * 1000;
+
+    if (r->conf.inactive_s && period_ms)
+        timer_start_periodic(&r->check, period_ms, period_ms);
+}
+
 struct registry *registry_new(const struct registry_conf *conf)
 {
     struct registry *r = mem_zero(sizeof *r);
@@ -627,18 +635,66 @@ struct registry *registry_new(const struct registry_conf *conf)
     mailbox_init(&r->arrivals, conf->loop, run_arrivals, r);
     timer_init(&r->look, conf->loop, look, r);
     timer_init(&r->check, conf->loop, check, r);
-    if (conf->inactive_s && conf->check_s)
-        timer_start_periodic(&r->check, (uint64_t)conf->check_s * 1000, (uint64_t)conf->check_s * 1000);
+    start_checking(r);
     return r;
+}
+
+void registry_tune(struct registry *r, const struct registry_conf *conf)
+{
+    r->conf.handle_renaming = conf->handle_renaming;
+    if (r->conf.inactive_s == conf->inactive_s && r->conf.check_s == conf->check_s)
+        return;
+    r->conf.inactive_s = conf->inactive_s;
+    r->conf.check_s = conf->check_s;
+    timer_stop(&r->check);
+    start_checking(r);
 }
 
 void registry_add_connector(struct registry *r, const char *type, const char *name, struct str id)
 {
     const struct device_source *source = device_source_intern(type, name);
+    uint16_t index = connector_by_source(r, source);
 
-    if (connector_by_source(r, source) != NO_CONNECTOR || connector_add(r, source, str_from(name), id) == NO_CONNECTOR)
+    if (index == NO_CONNECTOR)
+        index = connector_add(r, source, str_from(name), id);
+    if (index != NO_CONNECTOR)
+        r->connectors[index].is_configured = true;
+}
+
+static uint16_t heir_of(const struct registry *r, uint16_t index)
+{
+    for (size_t i = 0; *r->connectors[index].id && i < r->n_connectors; i++)
+        if (r->connectors[i].is_configured && strcmp(r->connectors[i].id, r->connectors[index].id) == 0)
+            return (uint16_t)i;
+    return NO_CONNECTOR;
+}
+
+void registry_remove_connector(struct registry *r, const char *type, const char *name)
+{
+    uint16_t index = connector_by_source(r, device_source_intern(type, name)), heir;
+
+    if (index == NO_CONNECTOR)
         return;
-    r->connectors[r->n_connectors - 1].is_configured = true;
+    look_at_all(r); /* what it has brought last is its */
+    r->connectors[index].is_configured = false;
+    heir = heir_of(r, index);
+    for (size_t i = 0; i < r->n_entries && i < device_count(); i++) {
+        struct entry *entry = &r->entries[i];
+        struct device *dev = device_at((uint32_t)i);
+
+        if (!entry->is_known || entry->connector != index)
+            continue;
+        if (heir != NO_CONNECTOR) {
+            entry->connector = heir;
+            atomic_store_explicit(&dev->source, r->connectors[heir].source->number, memory_order_release);
+            continue;
+        }
+        ctx_abandon(dev);
+        entry->is_disconnected = true;
+        if (!entry->wire)
+            entry->is_known = false;
+    }
+    changed(r);
 }
 
 void registry_stop(struct registry *r)

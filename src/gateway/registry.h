@@ -35,8 +35,13 @@ struct registry_conf {
 };
 
 struct registry *registry_new(const struct registry_conf *conf);
-/* A configured connector, before registry_load: whose devices are kept. id may be empty. */
+/* A configured connector, before registry_load or later: whose devices are kept. id may be empty. */
 void registry_add_connector(struct registry *registry, const char *type, const char *name, struct str id);
+/* It is configured no more. Its devices go to the configured one of the same id, if there is one; else they are forgotten, but for
+ * those that the platform has renamed. */
+void registry_remove_connector(struct registry *registry, const char *type, const char *name);
+/* Renaming and inactivity as in conf from now on; the rest of it is not looked at. */
+void registry_tune(struct registry *registry, const struct registry_conf *conf);
 /* Reads the list; a broken one is put aside with a warning. Blocks. */
 void registry_load(struct registry *registry);
 /* Writes what has changed since, in the worker pool: the main loop ends after it. What comes later is not looked at. */

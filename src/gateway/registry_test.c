@@ -330,6 +330,49 @@ static void test_a_deleted_device_is_forgotten_until_its_next_data(void **state)
     end();
 }
 
+static void test_devices_of_a_removed_connector_are_forgotten_or_go_to_its_heir(void **state)
+{
+    autobuf struct buf text = {0};
+
+    (void)state;
+    loop = loop_new_fake(1700000000000);
+    registry = registry_new(
+        &(struct registry_conf){.loop = loop, .log = &test_log, .dir = dir, .like = dir, .link = {.devices = tell}});
+    registry_add_connector(registry, "mqtt", "Plant", STR("id-1"));
+    registry_add_connector(registry, "mqtt", "Other", STR("id-2"));
+    put("{\"h1\": [\"Plant\", \"x\"], \"h2\": [\"Plant\", \"x\", \"new h2\"], \"h3\": [\"Other\", \"x\"]}");
+    registry_load(registry);
+    registry_add_connector(registry, "mqtt", "Other now", STR("id-2"));
+    registry_remove_connector(registry, "mqtt", "Other");
+    registry_remove_connector(registry, "mqtt", "Plant");
+    registry_remove_connector(registry, "mqtt", "never there");
+    end();
+    assert_null(strstr(file_text(&text), "\"h1\""));
+    assert_non_null(strstr((char *)text.p, "new h2"));
+    assert_non_null(strstr((char *)text.p, "Other now"));
+    assert_null(strstr((char *)text.p, "id-2\",\"connectorName\":\"Other\""));
+}
+
+static void test_inactivity_is_looked_at_from_when_it_is_switched_on(void **state)
+{
+    struct device *dev;
+
+    (void)state;
+    put("{\"i1\": [\"Plant\", \"x\", \"new i1\"]}");
+    begin(0, true);
+    dev = device_find(STR("i1"));
+    loop_advance(loop, 60000);
+    assert_told("");
+    registry_tune(registry, &(struct registry_conf){.inactive_s = 5, .check_s = 1, .handle_renaming = true});
+    loop_advance(loop, 2000);
+    assert_told(""); /* nobody serves it */
+    registry_tune(registry, &(struct registry_conf){.inactive_s = 0, .check_s = 1, .handle_renaming = true});
+    loop_advance(loop, 60000);
+    assert_told("");
+    unsee(dev);
+    end();
+}
+
 static void test_the_filter_matches_whole_names_and_allow_goes_before_deny(void **state)
 {
     struct str deny[] = {STR("f x.*"), STR("(^[a-z]+@[a-z]+$)")}, allow[] = {STR("f x1")};
@@ -377,6 +420,8 @@ int main(void)
         T(test_two_devices_swap_names_but_never_share_one),
         T(test_requests_of_the_platform_are_answered_whatever_they_hold),
         T(test_a_deleted_device_is_forgotten_until_its_next_data),
+        T(test_devices_of_a_removed_connector_are_forgotten_or_go_to_its_heir),
+        T(test_inactivity_is_looked_at_from_when_it_is_switched_on),
         T(test_the_filter_matches_whole_names_and_allow_goes_before_deny),
     };
 

@@ -701,6 +701,11 @@ struct router *router_new(struct loop *main, struct log *log, const struct route
     return router;
 }
 
+void router_set_syncs_attributes(struct router *router, bool is_on)
+{
+    router->conf.syncs_attributes = is_on;
+}
+
 void router_set_remote_shell(struct router *router, bool is_on)
 {
     router->conf.has_remote_shell = is_on;

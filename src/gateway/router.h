@@ -34,8 +34,9 @@ struct router *router_new(struct loop *main, struct log *log, const struct route
                           const struct router_events *events, void *arg);
 /* What runs for the platform ends when it is switched off. */
 void router_set_remote_shell(struct router *router, bool is_on);
-void router_attach(struct router *router, struct north *north); /* once, before anything comes down */
-void router_stop(struct router *router);                        /* answers what is open; ends what runs for it */
+void router_set_syncs_attributes(struct router *router, bool is_on); /* from the next connect of a device on */
+void router_attach(struct router *router, struct north *north);      /* once, before anything comes down */
+void router_stop(struct router *router);                             /* answers what is open; ends what runs for it */
 void router_free(struct router *router); /* data loops have ended, the main loop is still there */
 
 /* --- north's events --------------------------------------------------------------------------------------------------------- */

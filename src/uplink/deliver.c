@@ -402,6 +402,20 @@ void deliver_set_limits(struct deliver *d, const struct deliver_limits *limits)
     deliver_wake(d);
 }
 
+void deliver_tune(struct deliver *d, const struct deliver_conf *conf)
+{
+    d->conf.min_pack_delay_ms = conf->min_pack_delay_ms;
+    d->conf.min_pack_values = conf->min_pack_values;
+    d->conf.batch_devices = conf->batch_devices;
+    if (d->conf.keep_alive_s != conf->keep_alive_s) {
+        d->conf.keep_alive_s = conf->keep_alive_s;
+        deliver_tend_tune(d);
+    }
+    if (!deliver_is_gathered(d))
+        deliver_begin(d);
+    deliver_wake(d);
+}
+
 void deliver_open(struct deliver *d, bool is_v5, uint8_t qos)
 {
     d->session = ++last_session;

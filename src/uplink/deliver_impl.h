@@ -270,6 +270,7 @@ void deliver_tell_lost(const struct pack *pack);
 void deliver_tend(struct deliver *d);
 void deliver_tend_init(struct deliver *d);
 void deliver_tend_open(struct deliver *d);
+void deliver_tend_tune(struct deliver *d); /* conf.keep_alive_s has changed */
 void deliver_tend_closed(struct deliver *d);
 void deliver_tend_fini(struct deliver *d);
 

@@ -103,6 +103,22 @@ static void limits_configured(struct uplink *u, enum limit_kind first)
     }
 }
 
+void session_rate_changed(struct uplink *u, unsigned i_rate, bool is_percent)
+{
+    for (unsigned kind = 0; kind < LIMIT_KINDS; kind++) {
+        const struct limiter former = u->limiters[kind];
+        double spent = 0;
+
+        if (limit_conf[kind] != i_rate || (u->is_negotiated[kind] && !is_percent))
+            continue;
+        for (unsigned i = 0; i < former.n; i++)
+            if (former.windows[i].capacity - former.windows[i].tokens > spent)
+                spent = former.windows[i].capacity - former.windows[i].tokens;
+        limiter_set(u, kind, u->is_negotiated[kind] ? str_from(u->limit_text[kind]) : str_from(u->conf.rate[i_rate]));
+        limiter_charge(&u->limiters[kind], (uint32_t)spent, loop_mono_ms(u->loop));
+    }
+}
+
 static void charge(struct uplink *u, enum limit_kind kind, unsigned n)
 {
     limiter_charge(&u->limiters[kind], n, loop_mono_ms(u->loop));

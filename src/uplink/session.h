@@ -73,7 +73,8 @@ struct uplink {
     size_t waiting_bytes;
     struct timer waiting_timer;
 
-    struct session_change { /* change.c; done NULL: none is under way */
+    char *rate_texts[LIMIT_KINDS]; /* of uplink_tune, for conf.rate; NULL: as at the start */
+    struct session_change {        /* change.c; done NULL: none is under way */
         uplink_changed_fn *done;
         void *arg;
         struct mqtt_conf before;
@@ -100,6 +101,8 @@ void session_closed_for_good(struct uplink *uplink); /* uplink.c */
 extern const struct deliver_link session_link;       /* its arg: the uplink */
 /* Payload, hard limit and window from what is known now; tells delivery and the gateway. */
 void session_apply_limits(struct uplink *uplink);
+/* conf.rate or conf.rate_percent has changed for this limit: what is spent of the former one is spent of the new one. */
+void session_rate_changed(struct uplink *uplink, unsigned i_rate, bool is_percent);
 
 /* change.c: other settings while the program runs. */
 void change_init(struct uplink *u);

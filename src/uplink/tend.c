@@ -202,7 +202,8 @@ static void tell_fill(struct deliver *d, struct pack *pack, size_t budget)
     buf_add_u8(&pack->payload, '}');
     pack->n_parts = n;
     d->n_untold -= i;
-    memmove(d->untold, d->untold + i, d->n_untold * sizeof(void *));
+    if (d->n_untold)
+        memmove(d->untold, d->untold + i, d->n_untold * sizeof(void *));
 }
 
 void deliver_tell(struct deliver *d)
@@ -325,11 +326,16 @@ static void tend_due(void *arg)
 
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
 
-void deliver_tend_init(struct deliver *d)
+static void set_period(struct deliver *d)
 {
     uint64_t ms = (uint64_t)d->conf.keep_alive_s * 100;
 
     d->tend_period_ms = ms < TEND_MIN_MS ? TEND_MIN_MS : ms > TEND_MAX_MS ? TEND_MAX_MS : ms;
+}
+
+void deliver_tend_init(struct deliver *d)
+{
+    set_period(d);
     d->tend_at = UINT32_MAX;
     timer_init(&d->tend_timer, d->loop, tend_due, d);
 }
@@ -339,6 +345,14 @@ void deliver_tend_open(struct deliver *d)
     d->tend_at = UINT32_MAX;
     if (d->conf.keep_alive_s)
         timer_start_coarse(&d->tend_timer, d->tend_period_ms);
+}
+
+void deliver_tend_tune(struct deliver *d)
+{
+    timer_stop(&d->tend_timer);
+    set_period(d);
+    if (d->is_ready)
+        deliver_tend_open(d);
 }
 
 void deliver_tend_closed(struct deliver *d)

@@ -35,11 +35,9 @@ static void stop_step(void *arg)
     timer_start(&u->stop_timer, STOP_STEP_MS);
 }
 
-struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplink_conf *conf,
-                          const struct uplink_events *events, void *arg)
+static struct deliver_conf deliver_conf_of(const struct uplink_conf *conf)
 {
-    struct uplink *u = mem_zero(sizeof *u);
-    struct deliver_conf deliver = {
+    return (struct deliver_conf){
         .qos = conf->qos,
         .min_pack_delay_ms = conf->min_pack_delay_ms,
         .min_pack_values = conf->min_pack_values,
@@ -48,6 +46,13 @@ struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplin
         .backlog_rate = conf->backlog_rate,
         .keep_alive_s = conf->device_keep_alive_s,
     };
+}
+
+struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplink_conf *conf,
+                          const struct uplink_events *events, void *arg)
+{
+    struct uplink *u = mem_zero(sizeof *u);
+    const struct deliver_conf deliver = deliver_conf_of(conf);
 
     u->loop = loop;
     u->log = log;
@@ -105,6 +110,35 @@ void uplink_devices(struct uplink *u, enum uplink_device_op op, struct device *c
         }
 }
 
+static void tune_rates(struct uplink *u, const struct uplink_conf *conf)
+{
+    bool is_percent = conf->rate_percent != u->conf.rate_percent;
+
+    u->conf.rate_percent = conf->rate_percent;
+    for (unsigned i = 0; i < COUNT_OF(conf->rate); i++) {
+        bool is_text = strcmp(conf->rate[i], u->conf.rate[i]) != 0;
+
+        if (is_text) {
+            mem_free(u->rate_texts[i]);
+            u->conf.rate[i] = u->rate_texts[i] = mem_dup(conf->rate[i]);
+        }
+        if (is_text || is_percent)
+            session_rate_changed(u, i, is_percent);
+    }
+}
+
+void uplink_tune(struct uplink *u, const struct uplink_conf *conf)
+{
+    const struct deliver_conf deliver = deliver_conf_of(conf);
+
+    loop_assert(u->loop);
+    u->conf.max_payload_bytes = conf->max_payload_bytes;
+    u->conf.has_max_payload = conf->has_max_payload;
+    tune_rates(u, conf);
+    deliver_tune(u->deliver, &deliver);
+    session_apply_limits(u);
+}
+
 void session_closed_for_good(struct uplink *u)
 {
     if (u->is_closed)
@@ -132,6 +166,8 @@ void uplink_free(struct uplink *u)
     session_fini(u);
     deliver_free(u->deliver);
     reject_fini(&u->rejected);
+    for (unsigned i = 0; i < COUNT_OF(u->rate_texts); i++)
+        mem_free(u->rate_texts[i]);
     mem_free(u);
 }
 
