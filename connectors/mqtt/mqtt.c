@@ -220,6 +220,7 @@ static void on_message(void *arg, const struct mqtt_message *message)
     self->out.is_silent = UNLIKELY(rpcs_are_listening(&self->rpcs)) && rpcs_take(&self->rpcs, message);
     self->n_messages++;
     self->n_bytes += message->topic.n + message->payload_n;
+    ctx_wire(self->ctx, false, message->topic, str_of(message->payload, message->payload_n));
     n = mqtt_convert(self->converter, &self->out, message->topic, str_of(message->payload, message->payload_n),
                      loop_wall_ms(ctx_loop(self->ctx)), loop_mono_ms(ctx_loop(self->ctx)), &matched);
     if (UNLIKELY(!matched && !self->out.is_silent))

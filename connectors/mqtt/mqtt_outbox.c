@@ -128,6 +128,7 @@ static NODISCARD enum err hand_over(struct outbox *outbox, struct publication *p
         return err;
     ctx_count(outbox->ctx, IOTGW_MESSAGES_OUT, 1);
     ctx_count(outbox->ctx, IOTGW_BYTES_OUT, bytes_of(publication));
+    ctx_wire(outbox->ctx, true, publication->topic, str_of(publication->payload.p, publication->payload.n));
     if (list_is_linked(&publication->node))
         leave_line(outbox, publication);
     publication->is_sent = true;

@@ -12,6 +12,7 @@ enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_ITEMS_
 
 /* Connectors that share the store's credit: a process has one store. */
 static atomic_uint n_sharing;
+atomic_uint ctx_taps;
 
 /* Whole source messages, all of them marked. */
 void ctx_give(void *arg, struct batch *batch)
@@ -170,7 +171,16 @@ enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
         atomic_store_explicit(&event->dev->has_attributes, 1, memory_order_relaxed);
     ctx_count(ctx, IOTGW_ATTR_VALUES, n_attributes);
     ctx_count(ctx, IOTGW_TS_VALUES, event->n - n_attributes);
+    if (ctx_is_tapped(CTX_TAP_VALUES) && ctx->host->values_pass)
+        ctx->host->values_pass(ctx->host->arg, ctx, event);
     return ERR_OK;
+}
+
+void ctx_tell_wire(struct ctx *ctx, bool is_out, struct str subject, struct str bytes)
+{
+    loop_assert(ctx->loop);
+    if (ctx->host->wire_passes)
+        ctx->host->wire_passes(ctx->host->arg, ctx, is_out, subject, bytes);
 }
 
 enum err ctx_put(struct ctx *ctx)

@@ -48,8 +48,27 @@ struct ctx_host { /* what the gateway gives to every ctx of one loop; outlives t
      * shared attributes to be fetched, empty: its type has no .shared_keys; is_all: and every other one. NULL allowed. */
     void (*device_connected)(void *arg, struct ctx *ctx, struct device *dev, struct str keys, bool is_all,
                              bool is_again);
+    /* Somebody listens (ctx_taps): values that have passed the report filter; what a connector receives or sends. On the
+     * connector's loop. NULL allowed. */
+    void (*values_pass)(void *arg, struct ctx *ctx, const struct event *event);
+    void (*wire_passes)(void *arg, struct ctx *ctx, bool is_out, struct str subject, struct str bytes);
     void *arg;
 };
+
+/* What is listened to now; one writer, any readers. While it is 0 listening costs the branch on it. */
+enum { CTX_TAP_VALUES = 1, CTX_TAP_WIRE = 2 };
+extern atomic_uint ctx_taps;
+static inline bool ctx_is_tapped(unsigned what)
+{
+    return UNLIKELY(atomic_load_explicit(&ctx_taps, memory_order_relaxed) & what);
+}
+void ctx_tell_wire(struct ctx *ctx, bool is_out, struct str subject, struct str bytes);
+/* For connectors: what has come, or goes out. subject: what a person would call it (a topic, a URL). */
+static inline void ctx_wire(struct ctx *ctx, bool is_out, struct str subject, struct str bytes)
+{
+    if (ctx_is_tapped(CTX_TAP_WIRE))
+        ctx_tell_wire(ctx, is_out, subject, bytes);
+}
 
 /* Makes ctx_answer the place where stores give their answers. Once, before the first ctx and the first store. */
 void ctx_setup(void);

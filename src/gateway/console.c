@@ -12,6 +12,8 @@ void console_start(struct console *console, const struct console_conf *conf, con
     console->status = status_new(&console->conf.status);
     status_add_methods(console->status, console->control);
     console_add_methods(console);
+    console->tail = tail_new(loop);
+    tail_add_methods(console->tail, console->control);
     if (control_socket_new(&console->socket, console->control, loop, conf->log, config_dir, &why))
         LOG_WARN(conf->log, "no local control: iotgw status and its like will not find this gateway", KV_WHY(&why));
     else
@@ -40,5 +42,6 @@ void console_fini(struct console *console)
     control_socket_free(console->socket);
     status_free(console->status);
     control_free(console->control);
+    tail_free(console->tail);
     ledger_free(console->ledger);
 }

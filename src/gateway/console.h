@@ -8,6 +8,7 @@
  */
 #include "gateway/control_socket.h"
 #include "gateway/status.h"
+#include "gateway/tail.h"
 
 struct console_conf {
     struct status_conf status; /* but ledger */
@@ -21,6 +22,7 @@ struct console {
     struct control_socket *socket; /* NULL: there is none */
     struct status *status;
     struct ledger *ledger;
+    struct tail *tail;
     closed_fn *stopped;
     void *arg;
 };

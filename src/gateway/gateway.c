@@ -541,6 +541,16 @@ static void tell_core(void *arg, struct status_core *out)
     out->store.trouble = NULL; /* it is of this thread */
 }
 
+static void values_pass(void *arg, struct ctx *ctx, const struct event *event)
+{
+    tail_values(((struct gateway *)arg)->console.tail, ctx, event);
+}
+
+static void wire_passes(void *arg, struct ctx *ctx, bool is_out, struct str subject, struct str bytes)
+{
+    tail_wire(((struct gateway *)arg)->console.tail, ctx, is_out, subject, bytes);
+}
+
 static const char *phase_name(void *arg)
 {
     static const char *const names[] = {
@@ -812,6 +822,8 @@ static NODISCARD enum err make_loops(struct gateway *gateway)
     const struct gateway_conf *conf = gateway->conf;
     const struct report_strategy *report = conf->main->platform->report_strategy;
     const struct ctx_host host = {.config_dir = conf->dir,
+                                  .values_pass = values_pass,
+                                  .wire_passes = wire_passes,
                                   .report = report ? *report : (struct report_strategy){0},
                                   .report_cleanup_s = conf->main->platform->report_cleanup_s,
                                   .device_allowed = conf->filter ? device_allowed : NULL,

@@ -345,3 +345,70 @@ def test_invariant_6_platform_frozen_disk_in_trouble_and_all_full_it_answers_and
     assert time.monotonic() - began < 15
     faults.heal()
     platform.thaw()
+
+
+@contextlib.contextmanager
+def tail(gateway, *args):
+    process = subprocess.Popen([str(plant.BUILD / "iotgw"), "tail", *args, "-c", str(gateway.directory)], text=True, stdout=subprocess.PIPE,
+                               env=gateway.env)
+    try:
+        yield process
+    finally:
+        plant.end_process(process)
+
+
+def test_tail_shows_values_and_wire_as_they_pass(plant_of):
+    platform, broker, gateway = plant_of()
+    plant.wait_until(lambda: ask(gateway, "status")["connectors"][0]["link"]["state"] == "up", "the broker is connected")
+    publish(broker, 1)
+    platform.wait_for("a", seq=0)
+    with tail(gateway, "--json", "-n", "1") as values, tail(gateway, "--json", "-n", "1", "b") as of_b, \
+            tail(gateway, "-n", "1") as text, tail(gateway, "--json", "--wire", "-n", "1", "a") as wire:
+        def gone():
+            publish(broker, 1, device="a")
+            publish(broker, 1, device="b", first=7)
+            return all(p.poll() is not None for p in (values, of_b, text, wire))
+        plant.wait_until(gone, "each has seen a line")
+        assert [p.returncode for p in (values, of_b, text, wire)] == [0] * 4
+        line = json.loads(values.stdout.read())
+        assert line["connector"] == "Plant" and line["more"] == 0
+        assert [v["key"] for v in line["values"]] == ["seq", "temperature"] and line["values"][0]["kind"] == "telemetry"
+        line = json.loads(of_b.stdout.read())
+        assert line["device"] == "b" and line["values"][0]["value"] == 7
+        assert "Plant  " in (shown := text.stdout.read()) and "seq=" in shown
+        line = json.loads(wire.stdout.read())
+        assert line["direction"] == "in" and line["subject"].startswith("sensors/") and json.loads(line["text"])["seq"] in (0, 7)
+    done = iotgw(gateway, "tail", "--wire", "nobody")
+    assert done.returncode == 1 and "nobody" in done.stderr
+    assert iotgw(gateway, "tail", "-n", "0").returncode == 64
+
+
+def test_a_tail_that_does_not_read_delays_nothing_and_is_told_what_it_missed(plant_of):
+    platform, broker, gateway = plant_of()
+    plant.wait_until(lambda: ask(gateway, "status")["connectors"][0]["link"]["state"] == "up", "the broker is connected")
+    with tail(gateway, "--json") as slow:
+        os.set_blocking(slow.stdout.fileno(), False)
+
+        def began():
+            publish(broker, 1)
+            return slow.stdout.readline()
+        plant.wait_until(began, "it listens")
+        os.set_blocking(slow.stdout.fileno(), True)
+        plant.wait_until(lambda: ledger(gateway)["waiting"] == 0, "what came before is delivered")
+        before = ledger(gateway)["delivered"]
+        publish(broker, 20000, first=1)
+        plant.wait_until(lambda: ledger(gateway)["delivered"] == before + 40000, "all is delivered meanwhile")
+        shown = missed = 0
+        while shown + missed < 20000:
+            line = json.loads(slow.stdout.readline())
+            shown, missed = shown + ("values" in line), missed + line.get("leftOut", 0)
+        assert missed > 1000 and shown > 100, (shown, missed)
+        busy = [subprocess.Popen([str(plant.BUILD / "iotgw"), "tail", "-c", str(gateway.directory)], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True, env=gateway.env) for _ in range(8)]
+        try:
+            plant.wait_until(lambda: any(p.poll() is not None for p in busy), "one too many is refused")
+            assert "8 others listen" in next(p for p in busy if p.poll() is not None).stderr.read()
+        finally:
+            for p in busy:
+                plant.end_process(p)
+    assert gateway.stop() == 0
