@@ -178,8 +178,9 @@ def test_a_directory_that_may_not_be_written_is_named_at_the_start(made, tmp_pat
     gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(source.port, [mqtt_mapping(keys=("seq",))])},
                    storage={**STORAGES["file"], "data_folder_path": str(data / "data")}, start=False)
     drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(path, os.stat(path).st_mode | 0o055)
+    for path in (tmp_path, *tmp_path.parents):
+        if path != path.parent and os.stat(path).st_uid == os.geteuid() and path.name.startswith(("pytest-", "popen-", tmp_path.name)):
+            os.chmod(path, os.stat(path).st_mode | 0o055)
     os.chmod(gateway.directory, 0o777)
     done = subprocess.run([*drop, str(BUILD / "iotgw"), "run", "-c", str(gateway.directory)], cwd="/", capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
