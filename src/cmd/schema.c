@@ -4,9 +4,11 @@
 #include "cmd/kinds.h"
 
 #include "conf/conf.h"
+#include "gateway/metrics.h"
 
 static const struct option_spec options[] = {
     {.name = "reference", .help = "print the reference page in Markdown instead"},
+    {.name = "metrics", .help = "without TYPE: print the reference page of what is counted"},
     {.name = "json", .help = "without TYPE: print the list as objects"},
     {.name = NULL}};
 
@@ -57,6 +59,12 @@ static int run(const struct command_line *line)
     const struct conf_type *type;
     const char *title = NULL;
 
+    if (command_has(line, "metrics")) {
+        if (line->n_args)
+            return command_usage(line, "--metrics takes no TYPE");
+        metrics_add_reference(&out);
+        return command_print(&out) ? EXIT_DONE : EXIT_FAILED;
+    }
     if (!line->n_args)
         return command_has(line, "reference") ? command_usage(line, "--reference needs a TYPE") : list(line);
     type = kind_type(line->args[0], &title, &why);
