@@ -431,6 +431,7 @@ void platform_fini(struct platform *platform)
     mem_free(platform->limits);
     platform_load_free(platform);
     buf_fini(&platform->replies);
+    buf_fini(&platform->firmware);
     mem_free(platform->pool);
 }
 

@@ -70,9 +70,10 @@ struct platform {
     struct tally tally;
     struct tally_values own_telemetry, own_attributes;
     struct access access;
-    struct map shared;  /* device → struct tally_device: shared attributes set by command */
-    struct buf replies; /* to requests, as items of a JSON array, until they are asked for */
-    struct map former;  /* former name → struct former */
+    struct map shared;   /* device → struct tally_device: shared attributes set by command */
+    struct buf replies;  /* to requests, as items of a JSON array, until they are asked for */
+    struct buf firmware; /* assigned to the gateway; empty: none */
+    struct map former;   /* former name → struct former */
 
     char *limits; /* answer to getSessionLimits */
     struct quota own[LIMIT_COUNT], gateway[LIMIT_COUNT];

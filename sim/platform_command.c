@@ -2,6 +2,7 @@
 /* The lines that steer the platform stand-in. Each is answered by one JSON line. */
 #include "platform.h"
 
+#include "base/file.h"
 #include "base/clock.h"
 #include "lines.h"
 
@@ -375,6 +376,17 @@ static enum err cmd_shared(struct platform *platform, struct str rest, struct bu
     return ERR_OK;
 }
 
+static enum err cmd_firmware(struct platform *platform, struct str rest, struct buf *out UNUSED, struct why *why)
+{
+    enum { FIRMWARE_MAX = 256 * 1024 * 1024 };
+    autobuf struct buf path = {0};
+
+    platform->firmware.n = 0;
+    buf_add_str(&path, str_trim(rest));
+    buf_add_u8(&path, 0);
+    return path.n == 1 ? ERR_OK : file_read(&platform->firmware, (char *)path.p, FIRMWARE_MAX, why);
+}
+
 /* Own-device requests without an answer that anybody waits for. */
 static unsigned tell_gateway(struct platform *platform, const struct buf *request)
 {
@@ -458,6 +470,7 @@ static const struct {
     {"rename", "[OLD,NEW]: rename a device (two JSON texts); the gateway is told", cmd_rename},
     {"delete", "DEVICE: delete a device; the gateway is told", cmd_delete},
     {"shared", "[DEVICE] {…}: set shared attributes", cmd_shared},
+    {"firmware", "FILE: what the gateway may load as its firmware; nothing: none", cmd_firmware},
     {"help", "this list", cmd_help},
     {"quit", "end", NULL},
 };

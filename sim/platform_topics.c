@@ -608,6 +608,32 @@ static yyjson_doc *read_payload(struct platform *platform, const struct mqtt_mes
     return yyjson_read_opts((char *)(uintptr_t)message->payload, message->payload_n, TALLY_READ, &pool, NULL);
 }
 
+/* v2/fw/request/R/chunk/I, the payload is the size of a chunk (platform-behaviour.md 10). */
+static enum outcome take_firmware(struct platform *platform, struct session *session,
+                                  const struct mqtt_message *message)
+{
+    struct str rest = str_skip(message->topic, STR("v2/fw/request/").n), request,
+               text = str_of(message->payload, message->payload_n);
+    uint64_t chunk, size = platform->firmware.n;
+    autobuf struct buf topic = {0}, payload = {0};
+    size_t at, n;
+
+    if (!str_split(&rest, '/', &request) || !str_starts(rest, STR("chunk/")) || str_to_u64(str_skip(rest, 6), &chunk) ||
+        (text.n && str_to_u64(text, &size)))
+        return OUTCOME_CRASH;
+    if (!platform->firmware.n) {
+        buf_add_z(&payload, "NOT_FOUND");
+        answer(platform, session, STR("v2/fw/error"), &payload);
+        return OUTCOME_CRASH;
+    }
+    at = !size || chunk > platform->firmware.n / size ? platform->firmware.n : (size_t)(chunk * size);
+    n = platform->firmware.n - at;
+    buf_add(&payload, platform->firmware.p + at, n < size ? n : (size_t)size);
+    buf_printf(&topic, "v2/fw/response/" STR_FMT "/" STR_FMT, STR_ARG(request), STR_ARG(rest));
+    answer(platform, session, buf_str(&topic), &payload);
+    return OUTCOME_OK;
+}
+
 enum { REPLIES_MAX = 4 * 1024 * 1024 };
 
 static void note_reply(struct platform *platform, const struct mqtt_message *message)
@@ -631,6 +657,8 @@ enum outcome platform_take(struct platform *platform, struct session *session, c
 
     if (str_starts(message->topic, STR("v1/gateway/")) && !session->is_gateway)
         return OUTCOME_NEVER;
+    if (str_starts(message->topic, STR("v2/fw/request/")))
+        return take_firmware(platform, session, message);
     /* A reply may be any bytes. */
     if (str_starts(message->topic, STR("v1/devices/me/rpc/response/"))) {
         note_reply(platform, message);

@@ -16,6 +16,7 @@
 #include "gateway/logging.h"
 #include "gateway/north.h"
 #include "gateway/notify.h"
+#include "gateway/ota.h"
 #include "gateway/registry.h"
 #include "gateway/remote.h"
 #include "gateway/router.h"
@@ -66,6 +67,7 @@ struct gateway {
     struct uplink *uplink;
     struct north *north;
     struct remote *remote;
+    struct ota *ota; /* NULL: off */
     struct router *router;
     struct cert_watch cert_watch;
     struct uplink_conf uplink_conf;
@@ -438,6 +440,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
     statistics_stop(gateway->statistics, NULL, NULL);
     watch_stop(gateway->watch);
     remote_stop(gateway->remote);
+    ota_stop(gateway->ota);
     apply_end(gateway->apply);
     fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
 }
@@ -616,6 +619,7 @@ static void north_state(void *arg, enum uplink_state state)
 
     router_state(gateway->router, state);
     remote_state(gateway->remote, state);
+    ota_state(gateway->ota, state);
     logging_session(gateway->logging, state == UPLINK_READY);
     statistics_session(gateway->statistics, state == UPLINK_READY);
     if (state == UPLINK_READY && gateway->conf->login == LOGIN_PROVISION) /* there may be a certificate now */
@@ -673,6 +677,12 @@ static void own_attributes(void *arg, yyjson_val *root)
     struct gateway *gateway = arg;
 
     remote_attributes(gateway->remote, root);
+    ota_attributes(gateway->ota, root);
+}
+
+static void firmware(void *arg, uint64_t request, uint64_t chunk, struct str bytes)
+{
+    ota_chunk(((struct gateway *)arg)->ota, request, chunk, bytes);
 }
 
 static void device_attributes(void *arg, yyjson_val *root)
@@ -783,13 +793,28 @@ static void make_statistics(struct gateway *gateway)
     statistics_apply(gateway->statistics, gateway->conf);
 }
 
+static void make_ota(struct gateway *gateway)
+{
+    struct str hook = gateway->conf->main->platform->ota_hook;
+    const struct ota_conf conf = {.loop = gateway->main.loop,
+                                  .log = gateway->log,
+                                  .dir = gateway->conf->dir,
+                                  .hook = arena_text(&gateway->arena, hook)};
+
+    if (!hook.n)
+        return;
+    gateway->ota = ota_new(&conf);
+    ota_attach(gateway->ota, gateway->north);
+}
+
 static void make_router(struct gateway *gateway)
 {
     static const struct north_events north_events = {.state = north_state,
                                                      .own_rpc = own_rpc,
                                                      .device_rpc = device_rpc,
                                                      .own_attributes = own_attributes,
-                                                     .device_attributes = device_attributes};
+                                                     .device_attributes = device_attributes,
+                                                     .firmware = firmware};
     static const struct router_events router_events = {
         .find = device_of_name, .platform_name = name_of_device, .restart = restart_asked};
     const struct platform_conf *platform = gateway->conf->main->platform;
@@ -802,6 +827,7 @@ static void make_router(struct gateway *gateway)
     gateway->north = north_new(gateway->main.loop, gateway->loops.all[0]->runner.loop, &gateway->connection_log,
                                &north_events, gateway);
     router_attach(gateway->router, gateway->north);
+    make_ota(gateway);
     make_statistics(gateway);
     logging_attach(gateway->logging, &gateway->main, gateway->fleet, gateway->north);
     router_add_builtin(gateway->router, "device_renamed", device_was_renamed, gateway);
@@ -939,6 +965,7 @@ static void fini(struct gateway *gateway)
     statistics_free(gateway->statistics);
     north_free(gateway->north);
     remote_free(gateway->remote);
+    ota_free(gateway->ota);
     connection_fini(&gateway->connection);
     loops_fini(&gateway->loops);
     fleet_free(gateway->fleet);

@@ -334,6 +334,9 @@ static const struct field platform_fields[] = {
            .unit = "s", .doc = "How often expired values of the report filter are forgotten."),
     F_OBJECT(struct platform_conf, activity, "checkingDeviceActivity", &activity_type, .skip = true,
              .doc = "Absent: off."),
+    F_STR(struct platform_conf, ota_hook, "otaHook",
+          .doc = "Program that installs firmware which the platform assigns to the gateway: run with file, title and "
+                 "version; relative to the configuration directory. Absent: such firmware is left alone."),
     F_BOOL(struct platform_conf, publish_secrets, "publishSecrets", .def = true,
            .doc = "Remote configuration sends secrets back as they are; false: as ***."),
     F_STR(struct platform_conf, rate[0], "rateLimits", .live = true, .def_str = "DEFAULT_TELEMETRY_RATE_LIMIT",

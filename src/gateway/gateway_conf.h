@@ -69,7 +69,7 @@ enum keep_alive_mode { DEVICE_KEEP_ALIVE_AUTO, DEVICE_KEEP_ALIVE_OFF };
 enum { RATE_LIMIT_KEYS = 6 };
 struct platform_conf { /* section "thingsboard" */
     struct conf_at at;
-    struct str host, proxy_host;
+    struct str host, proxy_host, ota_hook;
     uint32_t port, proxy_port, keep_alive_s, qos;
     bool has_proxy_port;
     bool remote_shell, remote_configuration, latency_debug, sync_shared_attributes, has_sync_shared_attributes;

@@ -5,6 +5,8 @@
 #include "uplink/messages.h"
 #include "uplink/topics.h"
 
+#include <inttypes.h>
+
 enum {
     INBOUND_BYTES_MAX = 16 * 1024 * 1024,
     REQUESTS_MAX = 4096,
@@ -168,6 +170,16 @@ static void post(struct north *north, enum limit_kind limit, struct str topic, s
     if (payload.n)
         memcpy(out->bytes + topic.n, payload.p, payload.n);
     mailbox_post(&north->out, &out->node);
+}
+
+void north_firmware_request(struct north *north, uint64_t request, uint32_t chunk, uint32_t chunk_bytes)
+{
+    autobuf struct buf topic = {0}, size = {0};
+
+    buf_add_str(&topic, TOPIC_FIRMWARE_REQUEST);
+    buf_printf(&topic, "%" PRIu64 "/chunk/%" PRIu32, request, chunk);
+    buf_printf(&size, "%" PRIu32, chunk_bytes);
+    post(north, LIMIT_OWN_MESSAGES, buf_str(&topic), buf_str(&size), 1, north->session);
 }
 
 void north_own_telemetry(struct north *north, struct str json)
@@ -456,6 +468,18 @@ static void own_rpc(struct north *north, struct str topic, yyjson_val *root)
         north->events.own_rpc(north->arg, number, root);
 }
 
+static void firmware(struct north *north, struct str topic, struct str bytes)
+{
+    struct str rest = str_skip(topic, TOPIC_FIRMWARE_RESPONSE.n), number;
+    uint64_t request, chunk;
+
+    if (!str_split(&rest, '/', &number) || str_to_u64(number, &request) || !str_starts(rest, STR("chunk/")) ||
+        str_to_u64(str_skip(rest, 6), &chunk))
+        malformed(north, topic, "the topic does not name request and chunk");
+    else if (north->events.firmware)
+        north->events.firmware(north->arg, request, chunk, bytes);
+}
+
 static void message(struct north *north, struct str topic, yyjson_val *root)
 {
     const struct north_events *events = &north->events;
@@ -483,8 +507,13 @@ static void message(struct north *north, struct str topic, yyjson_val *root)
 static void take_message(struct north *north, const struct inbound *in)
 {
     struct why why = {0};
-    yyjson_doc *doc = json_read(in->payload, &why);
+    yyjson_doc *doc;
 
+    if (str_starts(in->topic, TOPIC_FIRMWARE_RESPONSE)) { /* not JSON */
+        firmware(north, in->topic, in->payload);
+        return;
+    }
+    doc = json_read(in->payload, &why);
     if (doc)
         message(north, in->topic, yyjson_doc_get_root(doc));
     else

@@ -22,6 +22,7 @@ struct north_events {                                                /* NULL: no
     void (*device_rpc)(void *arg, yyjson_val *root);                 /* v1/gateway/rpc */
     void (*own_attributes)(void *arg, yyjson_val *root);    /* shared attributes of the gateway itself; an object */
     void (*device_attributes)(void *arg, yyjson_val *root); /* v1/gateway/attributes */
+    void (*firmware)(void *arg, uint64_t request, uint64_t chunk, struct str bytes); /* v2/fw/response/R/chunk/I */
 };
 struct north_link { /* what north needs of the uplink; called on the uplink's loop */
     bool (*send)(void *arg, enum limit_kind limit, struct str topic, struct str payload, uint8_t qos);
@@ -60,6 +61,8 @@ void north_request_own_attributes(struct north *north, const struct str *client,
 /* One scope, at least one key. root: an object of those that are set. */
 void north_request_attributes(struct north *north, struct device *dev, const struct str *keys, size_t n, bool is_client,
                               north_answer_fn *answer, void *arg);
+/* A part of the firmware: dropped without a session, answered by .firmware or not at all. */
+void north_firmware_request(struct north *north, uint64_t request, uint32_t chunk, uint32_t chunk_bytes);
 struct uplink_status
 north_status(struct north *north); /* latest known; asks for a newer one if it is older than a second */
 bool north_is_ready(const struct north *north);

@@ -140,6 +140,7 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
         .backlog_rate = storage->backlog_rate,
         .max_pack_events = storage->type == STORAGE_MEMORY ? storage->memory_batch : storage->batch,
         .batch_devices = platform->batch_devices,
+        .has_firmware = platform->ota_hook.n > 0,
         .device_keep_alive_s =
             platform->device_keep_alive == DEVICE_KEEP_ALIVE_AUTO ? platform->device_keep_alive_s : 0,
         .rate_percent = conf->rate_percent,

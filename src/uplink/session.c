@@ -275,13 +275,14 @@ static void subscribe(struct uplink *u, bool only_refused)
         TOPIC_ATTRIBUTES,
         TOPIC_ATTRIBUTES_RESPONSE,
         TOPIC_RPC,
+        STR("v2/fw/response/+/chunk/+"),
     };
     struct mqtt_filter filters[SESSION_FILTERS];
     size_t n = 0;
     unsigned n_counted = 0;
 
     for (unsigned i = 0; i < SESSION_FILTERS; i++) {
-        if (only_refused && !u->is_refused[i])
+        if ((only_refused && !u->is_refused[i]) || (i == SESSION_FILTERS - 1 && !u->conf.has_firmware))
             continue;
         u->subscribe_order[n] = (uint8_t)i;
         n_counted += i == 0 || i == 2 ? 1 : 0; /* platform-behaviour.md 4: own attributes and RPC cost a message each */

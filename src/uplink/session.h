@@ -12,7 +12,7 @@
 #include "uplink/reject.h"
 #include "uplink/uplink.h"
 
-enum { SESSION_LIMIT_TEXT = 160, SESSION_FILTERS = 7, SESSION_ECHOES = 64 };
+enum { SESSION_LIMIT_TEXT = 160, SESSION_FILTERS = 8, SESSION_ECHOES = 64 };
 
 struct uplink {
     struct loop *loop;

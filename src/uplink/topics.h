@@ -12,6 +12,8 @@
 #define TOPIC_OWN_RPC_REQUEST STR("v1/devices/me/rpc/request/")
 #define TOPIC_OWN_RPC_RESPONSE STR("v1/devices/me/rpc/response/")
 #define TOPIC_OWN_CLAIM STR("v1/devices/me/claim")
+#define TOPIC_FIRMWARE_REQUEST STR("v2/fw/request/")
+#define TOPIC_FIRMWARE_RESPONSE STR("v2/fw/response/")
 #define TOPIC_CONNECT STR("v1/gateway/connect")
 #define TOPIC_DISCONNECT STR("v1/gateway/disconnect")
 #define TOPIC_TELEMETRY STR("v1/gateway/telemetry")

@@ -31,6 +31,7 @@ struct uplink_conf {
     uint32_t max_pack_events; /* storage: events per batch */
     uint32_t backlog_rate;    /* values a second of what waited during an outage; 0: no bound */
     bool batch_devices;
+    bool has_firmware;            /* chunks of firmware are subscribed to */
     uint32_t device_keep_alive_s; /* silent devices are kept open (platform-api.md 3); 0: not */
     const char *rate[6]; /* rateLimits dpRateLimits messagesRateLimits deviceRateLimits deviceDp… deviceMessages… */
     unsigned rate_percent;     /* share of each limit that is used */
