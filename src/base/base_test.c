@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -274,6 +275,48 @@ static void test_log_folds_repeats_and_escapes_values(void **state)
     buf_fini(&lines);
 }
 
+static sem_t output_came, output_may_go;
+static _Atomic(unsigned) n_output;
+
+static void hang_in_output(void *arg, const struct log_line *line)
+{
+    (void)arg;
+    (void)line;
+    if (atomic_fetch_add(&n_output, 1))
+        return;
+    sem_post(&output_came);
+    sem_wait(&output_may_go);
+}
+
+static void note_idle(void *arg)
+{
+    (void)arg;
+    sem_post(&output_came);
+}
+
+static void test_a_log_writer_that_hangs_is_left_with_what_it_uses(void **state)
+{
+    struct log log;
+
+    (void)state;
+    sem_init(&output_came, 0, 0);
+    sem_init(&output_may_go, 0, 0);
+    log_init(&log, "plant", LOG_LEVEL_INFO);
+    log_set_output(hang_in_output, note_idle, NULL);
+    assert_int_equal(log_start_writer(), ERR_OK);
+    LOG_INFO(&log, "first");
+    sem_wait(&output_came);
+    LOG_INFO(&log, "second");
+    assert_false(log_stop_writer());
+    assert_true(log_stop_writer()); /* there is none any more */
+    sem_post(&output_may_go);
+    for (unsigned n = 0; n < 2; n++) /* what was queued is still written, to the output it had */
+        sem_wait(&output_came);
+    assert_int_equal(n_output, 2);
+    log_set_output(NULL, NULL, NULL);
+    log_fini(&log);
+}
+
 static void test_log_counts_lines_of_one_phrase_when_there_are_too_many(void **state)
 {
     struct log log;
@@ -344,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_log_folds_repeats_and_escapes_values),
         cmocka_unit_test(test_log_counts_lines_of_one_phrase_when_there_are_too_many),
         cmocka_unit_test(test_lists_link_and_unlink),
+        cmocka_unit_test(test_a_log_writer_that_hangs_is_left_with_what_it_uses),
         cmocka_unit_test(test_why_keeps_the_first_reason),
     };
 

@@ -16,7 +16,7 @@
 enum { FOLD_SLOTS = 64, FOLD_MS = 60000, CROWD_MAX = 20, VALUE_MAX = 512, DEVICE_MAX = 64, NAMES_MAX = 4096 };
 enum { QUEUE_LINES = 4096, QUEUE_BYTES = 2 * 1024 * 1024, END_S = 2, WRITER_STACK = 192 * 1024 };
 
-/* One of the four mutexes of the program: a line is rare, and lines of two threads must not mix. */
+/* One of the program's few mutexes: a line is rare, and lines of two threads must not mix. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static log_sink_fn *sink;
 static void *sink_arg;
@@ -186,17 +186,21 @@ static void add_kv(struct buf *out, const struct kv *kv)
 
 bool log_is_journal(int fd)
 {
-    static int known[3] = {-1, -1, -1};
+    static _Atomic(int) known[3] = {-1, -1, -1};
     struct stat st;
     unsigned long dev, ino;
     const char *stream = getenv("JOURNAL_STREAM");
+    int is;
 
     if (fd < 0 || fd > 2)
         return false;
-    if (known[fd] < 0)
-        known[fd] = stream && sscanf(stream, "%lu:%lu", &dev, &ino) == 2 && fstat(fd, &st) == 0 && st.st_dev == dev &&
-                    st.st_ino == ino;
-    return known[fd] > 0;
+    is = atomic_load_explicit(&known[fd], memory_order_relaxed);
+    if (is < 0) {
+        is = stream && sscanf(stream, "%lu:%lu", &dev, &ino) == 2 && fstat(fd, &st) == 0 && st.st_dev == dev &&
+             st.st_ino == ino;
+        atomic_store_explicit(&known[fd], is, memory_order_relaxed);
+    }
+    return is > 0;
 }
 
 char log_priority(enum log_level level)
@@ -208,14 +212,18 @@ char log_priority(enum log_level level)
 
 static bool is_coloured(int fd)
 {
-    static int known = -1;
+    static _Atomic(int) known = -1;
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    int is;
 
     if (fd != STDERR_FILENO)
         return false;
-    if (known < 0)
-        known = isatty(fd) && !(no_color && *no_color) && !(term && !strcmp(term, "dumb"));
-    return known > 0;
+    is = atomic_load_explicit(&known, memory_order_relaxed);
+    if (is < 0) {
+        is = isatty(fd) && !(no_color && *no_color) && !(term && !strcmp(term, "dumb"));
+        atomic_store_explicit(&known, is, memory_order_relaxed);
+    }
+    return is > 0;
 }
 
 static void put_all(int fd, struct str text)
@@ -401,14 +409,14 @@ static bool wait_written(void)
     return !is_late;
 }
 
-void log_stop_writer(void)
+bool log_stop_writer(void)
 {
     bool is_done;
 
     pthread_mutex_lock(&lock);
     if (!has_writer) {
         pthread_mutex_unlock(&lock);
-        return;
+        return true;
     }
     is_done = wait_written();
     has_writer = false;
@@ -419,6 +427,7 @@ void log_stop_writer(void)
         pthread_join(writer, NULL);
     else
         pthread_detach(writer); /* it hangs in a write; the process ends */
+    return is_done;
 }
 
 void log_set_output(log_output_fn *fn, void (*idle)(void *arg), void *arg)

@@ -110,7 +110,8 @@ void log_set_sink(log_sink_fn *sink, void *arg);
 
 /* Lines are queued from now on and written by a thread of their own. An error: there is no thread, all goes on as before. */
 NODISCARD enum err log_start_writer(void);
-void log_stop_writer(void); /* writes what is queued, for at most 2 s */
+/* Writes what is queued, for at most 2 s. False: the writer hangs in a write, and may yet use its output and all that was queued. */
+NODISCARD bool log_stop_writer(void);
 /*
  * What the writer's thread does with a line; NULL: standard error. idle comes when nothing more is queued. Set before
  * log_start_writer or after log_stop_writer.

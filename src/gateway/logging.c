@@ -7,6 +7,7 @@
 #include "gateway/north.h"
 #include "gateway/uplink_conf.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 enum {
@@ -24,7 +25,7 @@ enum {
 struct remote_line { /* writer → main loop */
     struct node node;
     int64_t ts;
-    bool is_own;
+    bool is_own, is_trouble; /* trouble: text says why a file cannot be written */
     struct str key, text;
     char bytes[];
 };
@@ -32,13 +33,6 @@ struct remote_line { /* writer → main loop */
 struct count { /* of a logger */
     uint64_t base, now, sent;
     char name[];
-};
-
-struct note { /* writer → main loop: a file cannot be written */
-    struct call call;
-    struct logging *logging;
-    size_t n;
-    char text[];
 };
 
 struct logging {
@@ -49,9 +43,13 @@ struct logging {
 
     /* The writer's. */
     struct log_routes *routes;
-    struct runner *writers_main; /* NULL: nobody takes what is for the platform */
-    struct buf early;            /* trouble that there was before */
+
+    pthread_mutex_t
+        gate;         /* of what follows; held for a few instructions: the writer may hang while the main loop ends */
+    bool is_taken;    /* false: nobody takes what is for the platform */
+    struct buf early; /* trouble that there was before */
     struct mailbox box;
+
     _Atomic(unsigned) n_remote, n_remote_dropped;
 
     struct runner *main;
@@ -86,6 +84,31 @@ static bool is_of_sending(const struct log_line *line)
     return false;
 }
 
+static struct remote_line *new_line(struct str key, struct str text)
+{
+    struct remote_line *line = mem_zero(sizeof *line + key.n + text.n);
+
+    if (key.n)
+        memcpy(line->bytes, key.p, key.n);
+    if (text.n)
+        memcpy(line->bytes + key.n, text.p, text.n);
+    line->key = str_of(line->bytes, key.n);
+    line->text = str_of(line->bytes + key.n, text.n);
+    return line;
+}
+
+static bool post(struct logging *logging, struct remote_line *line)
+{
+    bool is_taken;
+
+    pthread_mutex_lock(&logging->gate);
+    is_taken = logging->is_taken;
+    if (is_taken)
+        mailbox_post(&logging->box, &line->node);
+    pthread_mutex_unlock(&logging->gate);
+    return is_taken;
+}
+
 static void take_remote(struct logging *logging, const struct log_line *line)
 {
     struct str file = str_from(line->place->file);
@@ -112,14 +135,13 @@ static void take_remote(struct logging *logging, const struct log_line *line)
     buf_printf(&text, "|%s| - [" STR_FMT "] - %s - %u - ", log_level_name(line->level), STR_ARG(file),
                line->place->function, line->place->line);
     buf_add_str(&text, str_cut(line->message, LINE_BYTES));
-    out = mem_zero(sizeof *out + key.n + text.n);
-    memcpy(out->bytes, key.p, key.n);
-    memcpy(out->bytes + key.n, text.p, text.n);
-    out->key = str_of(out->bytes, key.n);
-    out->text = str_of(out->bytes + key.n, text.n);
+    out = new_line(buf_str(&key), buf_str(&text));
     out->ts = line->wall_ms;
     out->is_own = is_own;
-    mailbox_post(&logging->box, &out->node);
+    if (post(logging, out))
+        return;
+    mem_free(out);
+    atomic_fetch_sub(&logging->n_remote, 1);
 }
 
 static void take_line(void *arg, const struct log_line *line)
@@ -128,7 +150,7 @@ static void take_line(void *arg, const struct log_line *line)
 
     if (line->is_local)
         log_routes_write(logging->routes, line);
-    if (line->is_remote && logging->writers_main)
+    if (line->is_remote)
         take_remote(logging, line);
 }
 
@@ -147,33 +169,20 @@ static void say_reason(struct logging *logging)
     logging->reason.n = 0;
 }
 
-static void file_trouble(void *arg)
-{
-    struct note *note = arg;
-
-    note->logging->reason.n = 0;
-    buf_add(&note->logging->reason, note->text, note->n);
-    say_reason(note->logging);
-    mem_free(note);
-}
-
 /* The writer's thread. */
 static void note_trouble(void *arg, struct str reason)
 {
     struct logging *logging = arg;
-    struct note *note;
+    struct remote_line *line = new_line(STR_NONE, reason);
 
-    if (!logging->writers_main) {
-        logging->early.n = 0;
-        buf_add_str(&logging->early, reason);
+    line->is_trouble = true;
+    if (post(logging, line))
         return;
-    }
-    note = mem_zero(sizeof *note + reason.n);
-    note->call = (struct call){.fn = file_trouble, .arg = note};
-    note->logging = logging;
-    note->n = reason.n;
-    memcpy(note->text, reason.p, reason.n);
-    runner_call(logging->writers_main, &note->call);
+    mem_free(line);
+    pthread_mutex_lock(&logging->gate);
+    logging->early.n = 0;
+    buf_add_str(&logging->early, reason);
+    pthread_mutex_unlock(&logging->gate);
 }
 
 static void add_line(struct logging *logging, struct buf *json, int64_t ts, struct str key, struct str text,
@@ -249,10 +258,22 @@ static void lines_came(void *arg, struct node *nodes)
 {
     struct logging *logging = arg;
 
-    *logging->last = nodes;
-    for (; nodes; nodes = nodes->next)
+    for (struct node *next; nodes; nodes = next) {
+        struct remote_line *line = CONTAINER_OF(nodes, struct remote_line, node);
+
+        next = nodes->next;
+        nodes->next = NULL;
+        if (line->is_trouble) {
+            logging->reason.n = 0;
+            buf_add_str(&logging->reason, line->text);
+            say_reason(logging);
+            mem_free(line);
+            continue;
+        }
+        *logging->last = nodes;
         logging->last = &nodes->next;
-    if (logging->is_up && !timer_is_running(&logging->remote_timer))
+    }
+    if (logging->first && logging->is_up && !timer_is_running(&logging->remote_timer))
         timer_start(&logging->remote_timer, REMOTE_MS);
 }
 
@@ -346,7 +367,6 @@ static struct log_routes *make_routes(struct logging *logging, const struct gate
 struct change { /* main loop → writer */
     struct logging *logging;
     struct log_routes *routes;
-    struct runner *main;
 };
 
 static void change_routes(void *arg)
@@ -358,27 +378,17 @@ static void change_routes(void *arg)
     mem_free(change);
 }
 
-static void change_main(void *arg)
-{
-    struct change *change = arg;
-
-    change->logging->writers_main = change->main;
-    if (change->main && change->logging->early.n)
-        note_trouble(change->logging, buf_str(&change->logging->early));
-    mem_free(change);
-}
-
 static void reopen(void *arg)
 {
     log_routes_reopen(((struct logging *)arg)->routes);
 }
 
-static void tell_writer(struct logging *logging, void (*fn)(void *arg), struct log_routes *routes, struct runner *main)
+static void free_lines(struct node *nodes)
 {
-    struct change *change = mem_new(sizeof *change);
-
-    *change = (struct change){logging, routes, main};
-    log_on_writer(fn, change);
+    for (struct node *next; nodes; nodes = next) {
+        next = nodes->next;
+        mem_free(CONTAINER_OF(nodes, struct remote_line, node));
+    }
 }
 
 /* --- exported -------------------------------------------------------------------------------------------------------------------- */
@@ -388,6 +398,7 @@ struct logging *logging_new(const struct gateway_conf *conf, const struct proble
     struct logging *logging = mem_zero(sizeof *logging);
     const struct problem *problem = find_problem(known);
 
+    pthread_mutex_init(&logging->gate, NULL);
     logging->remote_level = LOG_LEVEL_OFF;
     logging->last = &logging->first;
     logging->routes = make_routes(logging, conf);
@@ -405,9 +416,11 @@ void logging_free(struct logging *logging)
     if (!logging)
         return;
     log_flush(true);
-    log_stop_writer();
+    if (!log_stop_writer())
+        return; /* it hangs in a write, and all of this stays its own */
     log_set_output(NULL, NULL, NULL);
     log_routes_free(logging->routes);
+    pthread_mutex_destroy(&logging->gate);
     buf_fini(&logging->reason);
     buf_fini(&logging->early);
     mem_free(logging);
@@ -429,7 +442,12 @@ void logging_attach(struct logging *logging, struct runner *main, struct fleet *
     timer_init(&logging->remote_timer, main->loop, send_remote, logging);
     timer_init(&logging->errors_timer, main->loop, send_errors, logging);
     timer_start_periodic(&logging->errors_timer, ERRORS_MS, ERRORS_MS);
-    tell_writer(logging, change_main, NULL, main);
+    pthread_mutex_lock(&logging->gate);
+    logging->is_taken = true;
+    if (logging->early.n && !logging->reason.n)
+        buf_add_str(&logging->reason, buf_str(&logging->early));
+    logging->early.n = 0;
+    pthread_mutex_unlock(&logging->gate);
 }
 
 void logging_stop(struct logging *logging)
@@ -443,16 +461,16 @@ void logging_detach(struct logging *logging)
 {
     if (!logging->main)
         return;
-    tell_writer(logging, change_main, NULL, NULL);
+    pthread_mutex_lock(&logging->gate);
+    logging->is_taken = false;
+    pthread_mutex_unlock(&logging->gate);
     log_flush(true);
     logging->n_logs = 0;
     logging->is_up = false;
-    while (logging->first) {
-        struct remote_line *line = CONTAINER_OF(logging->first, struct remote_line, node);
-
-        logging->first = line->node.next;
-        mem_free(line);
-    }
+    free_lines(logging->first);
+    free_lines(queue_take(&logging->box.queue)); /* what came after the loop's last turn */
+    logging->first = NULL;
+    logging->last = &logging->first;
     for (struct map_slot *slot = NULL; (slot = map_next(&logging->counts, slot));)
         mem_free(slot->value);
     map_fini(&logging->counts);
@@ -469,7 +487,10 @@ void logging_session(struct logging *logging, bool is_up)
 
 void logging_apply(struct logging *logging, const struct gateway_conf *conf)
 {
-    tell_writer(logging, change_routes, make_routes(logging, conf), NULL);
+    struct change *change = mem_new(sizeof *change);
+
+    *change = (struct change){logging, make_routes(logging, conf)};
+    log_on_writer(change_routes, change);
     for (size_t i = 0; i < logging->n_logs; i++)
         log_set_level(logging->logs[i], logger_level(conf, str_from(logging->logs[i]->name)));
 }
