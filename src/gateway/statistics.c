@@ -11,7 +11,7 @@ struct totals { /* of a connector, as of the last message */
 };
 
 struct custom {                      /* a command */
-    const char *attribute, *install; /* install NULL: none, or it was run */
+    const char *attribute, *install; /* install NULL: none, or it is not to run */
     const char *const *argv;
     uint64_t timeout_ms;
 };
@@ -22,6 +22,7 @@ struct slot { /* a command that runs */
     const struct custom *custom; /* its attribute is a copy: the list may change meanwhile */
     char *attribute;
     bool is_busy, is_install;
+    char *install; /* which of the map it runs */
 };
 
 struct statistics {
@@ -37,7 +38,8 @@ struct statistics {
     struct arena arena; /* of what follows */
     struct custom *customs;
     size_t n_customs, next; /* next: of this round */
-    bool in_round, was_installed;
+    bool in_round;
+    struct map installed; /* text of each install command that was run → the text */
     struct buf results;
     struct slot slots[COMMANDS_AT_ONCE];
     void (*stopped)(void *arg);
@@ -238,6 +240,8 @@ static void run_more(struct statistics *self)
 
         if (self->slots[i].is_busy)
             continue;
+        if (custom->install && map_get(&self->installed, str_from(custom->install)))
+            custom->install = NULL; /* another command has the same one */
         if (custom->install) {
             const struct custom install = *custom;
 
@@ -248,6 +252,8 @@ static void run_more(struct statistics *self)
             }
             run_one(self, &self->slots[i], &install, true);
             self->slots[i].custom = NULL;
+            self->slots[i].install = mem_dup(install.install);
+            map_put(&self->installed, str_from(self->slots[i].install), self->slots[i].install);
             return;
         }
         run_one(self, &self->slots[i], custom, false);
@@ -284,6 +290,11 @@ static void give_up_round(struct statistics *self)
     for (size_t i = 0; i < COMMANDS_AT_ONCE; i++)
         if (self->slots[i].is_busy) {
             self->slots[i].custom = NULL;
+            if (self->slots[i].is_install && self->slots[i].install) { /* it has not done its work: another time */
+                map_del(&self->installed, str_from(self->slots[i].install));
+                mem_free(self->slots[i].install);
+                self->slots[i].install = NULL;
+            }
             run_command_kill(&self->slots[i].run);
         }
 }
@@ -302,7 +313,7 @@ static void take_commands(struct statistics *self, const struct conf_list *comma
         *custom = (struct custom){.attribute = arena_text(&self->arena, command->attribute),
                                   .argv = argv,
                                   .timeout_ms = timeout_s > 0.001 ? (uint64_t)(timeout_s * SECOND_MS) : 1};
-        if (!command->install.n || self->was_installed)
+        if (!command->install.n || map_get(&self->installed, command->install))
             continue;
         if (may_install)
             custom->install = arena_text(&self->arena, command->install);
@@ -310,7 +321,6 @@ static void take_commands(struct statistics *self, const struct conf_list *comma
             LOG_WARN(self->conf.log, "install command of a statistics command is not run: remoteShell is off",
                      KV_Z("attribute", custom->attribute));
     }
-    self->was_installed = true;
 }
 
 /* --- exported ------------------------------------------------------------------------------------------------------------------ */
@@ -387,6 +397,9 @@ void statistics_free(struct statistics *self)
     for (struct map_slot *slot = NULL; (slot = map_next(&self->totals, slot));)
         mem_free(slot->value);
     map_fini(&self->totals);
+    for (struct map_slot *slot = NULL; (slot = map_next(&self->installed, slot));)
+        mem_free(slot->value);
+    map_fini(&self->installed);
     buf_fini(&self->results);
     arena_fini(&self->arena);
     mem_free(self);

@@ -30,7 +30,8 @@ struct statistics_conf_of {
     void *arg;
 };
 struct statistics *statistics_new(const struct statistics_conf_of *conf);
-/* What is configured; copied. Also when it has changed: periods begin anew, install commands run for the first one only. */
+/* What is configured; copied. Also when it has changed: periods begin anew; an install command is run once,
+ * whichever configuration brought it. */
 void statistics_apply(struct statistics *statistics, const struct gateway_conf *conf);
 void statistics_session(struct statistics *statistics, bool is_up);
 /* Ends commands; stopped comes when none is left, perhaps at once. */

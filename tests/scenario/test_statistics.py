@@ -101,6 +101,18 @@ def test_install_commands_run_only_where_the_shell_is_allowed(made, tmp_path):
     assert (tmp_path / "tool").read_text() == "x\n"
 
 
+def test_an_install_command_that_a_reload_brings_runs_once(made, tmp_path):
+    platform, _, gateway = running(made, statistics={**with_commands(), "configuration": ""}, remoteShell=True)
+    path = gateway.directory / "tb_gateway.json"
+    main = json.loads(path.read_text())
+    tool = {"attributeOnGateway": "tool", "command": f"cat {tmp_path}/tool", "installCmd": f"echo x >> {tmp_path}/tool"}
+    for name in ("tool", "second"):
+        main["thingsboard"]["statistics"]["commands"] = [{**tool, "attributeOnGateway": name}]
+        path.write_text(json.dumps(main))
+        wait_until(lambda: own(platform).get(name) == "x", "the command of the reload runs")
+    assert (tmp_path / "tool").read_text() == "x\n"
+
+
 def test_periods_change_while_the_gateway_runs(made):
     platform, _, gateway = running(made, [{"attributeOnGateway": "answer", "command": "echo 42"}], statistics=with_commands(custom_s=3600))
     path = gateway.directory / "tb_gateway.json"
@@ -110,11 +122,18 @@ def test_periods_change_while_the_gateway_runs(made):
     wait_until(lambda: own(platform).get("answer") == 42, "the new period counts")
 
 
-def test_nothing_is_sent_of_an_outage(made):
-    platform, _, gateway = running(made, [{"attributeOnGateway": "answer", "command": "date +%s%N"}], statistics=with_commands())
-    wait_until(lambda: "answer" in own(platform), "a result comes")
+def test_nothing_is_sent_of_an_outage(made, tmp_path):
+    runs = tmp_path / "runs"
+    commands = [{"attributeOnGateway": "answer", "command": ["/bin/sh", "-c", f"echo x >> {runs}; wc -l < {runs}"]}]
+    platform, _, gateway = running(made, commands, statistics=with_commands())
+    wait_until(lambda: own(platform).get("answer", 0) >= 1, "a result comes")
     platform.ask("down")
-    gateway.wait_log("platform")
+    gateway.wait_log("connection to the platform lost")
+    told, n_runs = own(platform)["answer"], len(runs.read_text().split())
+    time.sleep(3.5)  # an outage of three periods
+    assert own(platform)["answer"] == told
+    n_outage = len(runs.read_text().split())
+    assert n_outage <= n_runs + 1, "commands run in an outage"  # one may have been under way
     platform.ask("up")
-    before = platform.ask("stats").get("own_values", 0)
-    wait_until(lambda: platform.ask("stats").get("own_values", 0) > before, "it goes on")
+    wait_until(lambda: own(platform)["answer"] > told, "it goes on")
+    assert own(platform)["answer"] > n_outage, "a result of the outage was sent"
