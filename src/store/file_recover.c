@@ -241,16 +241,25 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
 
 /* --- exported ---------------------------------------------------------------------------------------------------------------- */
 
+/* What no store reaches; a name above it is not one of ours, and what follows it could be given twice. */
+static const uint64_t highest = UINT64_C(1) << 62;
+
+static void raise_to(uint64_t *next, uint64_t base, uint64_t n)
+{
+    if (base < highest && n < highest && base + n > *next)
+        *next = base + n;
+}
+
 static uint64_t after(const struct found_segment *found, size_t n, const struct state *state)
 {
-    uint64_t next = state->next;
+    uint64_t next = 0;
+
+    raise_to(&next, state->next, 0);
 
     for (size_t i = 0; i < n; i++)
-        if (found[i].base + found[i].size > next)
-            next = found[i].base + found[i].size;
+        raise_to(&next, found[i].base, found[i].size);
     for (size_t i = 0; i < state->n_segments; i++)
-        if (state->segments[i].base + state->segments[i].acked > next)
-            next = state->segments[i].base + state->segments[i].acked;
+        raise_to(&next, state->segments[i].base, state->segments[i].acked);
     return (next + 7) & ~(uint64_t)7;
 }
 

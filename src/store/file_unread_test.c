@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A disk that cannot be read: what is on it is not taken for rubbish. */
+/* A disk that cannot be read, or with files of strange names: nothing that waits on it is taken for rubbish. */
 #include "store/file_plant.h"
 
 static void append_for_the_disk(const char *name)
@@ -86,12 +86,36 @@ static void test_a_start_on_a_disk_that_cannot_be_read_takes_nothing_away(void *
     end_test();
 }
 
+static void test_a_name_near_the_end_of_all_positions_overwrites_nothing(void **state)
+{
+    (void)state;
+    begin_test();
+    the_conf.segment_events = 100;
+    open_store();
+    append_for_the_disk("first");
+    kill_store();
+    int fd = open(path_in("events-ffffffffffeffff8.log"), O_WRONLY | O_CREAT, 0640); /* 1 MiB and 8 before it */
+
+    assert_int_equal(write(fd, "garbage!", 8), 8);
+    close(fd);
+    open_store();
+    append_for_the_disk("second");
+    kill_store();
+    memset(was_read, 0, sizeof was_read);
+    open_store();
+    (void)read_all();
+    for (unsigned i = 0; i < 2400; i++)
+        assert_int_equal(was_read[i], 1);
+    end_test();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_the_disk_cannot_read_now_is_read_later),
         cmocka_unit_test(test_what_the_disk_never_reads_is_counted_as_dropped_and_its_file_is_kept),
         cmocka_unit_test(test_a_start_on_a_disk_that_cannot_be_read_takes_nothing_away),
+        cmocka_unit_test(test_a_name_near_the_end_of_all_positions_overwrites_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

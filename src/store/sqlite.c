@@ -33,9 +33,10 @@ enum err store_sqlite_with(const struct sqlite_api *api, struct store **out, str
                            struct why *why)
 {
     struct file_conf file = conf->file;
+    uint64_t all = conf->db_bytes > UINT64_MAX / conf->max_dbs ? UINT64_MAX : conf->db_bytes * conf->max_dbs;
 
-    if (!file.max_bytes || file.max_bytes / conf->max_dbs > conf->db_bytes)
-        file.max_bytes = conf->db_bytes * conf->max_dbs;
+    if (!file.max_bytes || file.max_bytes > all)
+        file.max_bytes = all;
     file.segment_bytes = conf->db_bytes / SQLITE_SEGMENTS;
     file.io = api->open(conf);
     return store_file_new(out, loop, &file, events, arg, why);

@@ -252,13 +252,19 @@ void deliver_empty_buckets(struct deliver *d, bool is_own)
         limiter_quota(&d->limiters[is_own ? own[i] : devices[i]], now_ms(d));
 }
 
-static void quota(struct deliver *d, bool is_own)
+/* Longer each time, until something is delivered. */
+static void pause_longer(struct deliver *d)
 {
-    deliver_empty_buckets(d, is_own);
     d->pause_ms = d->pause_ms ? d->pause_ms * 2 : PAUSE_MIN_MS;
     if (d->pause_ms > PAUSE_MAX_MS)
         d->pause_ms = PAUSE_MAX_MS;
     deliver_pause_for(d, d->pause_ms);
+}
+
+static void quota(struct deliver *d, bool is_own)
+{
+    deliver_empty_buckets(d, is_own);
+    pause_longer(d);
     d->is_explained = true;
     d->link->quota(d->arg);
 }
@@ -320,8 +326,7 @@ void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
         LOG_ERROR(d->log, "the platform does not accept data now", KV_UINT("code", code),
                   KV_STR("topic", deliver_topic_of(pack)));
         deliver_requeue(d, pack);
-        d->pause_ms = d->pause_ms ? d->pause_ms * 2 : PAUSE_MIN_MS;
-        deliver_pause_for(d, d->pause_ms < PAUSE_MAX_MS ? d->pause_ms : PAUSE_MAX_MS);
+        pause_longer(d);
     }
 }
 
