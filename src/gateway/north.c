@@ -30,7 +30,8 @@ struct outbound {
     struct node node;
     uint64_t session; /* it belongs to; 0: any */
     enum limit_kind limit;
-    bool wants_status; /* nothing is sent */
+    bool wants_status;  /* nothing is sent */
+    struct device *dev; /* the platform hears of it with this; NULL: of none */
     uint8_t qos;
     struct str topic, payload; /* behind it */
     char bytes[];
@@ -139,6 +140,14 @@ void north_uplink_message(struct north *north, struct str topic, struct str payl
     mailbox_post(&north->in, &in->node);
 }
 
+/* What is sent for a device is activity of it, as its data are: it needs not be kept open by other means (uplink/tend.c). */
+static void send_one(struct north *north, const struct outbound *out)
+{
+    if (north->link->send(north->link_arg, out->limit, out->topic, out->payload, out->qos) &&
+        out->dev) /* else it says so */
+        out->dev->active_s = (uint32_t)(loop_mono_ms(north->uplink_loop) / 1000);
+}
+
 static void send_down(void *arg, struct node *nodes)
 {
     struct north *north = arg;
@@ -152,24 +161,30 @@ static void send_down(void *arg, struct node *nodes)
         else if (out->wants_status)
             tell_status(north, UPLINK_DOWN, INBOUND_STATUS);
         else if (!out->session || (out->session == north->link_session && north->is_link_ready))
-            (void)north->link->send(north->link_arg, out->limit, out->topic, out->payload, out->qos); /* it says so */
+            send_one(north, out);
         mem_free(out);
     }
 }
 
 /* --- out of the main loop ------------------------------------------------------------------------------------------------- */
 
-static void post(struct north *north, enum limit_kind limit, struct str topic, struct str payload, uint8_t qos,
-                 uint64_t session)
+static void post_for(struct north *north, struct device *dev, enum limit_kind limit, struct str topic,
+                     struct str payload, uint8_t qos, uint64_t session)
 {
     struct outbound *out = mem_new(sizeof *out + topic.n + payload.n);
 
-    *out = (struct outbound){.session = session, .limit = limit, .qos = qos};
+    *out = (struct outbound){.session = session, .limit = limit, .qos = qos, .dev = dev};
     out->topic = str_of(memcpy(out->bytes, topic.p, topic.n), topic.n);
     out->payload = str_of(out->bytes + topic.n, payload.n);
     if (payload.n)
         memcpy(out->bytes + topic.n, payload.p, payload.n);
     mailbox_post(&north->out, &out->node);
+}
+
+static void post(struct north *north, enum limit_kind limit, struct str topic, struct str payload, uint8_t qos,
+                 uint64_t session)
+{
+    post_for(north, NULL, limit, topic, payload, qos, session);
 }
 
 void north_firmware_request(struct north *north, uint64_t request, uint32_t chunk, uint32_t chunk_bytes)
@@ -273,7 +288,8 @@ void north_reply_own(struct north *north, struct str number, struct str json, ui
     post(north, LIMIT_OWN_MESSAGES, buf_str(&topic), fitting(north, json), qos, 0);
 }
 
-void north_reply_name(struct north *north, struct str name_json, struct str id_json, struct str data_json)
+void north_reply_name(struct north *north, struct device *dev, struct str name_json, struct str id_json,
+                      struct str data_json)
 {
     autobuf struct buf payload = {0};
 
@@ -282,12 +298,12 @@ void north_reply_name(struct north *north, struct str name_json, struct str id_j
         payload.n = 0;
         message_rpc_reply(&payload, name_json, id_json, fitting(north, data_json));
     }
-    post(north, LIMIT_DEVICE_MESSAGES, TOPIC_RPC, buf_str(&payload), 1, 0);
+    post_for(north, dev, LIMIT_DEVICE_MESSAGES, TOPIC_RPC, buf_str(&payload), 1, 0);
 }
 
 void north_reply_device(struct north *north, struct device *dev, struct str id_json, struct str data_json)
 {
-    north_reply_name(north, device_wire_json(dev), id_json, data_json);
+    north_reply_name(north, dev, device_wire_json(dev), id_json, data_json);
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------------------------- */
@@ -383,7 +399,7 @@ void north_request_attributes(struct north *north, struct device *dev, const str
         memcpy(request->only_key, keys->n ? keys->p : "", keys->n);
     }
     message_attributes_request(&payload, device_wire_json(dev), keys, n, is_client, request->id);
-    post(north, LIMIT_DEVICE_MESSAGES, TOPIC_ATTRIBUTES_REQUEST, buf_str(&payload), 1, north->session);
+    post_for(north, dev, LIMIT_DEVICE_MESSAGES, TOPIC_ATTRIBUTES_REQUEST, buf_str(&payload), 1, north->session);
 }
 
 static struct request *request_of(struct north *north, uint64_t id, bool is_own)

@@ -48,8 +48,9 @@ void north_own_attributes(struct north *north, struct str json);
 /* An answer that is larger than the platform takes is replaced by an error that says so. */
 void north_reply_own(struct north *north, struct str number, struct str json, uint8_t qos);
 void north_reply_device(struct north *north, struct device *dev, struct str id_json, struct str data_json);
-/* The same under a name as the platform gave it, a JSON string. */
-void north_reply_name(struct north *north, struct str name_json, struct str id_json, struct str data_json);
+/* The same under a name as the platform gave it, a JSON string. dev: whose it is; NULL: unknown. */
+void north_reply_name(struct north *north, struct device *dev, struct str name_json, struct str id_json,
+                      struct str data_json);
 /*
  * Exactly once, never before the request has returned. ERR_OK: root is what came; ERR_TIMEOUT after 20 s, ERR_CLOSED without
  * a session or when it ends, ERR_BUSY: too many are open; then root is NULL.

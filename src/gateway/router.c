@@ -114,7 +114,7 @@ static void send_device(struct router *router, struct str device, struct str id,
 
     json_add_string(&name, device);
     if (router->north)
-        north_reply_name(router->north, buf_str(&name), id, data);
+        north_reply_name(router->north, router_find(router, device), buf_str(&name), id, data);
 }
 
 void router_answer(struct router_request *request, struct str data, uint8_t qos)

@@ -280,6 +280,7 @@ static void test_a_request_reaches_the_devices_connector_and_is_answered_once(vo
     reply(&plants[0], 0, ERR_OK, "{\"y\":2}");
     assert_int_equal(n_sent, 1);
     assert_reply(0, dev, 7, "{\"y\":2}");
+    assert_int_equal(dev->active_s, loop_mono_ms(loop) / 1000); /* the reply is activity of the device */
     loop_advance(loop, 60000);
     assert_int_equal(n_sent, 1);
 }
