@@ -51,121 +51,6 @@ static struct file_store *of(struct store *base)
     return (struct file_store *)(void *)base;
 }
 
-/* --- counting --------------------------------------------------------------------------------------------------------- */
-
-struct sum file_waiting(const struct file_store *s)
-{
-    struct sum gone = counters_sum(&s->out);
-
-    sum_add(&gone, counters_sum(&s->lost));
-    return sum_less(counters_sum(&s->in), gone);
-}
-
-/* Dropped, or not to be found, though counted as committed. */
-void file_count_lost(struct lane *lane, struct sum lost)
-{
-    counters_add(&lane->store->lost, lost);
-    if (lane->which == LANE_BACKLOG)
-        counters_add(&lane->store->backlog_lost, lost);
-}
-
-static struct device *device_of(const struct record *record)
-{
-    struct device *dev = record->dev < device_count() ? device_at(record->dev) : NULL;
-
-    return dev && str_eq(device_name(dev), record_name(record)) ? dev : device_get(record_name(record));
-}
-
-static void add_loser(struct losers *losers, struct device *dev)
-{
-    for (size_t i = losers->n; i > 0 && losers->n - i < 8; i--)
-        if (losers->devs[i - 1] == dev)
-            return;
-    if (losers->n == losers->cap) {
-        losers->cap = losers->cap ? 2 * losers->cap : 16;
-        losers->devs = mem_grow(losers->devs, losers->cap * sizeof *losers->devs);
-    }
-    losers->devs[losers->n++] = dev;
-}
-
-static void count_for(struct device *dev, uint64_t n, bool appended, struct losers *losers)
-{
-    if (!dev || !n)
-        return;
-    if (appended)
-        device_count_values(&dev->n_appended, n);
-    if (losers) {
-        device_add_values(&dev->n_overflowed, n);
-        if (losers->is_old)
-            device_add_values(&dev->n_aged, n);
-        add_loser(losers, dev);
-    }
-}
-
-void file_count_device(const struct record *record, uint64_t pos, struct losers *losers)
-{
-    struct device *dev = device_of(record);
-
-    count_for(dev, record->n_values, !losers, losers);
-    if (!losers)
-        lanes_mark(&(struct lanes){0}, dev, pos, LANE_LIVE);
-}
-
-void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers)
-{
-    struct device *dev = NULL;
-    uint32_t number = UINT32_MAX;
-    uint64_t n = 0;
-
-    while (p < end) {
-        const struct record *record = record_at(p);
-
-        if (record->size == GROUP_MAGIC) {
-            p += sizeof(struct group_head);
-            continue;
-        }
-        if (record->dev != number || !dev) {
-            count_for(dev, n, appended, losers);
-            number = record->dev;
-            dev = device_of(record);
-            n = 0;
-        }
-        n += record->n_values;
-        p += record->size;
-    }
-    count_for(dev, n, appended, losers);
-}
-
-/* --- whose values were dropped --------------------------------------------------------------------------------------------- */
-
-static void losers_free(struct losers *losers)
-{
-    mem_free(losers->devs);
-    mem_free(losers);
-}
-
-void file_tell_losers(struct file_store *s, struct losers *losers)
-{
-    if (losers->n)
-        mailbox_post(&s->drops, &losers->node);
-    else
-        losers_free(losers);
-}
-
-static void drops_arrived(void *arg, struct node *nodes)
-{
-    struct file_store *s = arg;
-
-    while (nodes) {
-        struct losers *losers = CONTAINER_OF(nodes, struct losers, node);
-
-        nodes = nodes->next;
-        for (size_t i = 0; i < losers->n && s->store.events.dropped; i++)
-            s->store.events.dropped(s->store.arg, losers->devs[i]);
-        losers_free(losers);
-    }
-}
-
 /* --- trouble ------------------------------------------------------------------------------------------------------------------ */
 
 static const char *trouble_of(int number)
@@ -236,31 +121,6 @@ static void answer_group(struct file_store *s)
     }
 }
 
-/* Counts values per device as appended, and marks where the newest record of each stands. */
-static void count_committed(const struct lane *lane, const uint8_t *p, const uint8_t *end, uint64_t pos)
-{
-    while (p < end) {
-        const uint8_t *from = p;
-        uint32_t number = record_at(p)->dev;
-        struct device *dev;
-        uint64_t n = 0;
-
-        if (record_at(p)->size == GROUP_MAGIC) {
-            p += sizeof(struct group_head);
-            pos += sizeof(struct group_head);
-            continue;
-        }
-        dev = device_of(record_at(p));
-        do {
-            n += record_at(p)->n_values;
-            p += record_at(p)->size;
-        } while (p < end && record_at(p)->size != GROUP_MAGIC && record_at(p)->dev == number);
-        pos += (size_t)(p - from);
-        count_for(dev, n, true, NULL);
-        lanes_mark(&lane->store->rule, dev, pos, lane->which);
-    }
-}
-
 static void note_committed(struct lane *lane)
 {
     struct file_store *s = lane->store;
@@ -268,7 +128,7 @@ static void note_committed(struct lane *lane)
     for (struct block *block = lane->tail_first; block; block = block->next) {
         size_t from = block->off == 0 && block->n_committed < HEAD ? HEAD : block->n_committed;
 
-        count_committed(lane, block->bytes + from, block->bytes + block->n, lane->active->pos + block->off + from);
+        file_count_committed(lane, block->bytes + from, block->bytes + block->n, lane->active->pos + block->off + from);
         block->n_committed = block->n;
     }
     lane->active->end = lane->tail->off + lane->tail->n;
@@ -883,7 +743,7 @@ static void file_free(struct store *base)
         queue_push(&s->returned, &slice->node);
     }
     s->store.events = (struct store_events){0};
-    drops_arrived(s, queue_take(&s->drops.queue));
+    file_drops_arrived(s, queue_take(&s->drops.queue));
     timer_stop(&s->retry);
     timer_stop(&s->save);
     timer_stop(&s->idle);
@@ -974,7 +834,7 @@ static void init(struct file_store *s, struct loop *loop)
     timer_init(&s->again, s->own, read_again, s);
     timer_init(&s->age, s->own, file_check_ages, s);
     mailbox_init(&s->slices, loop, file_slices_arrived, s);
-    mailbox_init(&s->drops, loop, drops_arrived, s);
+    mailbox_init(&s->drops, loop, file_drops_arrived, s);
     mailbox_init(&s->stopped, loop, stopped, s);
     timer_init(&s->stop_timer, loop, stop_hangs, s);
 }

@@ -5,6 +5,7 @@
  * The inside of the file store (file.c says what lies on the disk). Private to these files:
  *
  *     file.c          appending, limits, answers, the interface, the thread
+ *     file_count.c    what waits, and whose values were stored or lost
  *     file_segment.c  segments as files: begin, write, give up, remove; the state file
  *     file_read.c     committed records on their way to the reader
  *     file_lanes.c    which lane a record goes to; splitting a lane, and one lane again
@@ -291,13 +292,18 @@ static inline struct segment *segment_after(const struct lane *lane, const struc
 
 /* file.c */
 void file_set_save_trouble(struct file_store *s, const char *trouble);
+void file_set_trouble(struct file_store *s, const char *trouble, int number);
+
+/* file_count.c */
 struct sum file_waiting(const struct file_store *s);
 /* Counts values per device, of records in memory; dropped: they are lost (losers gathers whose). */
 void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers);
 void file_count_device(const struct record *record, uint64_t pos, struct losers *losers); /* losers NULL: appended */
 void file_tell_losers(struct file_store *s, struct losers *losers);
-void file_set_trouble(struct file_store *s, const char *trouble, int number);
 void file_count_lost(struct lane *lane, struct sum lost);
+struct device *file_device_of(const struct record *record);
+void file_count_committed(const struct lane *lane, const uint8_t *p, const uint8_t *end, uint64_t pos);
+void file_drops_arrived(void *arg, struct node *nodes);
 
 /* file_lanes.c */
 void file_lane_init(struct lane *lane, struct file_store *store, int which);

@@ -51,13 +51,6 @@ struct sum file_backlog(const struct file_store *s)
 
 /* --- to which lane --------------------------------------------------------------------------------------------------------- */
 
-static struct device *device_of(const struct record *record)
-{
-    struct device *dev = record->dev < device_count() ? device_at(record->dev) : NULL;
-
-    return dev && str_eq(device_name(dev), record_name(record)) ? dev : device_get(record_name(record));
-}
-
 /* Where the newest record of each device stands; pos: of the first byte. */
 void file_mark(struct lane *lane, const uint8_t *p, const uint8_t *end, uint64_t pos)
 {
@@ -68,7 +61,7 @@ void file_mark(struct lane *lane, const uint8_t *p, const uint8_t *end, uint64_t
         p += n;
         pos += n;
         if (record->size != GROUP_MAGIC)
-            lanes_mark(&lane->store->rule, device_of(record), pos, lane->which);
+            lanes_mark(&lane->store->rule, file_device_of(record), pos, lane->which);
     }
 }
 
@@ -77,10 +70,11 @@ const uint8_t *file_stretch(struct file_store *s, const uint8_t *p, const uint8_
 {
     uint32_t number = record_at(p)->dev;
 
-    *lane = lanes_choose(&s->rule, device_of(record_at(p)), acked);
+    *lane = lanes_choose(&s->rule, file_device_of(record_at(p)), acked);
     do
         p += record_at(p)->size;
-    while (p < end && (record_at(p)->dev == number || lanes_choose(&s->rule, device_of(record_at(p)), acked) == *lane));
+    while (p < end &&
+           (record_at(p)->dev == number || lanes_choose(&s->rule, file_device_of(record_at(p)), acked) == *lane));
     return p;
 }
 
