@@ -135,8 +135,11 @@ static void terminate(void *arg)
 
 static bool is_gone(const struct buf *output)
 {
-    long pid = strtol((const char *)output->p, NULL, 10);
+    char digits[24];
+    long pid;
 
+    snprintf(digits, sizeof digits, STR_FMT, STR_ARG(buf_str(output)));
+    pid = strtol(digits, NULL, 10);
     for (unsigned i = 0; i < 500; i++) { /* whoever adopts it takes its time to bury it */
         char path[64], state[256] = "";
         FILE *file;
