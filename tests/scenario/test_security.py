@@ -330,6 +330,15 @@ def assert_no_secret_anywhere(gateway, secrets, allowed=()):
             secrets.assert_absent(path.read_text(errors="replace"), path)
 
 
+def assert_not_shown_while_running(gateway, secrets):
+    """By what asks the running gateway through its control socket."""
+    asked = [["status"], ["status", "--json"], ["status", "--devices", "--json"], ["check", "--diff"]]
+    for command in asked:
+        done = subprocess.run([BUILD / "iotgw", *command, "-c", gateway.directory], capture_output=True, text=True, timeout=30, env=gateway.env)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        secrets.assert_absent(done.stdout + done.stderr, f"iotgw {' '.join(command)}")
+
+
 def traced(made, platform, thingsboard, connectors=None, env=None):
     gateway = made(Gateway, platform.port, connectors or {}, thingsboard=thingsboard, env=env, start=False)
     (gateway.directory / "logs.json").write_text(json.dumps(TRACE))
@@ -357,6 +366,7 @@ def test_secrets_of_a_login_are_nowhere(made, kind, accepted):
         platform.ask('publish v1/devices/me/rpc/request/1 {"method":"gateway_ping","params":{}}')
         broker.publish("sensors/boiler/data", {"seq": 1, "temperature": 20}, args=["-u", "plant", "-P", secrets.given[2]])
         platform.wait_for("boiler", temperature=20)
+    assert_not_shown_while_running(gateway, secrets)
     assert gateway.stop() == 0
     assert_no_secret_anywhere(gateway, secrets)
 
@@ -397,6 +407,37 @@ def test_secrets_that_stand_elsewhere_are_nowhere(made):
     gateway.wait_log("connected to the platform")
     assert gateway.stop() == 0
     assert_no_secret_anywhere(gateway, secrets, allowed=["secret.txt"])
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_secrets_of_provisioning_by_the_environment_are_nowhere(made, accepted):
+    secrets = Secrets()
+    secret = secrets.new("secret")
+    platform = made(Platform, "--provision", f"key:{secret if accepted else 'other'}")
+    env = {"TB_GW_PROVISIONING_DEVICE_KEY": "key", "TB_GW_PROVISIONING_DEVICE_SECRET": secret}
+    gateway = traced(made, platform, {"security": None}, env=env)
+    gateway.wait_log("connected to the platform" if accepted else "refuses to provision")
+    assert_not_shown_while_running(gateway, secrets)
+    assert gateway.stop() == 0
+    assert_no_secret_anywhere(gateway, secrets, allowed=[".credentials"])
+    assert not accepted or secret not in (gateway.directory / ".credentials").read_text()
+
+
+def test_passwords_and_keys_of_other_sections_are_nowhere(made):
+    secrets, platform, broker = Secrets(), made(Platform), made(Broker)
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}, start=False)
+    (gateway.directory / "logs.json").write_text(json.dumps(TRACE))
+    main = json.loads((gateway.directory / "tb_gateway.json").read_text())
+    main["admin"] = {"enabled": True, "password": secrets.new("admin")}
+    main["grpc"] = {"enabled": True}
+    main["connectors"].append({"type": "grpc", "name": "Other process", "key": secrets.new("key"), "configuration": "other.json"})
+    (gateway.directory / "tb_gateway.json").write_text(json.dumps(main))
+    (gateway.directory / "other.json").write_text("{}")
+    gateway.start()
+    gateway.wait_log("Plant: connected")
+    assert_not_shown_while_running(gateway, secrets)
+    assert gateway.stop() == 0
+    assert_no_secret_anywhere(gateway, secrets)
 
 
 @pytest.mark.parametrize("wrap", [lambda s: [s], lambda s: {"x": s}, lambda s: {s: 1}])
