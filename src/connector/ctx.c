@@ -144,6 +144,17 @@ struct event *ctx_event(struct ctx *ctx, struct device *dev, struct str profile)
     return &ctx->event;
 }
 
+static void replace_nul(struct ctx *ctx, struct event *event)
+{
+    unsigned n = event_replace_nul(event);
+
+    if (!n)
+        return;
+    ctx_count(ctx, IOTGW_FALLBACKS, n);
+    LOG_WARN(&ctx->log, "U+0000 in a text is replaced, the platform would lose the value", KV_UINT("values", n),
+             KV_STR("device", device_name(event->dev)));
+}
+
 static bool is_denied(struct ctx *ctx, struct device *dev)
 {
     return UNLIKELY(ctx->host->device_allowed != NULL) && !ctx->host->device_allowed(ctx->host->arg, ctx, dev);
@@ -152,15 +163,19 @@ static bool is_denied(struct ctx *ctx, struct device *dev)
 enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
 {
     unsigned n_attributes = 0, n_without_time = 0;
+    bool has_escape = false;
     int64_t now_ms = loop_wall_ms(ctx->loop);
     enum err err;
 
     for (size_t i = 0; i < event->n; i++) {
         bool is_attribute = event->items[i].kind == RECORD_ATTRIBUTES;
 
+        has_escape |= event_item_has_escape(&event->items[i]);
         n_attributes += is_attribute;
         n_without_time += !is_attribute & (event->items[i].ts == EVENT_NO_TS);
     }
+    if (UNLIKELY(has_escape))
+        replace_nul(ctx, event);
     if (n_without_time)
         now_ms = device_assign_ts(event->dev, now_ms);
     err = event_encode(event, now_ms, &ctx->host->limits, &ctx->sink.sink, n_values);
@@ -231,6 +246,7 @@ enum err ctx_put_past(struct ctx *ctx, int64_t ts_ms)
 
     if (ctx->event.n == 0)
         return ERR_NOTFOUND;
+    (void)event_replace_nul(&ctx->event); /* told when it came */
     err = event_encode(&ctx->event, ts_ms, &ctx->host->limits, &ctx->sink.sink, &n_values);
     if (!err)
         device_add_values(&ctx->event.dev->n_adjusted, n_values);

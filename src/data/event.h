@@ -40,6 +40,17 @@ struct event {
     struct buf scratch;
 };
 
+/* Texts that may hold an escape: what begins no container and no string has none. */
+static inline bool event_item_has_escape(const struct event_item *item)
+{
+    char c = item->text.n ? item->text.p[0] : '0';
+
+    return (c == '"' || c == '[' || c == '{') && memchr(item->text.p, '\\', item->text.n) != NULL;
+}
+/* U+0000 becomes U+FFFD: the platform acknowledges a text with it and then loses it (platform-behaviour.md 11). How many items
+ * were changed. */
+unsigned event_replace_nul(struct event *event);
+
 struct event_limits {
     size_t max_bytes;    /* of a record's body; 0: none */
     unsigned max_values; /* of a record; 0: 65535 */

@@ -124,6 +124,34 @@ static void test_attributes_and_telemetry_of_one_time_are_two_records(void **sta
     assert_shown(f, "A 1000 1 E \"a\":1\n");
 }
 
+static void test_the_character_that_the_platform_loses_is_replaced_and_nothing_else(void **state)
+{
+    static const char *const cases[][2] = {
+        {"\"a\\u0000b\\u0000\"", "\"a\\ufffdb\\ufffd\""},
+        {"\"a\\\\u0000\"", NULL}, /* a backslash, then text */
+        {"\"a\\\\\\u0000\"", "\"a\\\\\\ufffd\""},
+        {"{\"k\":[\"\\u0000\"]}", "{\"k\":[\"\\ufffd\"]}"},
+        {"\"\\u00001\"", "\"\\ufffd1\""},
+        {"\"\\n\\u0001\"", NULL},
+        {"\"\\u000\"", NULL},
+        {"12", NULL},
+        {"", NULL},
+    };
+    struct event event;
+
+    (void)state;
+    event_init(&event);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const char *expected = cases[i][1] ? cases[i][1] : cases[i][0];
+
+        event_begin(&event, device_get(STR("nul")), STR("p"));
+        event_add(&event, RECORD_TELEMETRY, STR("\"k\":"), str_from(cases[i][0]), 1);
+        assert_int_equal(event_replace_nul(&event), cases[i][1] ? 1 : 0);
+        assert_true(str_eq_z(event.items[0].text, expected));
+    }
+    event_fini(&event);
+}
+
 static void test_equal_times_are_merged_where_the_first_stood_and_the_later_value_wins(void **state)
 {
     struct fixture *f = *state;
@@ -377,6 +405,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_attributes_and_telemetry_of_one_time_are_two_records),
+        T(test_the_character_that_the_platform_loses_is_replaced_and_nothing_else),
         T(test_equal_times_are_merged_where_the_first_stood_and_the_later_value_wins),
         T(test_values_without_time_are_left_to_the_platform_when_asked_for),
         T(test_records_are_split_by_values_and_by_bytes_and_repeat_their_time),

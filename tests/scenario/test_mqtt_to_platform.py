@@ -338,3 +338,12 @@ def test_as_many_links_as_the_system_allows(made):
     with open(f"/proc/{gateway.process.pid}/limits") as limits:
         soft, hard = next(line for line in limits if line.startswith("Max open files")).split()[3:5]
     assert soft == hard
+
+
+def test_a_text_that_the_platform_would_lose_arrives_without_the_reason(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)})
+    gateway.wait_log("Plant: connected")
+    broker.publish("sensors/boiler/data", {"seq": 1, "temperature": "a\0b\\u0000"})
+    platform.wait_for("boiler", seq=1, temperature="a\ufffdb\\u0000")
+    gateway.wait_log("U+0000")
