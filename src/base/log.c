@@ -61,8 +61,8 @@ static struct queued {
     char bytes[];
 } * queue_first, **queue_last = &queue_first;
 static size_t queue_n, queue_bytes;
-static uint64_t n_dropped, n_dropped_told; /* n_dropped: under the lock */
-static bool has_writer, is_ending, is_writing;
+static uint64_t n_dropped, n_dropped_told;               /* n_dropped: under the lock */
+static bool has_writer, is_ending, is_writing, is_stuck; /* is_stuck: someone has waited in vain */
 static pthread_t writer;
 static pthread_cond_t queue_filled = PTHREAD_COND_INITIALIZER, queue_emptied;
 static log_output_fn *output;
@@ -366,7 +366,7 @@ static void *write_lines(void *arg)
         if (output_idle)
             output_idle(output_arg);
         pthread_mutex_lock(&lock);
-        is_writing = false;
+        is_writing = is_stuck = false;
         pthread_cond_broadcast(&queue_emptied);
     }
     pthread_mutex_unlock(&lock);
@@ -396,17 +396,16 @@ enum err log_start_writer(void)
     return ERR_OK;
 }
 
-/* Under the lock. A terminal that takes nothing does not keep the program from ending. */
+/* Under the lock. A terminal that takes nothing does not keep the program from ending: it is waited for once. */
 static bool wait_written(void)
 {
     struct timespec until;
-    bool is_late = false;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += END_S;
-    while ((queue_first || is_writing) && !is_late)
-        is_late = pthread_cond_timedwait(&queue_emptied, &lock, &until) == ETIMEDOUT;
-    return !is_late;
+    while ((queue_first || is_writing) && !is_stuck)
+        is_stuck = pthread_cond_timedwait(&queue_emptied, &lock, &until) == ETIMEDOUT && (queue_first || is_writing);
+    return !queue_first && !is_writing;
 }
 
 bool log_stop_writer(void)
