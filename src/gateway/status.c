@@ -14,7 +14,7 @@
 _Static_assert(METRIC_CONNECTOR_EVENTS - METRIC_CONNECTOR_MESSAGES_IN == IOTGW_COUNTER_COUNT - 1,
                "the connectors' metrics begin with their counters, in that order");
 
-enum { PATIENCE_MS = 1000, LINKS_MAX = 1000 };
+enum { PATIENCE_MS = 1000, LINKS_MAX = 1000, ROWS_A_TURN = 4096 };
 
 struct link_view {
     struct str name, reason;
@@ -43,11 +43,15 @@ struct place { /* one loop */
 struct gathering {
     struct list node;
     struct status *status;
-    struct timer patience;
+    struct timer patience, adding;
     status_done_fn *done; /* NULL: told */
     void *arg;
     size_t n_out, n;
+    bool is_adding; /* no answer is waited for any more */
     struct status_core core;
+    struct ledger_row total, *rows; /* by source */
+    size_t n_rows;
+    uint32_t n_added; /* devices */
     struct place places[];
 };
 
@@ -310,24 +314,32 @@ static void add_running(struct buf *out, const struct gathering *g, const struct
 }
 
 /* By the source of each device: what a device sent by another connector before counts where it is served now. */
-static struct ledger_row *rows_by_source(const struct status *s, struct ledger_row *total)
+static void begin_rows(struct gathering *g)
 {
-    struct ledger_row *rows = mem_zero((UINT16_MAX + 1) * sizeof *rows);
-    uint32_t n = device_count();
-
-    *total = ledger_unattributed(s->conf.ledger);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct device *dev = device_at(i);
-        struct ledger_row row = ledger_row(s->conf.ledger, dev);
-
-        ledger_add(&rows[atomic_load_explicit(&dev->source, memory_order_relaxed)], &row);
-        ledger_add(total, &row);
-    }
-    return rows;
+    g->n_rows = 1;
+    while (g->n_rows <= UINT16_MAX && device_source_at((uint16_t)g->n_rows))
+        g->n_rows++;
+    g->rows = mem_zero(g->n_rows * sizeof *g->rows);
+    g->total = ledger_unattributed(g->status->conf.ledger);
 }
 
-static void add_connector(struct buf *out, const struct gathering *g, const struct fleet_connector *connector,
-                          const struct ledger_row *rows)
+/* Some of them: each row balances by itself, so their sums do. False: that was all. */
+static bool add_rows(struct gathering *g)
+{
+    uint32_t n = device_count(), end = n - g->n_added > ROWS_A_TURN ? g->n_added + ROWS_A_TURN : n;
+
+    for (; g->n_added < end; g->n_added++) {
+        const struct device *dev = device_at(g->n_added);
+        struct ledger_row row = ledger_row(g->status->conf.ledger, dev);
+        uint16_t source = atomic_load_explicit(&dev->source, memory_order_relaxed);
+
+        ledger_add(&g->rows[source < g->n_rows ? source : 0], &row);
+        ledger_add(&g->total, &row);
+    }
+    return end < n;
+}
+
+static void add_connector(struct buf *out, const struct gathering *g, const struct fleet_connector *connector)
 {
     const struct device_source *source = connector->ctx ? ctx_source(connector->ctx) : NULL;
 
@@ -339,9 +351,9 @@ static void add_connector(struct buf *out, const struct gathering *g, const stru
     buf_printf(out, ",\"changing\":%s", connector->is_busy ? "true" : "false");
     if (connector->ctx)
         add_running(out, g, connector);
-    if (source) {
+    if (source && source->number < g->n_rows) {
         buf_add_z(out, ",\"ledger\":");
-        add_row(out, &rows[source->number]);
+        add_row(out, &g->rows[source->number]);
     }
     buf_add_u8(out, '}');
 }
@@ -381,7 +393,6 @@ static void add_commands(struct buf *out, const struct status *s)
 static void add_document(struct buf *out, const struct gathering *g)
 {
     const struct status *s = g->status;
-    struct ledger_row total, *rows = rows_by_source(s, &total);
     size_t n = fleet_count(s->conf.fleet);
 
     buf_add_z(out, "{\"gateway\":");
@@ -395,11 +406,11 @@ static void add_document(struct buf *out, const struct gathering *g)
         struct fleet_connector connector = fleet_at(s->conf.fleet, i);
 
         buf_add_z(out, i ? "," : "");
-        add_connector(out, g, &connector, rows);
+        add_connector(out, g, &connector);
     }
     buf_printf(out, "],\"leftBehind\":%zu,\"devices\":%u,\"ledger\":", fleet_n_left_behind(s->conf.fleet),
                device_count());
-    add_row(out, &total);
+    add_row(out, &g->total);
     struct ledger_row unattributed = ledger_unattributed(s->conf.ledger);
 
     buf_add_z(out, ",\"unattributed\":");
@@ -414,7 +425,6 @@ static void add_document(struct buf *out, const struct gathering *g)
     buf_add_z(out, "],\"commands\":");
     add_commands(out, s);
     buf_add_u8(out, '}');
-    mem_free(rows);
 }
 
 /* --- asking the loops ------------------------------------------------------------------------------------------------------ */
@@ -422,6 +432,8 @@ static void add_document(struct buf *out, const struct gathering *g)
 static void gathering_free(struct gathering *g)
 {
     timer_stop(&g->patience);
+    timer_stop(&g->adding);
+    mem_free(g->rows);
     list_del(&g->node);
     for (size_t i = 0; i < g->n; i++) {
         for (size_t j = 0; j < g->places[i].n_views; j++) {
@@ -439,16 +451,32 @@ static void note_core(struct status *s, const struct status_core *core)
     s->core = *core;
 }
 
-static void tell(struct gathering *g)
+/* A hundred thousand devices are not gone through in one turn. */
+static void add_on(void *arg)
 {
+    struct gathering *g = arg;
     autobuf struct buf out = {0};
     status_done_fn *done = g->done;
 
-    g->done = NULL;
+    if (add_rows(g)) {
+        timer_start(&g->adding, 0);
+        return;
+    }
     if (!g->places[0].is_out && !g->places[0].is_silent)
         note_core(g->status, &g->core);
+    g->done = NULL;
     add_document(&out, g);
     done(g->arg, buf_str(&out));
+    if (!g->n_out)
+        gathering_free(g);
+}
+
+static void tell(struct gathering *g)
+{
+    g->is_adding = true;
+    timer_stop(&g->patience);
+    begin_rows(g);
+    timer_start(&g->adding, 0);
 }
 
 static void out_of_patience(void *arg)
@@ -464,9 +492,10 @@ static void gather_back(void *arg)
     place->is_out = false;
     if (--g->n_out)
         return;
-    if (g->done)
+    if (!g->is_adding)
         tell(g);
-    gathering_free(g);
+    else if (!g->done)
+        gathering_free(g);
 }
 
 /* A loop that has not answered an earlier question is not asked once more. */
@@ -476,7 +505,7 @@ static bool owes_answer(const struct status *s, const struct data_loop *loop)
         const struct gathering *g = CONTAINER_OF(node, struct gathering, node);
 
         for (size_t i = 0; i < g->n; i++)
-            if (g->places[i].loop == loop && g->places[i].is_out && !g->done)
+            if (g->places[i].loop == loop && g->places[i].is_out && g->is_adding)
                 return true;
     }
     return false;
@@ -494,14 +523,6 @@ static void fill_place(struct place *place, const struct fleet *fleet)
         place->views = mem_grow(place->views, (place->n_views + 1) * sizeof *place->views);
         place->views[place->n_views++] = (struct ctx_view){.ctx = ctx_ref(connector.ctx)};
     }
-}
-
-static void nothing_to_ask(void *arg)
-{
-    struct gathering *g = arg;
-
-    tell(g);
-    gathering_free(g);
 }
 
 void status_ask(struct status *s, status_done_fn *done, void *arg)
@@ -524,7 +545,8 @@ void status_ask(struct status *s, status_done_fn *done, void *arg)
         g->n_out += place->is_out;
     }
     list_add_tail(&s->gatherings, &g->node);
-    timer_init(&g->patience, s->conf.main->loop, g->n_out ? out_of_patience : nothing_to_ask, g);
+    timer_init(&g->adding, s->conf.main->loop, add_on, g);
+    timer_init(&g->patience, s->conf.main->loop, out_of_patience, g);
     timer_start(&g->patience, g->n_out ? PATIENCE_MS : 0);
     for (size_t i = 0; i < n; i++)
         if (g->places[i].is_out)
