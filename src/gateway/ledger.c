@@ -378,6 +378,8 @@ void ledger_free(struct ledger *ledger)
 {
     if (!ledger || ledger->is_left_behind) /* the thread may still use it */
         return;
+    timer_stop(&ledger->look);
+    timer_stop(&ledger->stop);
     mem_free(ledger->before);
     mem_free(ledger->path);
     mem_free(ledger->next_path);
