@@ -157,6 +157,7 @@ static void sample_came(void *arg)
     buf_printf(&out, ",\"serviceStats\":{\"storageMsgPulled\":%llu,\"storageMsgCount\":%llu,\"platformMsgPushed\":%llu",
                since(&before->uplink.n_read_events, uplink->n_read_events),
                (unsigned long long)self->now.store.n_events, since(&before->uplink.n_events, uplink->n_events));
+    buf_printf(&out, ",\"storageMsgDropped\":%llu", (unsigned long long)self->now.store.n_dropped_events);
     buf_printf(&out, ",\"platformAttrProduced\":%llu,\"platformTsProduced\":%llu}",
                since(&before->uplink.n_attribute_values, uplink->n_attribute_values),
                since(&before->uplink.n_telemetry_values, uplink->n_telemetry_values));

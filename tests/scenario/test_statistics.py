@@ -40,6 +40,7 @@ def test_each_period_tells_of_machine_service_and_connectors(made):
     assert set(memory) == set("rss vms shared text lib data dirty uss pss swap".split()) and memory["rss"] > 1000000
     assert machine["msgsSentToPlatform"] >= 1
     assert service["platformMsgPushed"] == service["storageMsgPulled"] == 20 and service["storageMsgCount"] == 0
+    assert service["storageMsgDropped"] == 0
     assert service["platformTsProduced"] == 20
     assert connectors["Plant"]["connectorMsgsReceived"] == 21 and connectors["Plant"]["storageMsgPushed"] == 20
     assert connectors["Plant_converter"]["convertersTsProduced"] == 20
