@@ -1004,6 +1004,7 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
 
     if (err) {
         LOG_ERROR(log, "cannot start", KV_WHY(&why));
+        gateway_conf_free(conf);
         return 1;
     }
     /* Few arenas and small stacks: a thread costs some 20 KiB resident. */

@@ -245,6 +245,7 @@ static void job_is_back(void *arg, bool ran)
         end_source(t);
     } else if (job == JOB_CLOSE) {
         stop_timers(t);
+        t->job = JOB_CLOSE; /* it was the last: a stop that is asked for until the thread has ended begins no other */
         helper_stop(t->helper, helper_has_ended, t);
         return;
     }
