@@ -31,6 +31,7 @@ static void find_ends(void *arg)
         return;
     find_end(tls, watch->conf.cert_file, false, &watch->cert);
     find_end(tls, watch->conf.ca_file, true, &watch->ca);
+    tls->forget_thread();
 }
 
 /* --- main loop ---------------------------------------------------------------------------------------------------------- */

@@ -161,10 +161,19 @@ static void tell_stopped(void *arg)
     t->done(t->done_arg);
 }
 
+static void stop_timers(struct takeover *t)
+{
+    struct timer *all[] = {&t->again, &t->say, &t->report, &t->stop};
+
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        timer_stop(all[i]);
+}
+
 static void helper_has_ended(void *arg)
 {
     struct takeover *t = arg;
 
+    stop_timers(t);
     t->helper = NULL;
     t->is_ended = true;
     ctx_attach(t->ctx, NULL);
@@ -175,14 +184,6 @@ static void helper_has_ended(void *arg)
     if (t->is_asked)
         runner_call(t->main, &t->stopped);
     let_go(t);
-}
-
-static void stop_timers(struct takeover *t)
-{
-    struct timer *all[] = {&t->again, &t->say, &t->report, &t->stop};
-
-    for (size_t i = 0; i < COUNT_OF(all); i++)
-        timer_stop(all[i]);
 }
 
 /* --- jobs that came back ------------------------------------------------------------------------------------------------------ */
@@ -244,7 +245,6 @@ static void job_is_back(void *arg, bool ran)
     } else if (job == JOB_FINISH) {
         end_source(t);
     } else if (job == JOB_CLOSE) {
-        stop_timers(t);
         t->job = JOB_CLOSE; /* it was the last: a stop that is asked for until the thread has ended begins no other */
         helper_stop(t->helper, helper_has_ended, t);
         return;

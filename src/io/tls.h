@@ -45,6 +45,7 @@ struct tls_api {
                                       struct why *why);
     /* When the certificates of a PEM file end, ms since the epoch: the first that does, or the last (a bundle of CAs). Blocks. */
     NODISCARD enum err (*expiry)(const char *file, bool is_bundle, int64_t *until_ms, struct why *why);
+    void (*forget_thread)(void); /* what the library keeps for the calling thread; for jobs on threads of a pool */
 };
 
 /* Loads the module once; NULL with a reason when it is not there or was built for another program. Any thread. */

@@ -650,4 +650,5 @@ const struct tls_api iotgw_tls = {
     .peer = peer,
     .self_signed = tls_cert_self_signed,
     .expiry = tls_cert_expiry,
+    .forget_thread = OPENSSL_thread_stop,
 };

@@ -153,6 +153,7 @@ static void prepare(void *arg)
         p->work_why.err = use_certificate(p, tls, &p->work_why);
     else
         p->work_why.err = make_certificate(p, tls, &p->work_why);
+    tls->forget_thread();
 }
 
 static void store(void *arg)
