@@ -3,7 +3,6 @@
 import base64
 import http.server
 import json
-import os
 import pathlib
 import ssl
 import threading
@@ -14,7 +13,7 @@ import pytest
 from plant import Certificates, Gateway, Platform, wait_until
 
 LOGIN = "Basic " + base64.b64encode(b"me:pa ss").decode()
-PEER_FILE = pathlib.Path(os.environ.get("IOTGW_PEER_CONFIGS", "/work/shared/configs/peer")) / "request.json"
+PEER_FILE = pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer" / "request.json"
 
 
 class Server:
