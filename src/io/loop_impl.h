@@ -25,6 +25,7 @@ struct loop {
     bool is_done; /* stopped and nothing open: loop_run may return */
 
     struct queue ready; /* mailboxes with something in them, by mailbox.ready */
+    struct node *round; /* of these: what is left of the round that runs */
     struct list late[LATE_RANKS];
     struct timer_heap heap;
     unsigned n_closers; /* begun and not yet reported */

@@ -213,6 +213,73 @@ static void endless_on_timer(void *arg)
     loop_stop(e->loop);
 }
 
+/* --- a mailbox that goes while its loop stays ------------------------------------------------------------------------- */
+
+struct short_lived {
+    struct mailbox box;
+    struct node nodes[2];
+    struct mailbox *other; /* taken away by this one's handler */
+    struct node *rest;
+    unsigned n_runs;
+};
+
+static void short_lived_on_nodes(void *arg, struct node *nodes UNUSED)
+{
+    struct short_lived *s = arg;
+
+    s->n_runs++;
+    if (s->other)
+        s->rest = mailbox_fini(s->other);
+}
+
+static void test_a_mailbox_that_goes_gives_back_what_was_in_it_and_is_never_run(void **state)
+{
+    struct loop *loop = loop_new_fake(0);
+    struct short_lived *gone = calloc(1, sizeof *gone), stays = {0};
+    struct node *rest;
+
+    (void)state;
+    mailbox_init(&gone->box, loop, short_lived_on_nodes, gone);
+    mailbox_init(&stays.box, loop, short_lived_on_nodes, &stays);
+    mailbox_post(&gone->box, &gone->nodes[0]);
+    mailbox_post(&stays.box, &stays.nodes[0]);
+    mailbox_post(&gone->box, &gone->nodes[1]);
+    rest = mailbox_fini(&gone->box);
+    assert_ptr_equal(rest, &gone->nodes[0]);
+    assert_ptr_equal(rest->next, &gone->nodes[1]);
+    assert_null(rest->next->next);
+    assert_int_equal(gone->n_runs, 0);
+    free(gone);
+    loop_advance(loop, 0);
+    assert_int_equal(stays.n_runs, 1);
+    mailbox_post(&stays.box, &stays.nodes[0]);
+    loop_advance(loop, 0);
+    assert_int_equal(stays.n_runs, 2);
+    assert_null(mailbox_fini(&stays.box));
+    assert_null(mailbox_fini(&(struct mailbox){0}));
+    loop_free(loop);
+}
+
+static void test_a_mailbox_goes_in_the_round_in_which_it_would_have_run(void **state)
+{
+    struct loop *loop = loop_new_fake(0);
+    struct short_lived *gone = calloc(1, sizeof *gone), first = {.other = &gone->box}, last = {0};
+
+    (void)state;
+    mailbox_init(&first.box, loop, short_lived_on_nodes, &first);
+    mailbox_init(&gone->box, loop, short_lived_on_nodes, gone);
+    mailbox_init(&last.box, loop, short_lived_on_nodes, &last);
+    mailbox_post(&first.box, &first.nodes[0]);
+    mailbox_post(&gone->box, &gone->nodes[0]);
+    mailbox_post(&last.box, &last.nodes[0]);
+    loop_advance(loop, 0);
+    assert_ptr_equal(first.rest, &gone->nodes[0]);
+    assert_int_equal(gone->n_runs, 0);
+    assert_int_equal(last.n_runs, 1);
+    free(gone);
+    loop_free(loop);
+}
+
 static void test_a_mailbox_that_answers_itself_for_ever_starves_nobody(void **state)
 {
     struct loop *loop = new_loop();
@@ -696,6 +763,8 @@ int main(void)
         cmocka_unit_test(test_a_burst_is_stored_answered_packed_and_flushed_in_one_turn),
         cmocka_unit_test(test_mailboxes_and_late_hooks_follow_the_sockets),
         cmocka_unit_test(test_a_cancelled_late_hook_does_not_run),
+        cmocka_unit_test(test_a_mailbox_that_goes_gives_back_what_was_in_it_and_is_never_run),
+        cmocka_unit_test(test_a_mailbox_goes_in_the_round_in_which_it_would_have_run),
         cmocka_unit_test(test_a_mailbox_that_answers_itself_for_ever_starves_nobody),
         cmocka_unit_test(test_letters_of_four_threads_arrive_each_once_and_in_order),
         cmocka_unit_test(test_no_wake_up_is_lost_between_two_loops),

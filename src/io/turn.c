@@ -7,16 +7,14 @@ enum { MAX_ROUNDS = 16 };
 /* One round: every mailbox that is ready now; what the handlers post is for the next one. */
 static bool run_mailboxes(struct loop *loop)
 {
-    struct node *node;
-
     /* A look without a locked instruction first: most rounds find nothing. */
     if (!atomic_load_explicit(&loop->ready.top, memory_order_relaxed))
         return false;
-    node = queue_take(&loop->ready);
-    while (node) {
-        struct mailbox *box = CONTAINER_OF(node, struct mailbox, ready);
+    loop->round = queue_take(&loop->ready);
+    while (loop->round) {
+        struct mailbox *box = CONTAINER_OF(loop->round, struct mailbox, ready);
 
-        node = node->next; /* before the box is emptied: then its link may be used again, by any thread */
+        loop->round = loop->round->next; /* before the box is emptied: then its link may be used again, by any thread */
         box->handler(box->arg, queue_take(&box->queue));
     }
     return true;
@@ -91,6 +89,33 @@ void mailbox_post(struct mailbox *box, struct node *node)
     /* Once the node is in, the owner may take it, answer, and free the box: it is not touched after the last push. */
     if (queue_push(&box->queue, node) && queue_push(&loop->ready, &box->ready))
         loop_wake(loop);
+}
+
+static void unlink_from(struct node **at, const struct node *node)
+{
+    while (*at && *at != node)
+        at = &(*at)->next;
+    if (*at)
+        *at = node->next;
+}
+
+struct node *mailbox_fini(struct mailbox *box)
+{
+    struct loop *loop = box->loop;
+    struct node *node;
+
+    if (!loop)
+        return NULL;
+    unlink_from(&loop->round, &box->ready);
+    node = queue_take(&loop->ready);
+    unlink_from(&node, &box->ready);
+    while (node) { /* the loop looks at them before it waits, as it would have */
+        struct node *next = node->next;
+
+        queue_push(&loop->ready, node);
+        node = next;
+    }
+    return queue_take(&box->queue);
 }
 
 void late_init(struct late *late, enum late_rank rank, void (*fn)(void *arg), void *arg)

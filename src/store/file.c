@@ -730,20 +730,24 @@ static void file_free(struct store *base)
         uv_thread_join(&s->thread);
     }
     cancel_all(s);
-    for (nodes = queue_take(&s->inbox.queue); nodes;) {
+    (void)mailbox_fini(&s->pokes);
+    (void)mailbox_fini(&s->control);
+    (void)mailbox_fini(&s->splits);
+    (void)mailbox_fini(&s->stopped);
+    for (nodes = mailbox_fini(&s->inbox); nodes;) {
         struct batch *batch = CONTAINER_OF(nodes, struct batch, node);
 
         nodes = nodes->next;
         cancel(batch);
     }
-    for (nodes = queue_take(&s->slices.queue); nodes;) {
+    for (nodes = mailbox_fini(&s->slices); nodes;) {
         struct slice *slice = CONTAINER_OF(nodes, struct slice, node);
 
         nodes = nodes->next;
         queue_push(&s->returned, &slice->node);
     }
     s->store.events = (struct store_events){0};
-    file_drops_arrived(s, queue_take(&s->drops.queue));
+    file_drops_arrived(s, mailbox_fini(&s->drops));
     timer_stop(&s->retry);
     timer_stop(&s->save);
     timer_stop(&s->idle);

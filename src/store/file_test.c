@@ -810,6 +810,32 @@ static void test_files_take_no_more_than_they_may(void **state)
     end_test();
 }
 
+static void test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on(void **state)
+{
+    (void)state;
+    begin_test();
+    the_conf.max_events = 20;
+    the_conf.overflow = OVERFLOW_DROP_NEWEST;
+    open_store();
+    assert_null(store_read(the_store, 0, 1000));
+    for (unsigned i = 0; i < 30; i++)
+        append_from("gone", 1, 60, false);
+    loop_advance(the_loop, 0);
+    append_from("gone", 1, 60, true);
+    store_split(the_store);
+    store_stop(the_store, on_stopped, &(bool){false});
+    loop_advance(the_loop, 0);
+    append_from("gone", 1, 60, true);
+    n_readable = 0;
+    store_free(the_store);
+    the_store = NULL;
+    loop_advance(the_loop, 60000);
+    assert_int_equal(n_readable, 0);
+    assert_int_equal(n_answers, 32);
+    loop_free(the_loop);
+    end_test();
+}
+
 static void test_blocks_are_given_back_when_nothing_happens(void **state)
 {
     unsigned n;
@@ -1010,6 +1036,7 @@ int main(void)
         TEST(test_drop_oldest_drops_whole_segments_of_which_nothing_is_in_flight),
         TEST(test_a_tiny_store_that_drops_the_oldest_keeps_the_newest),
         TEST(test_files_take_no_more_than_they_may),
+        TEST(test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on),
         TEST(test_blocks_are_given_back_when_nothing_happens),
         TEST(test_producers_store_and_reader_work_on_threads_of_their_own),
         TEST(test_invariant_6_on_a_disk_that_hangs_appending_and_stopping_do_not),

@@ -700,6 +700,8 @@ static void memory_free(struct store *base)
 
     assert(!store->n_chunks);
     store->is_stopped = true;
+    inbox(store, mailbox_fini(&store->inbox));
+    (void)mailbox_fini(&store->bell);
     take_pending(store); /* each batch is answered, also without a stop before */
     timer_stop(&store->idle);
     for (int i = 0; i < LANES; i++)

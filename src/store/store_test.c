@@ -577,6 +577,21 @@ static void test_a_store_that_is_freed_without_a_stop_answers_what_waits(void **
     assert_int_equal(n_answered, 2);
 }
 
+static void test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on(void **state)
+{
+    struct device *dev = device_named("gone");
+
+    (void)state;
+    open_store(1000, 0, OVERFLOW_BLOCK);
+    assert_null(store_read(the_store, 0, 1000));
+    store_append(the_store, batch_of(dev, 1, 0, 50, NULL, true)); /* its bell waits to be rung */
+    store_free(the_store);
+    loop_advance(the_loop, 60000);
+    assert_int_equal(n_readable, 0);
+    the_store = NULL;
+    close_store();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -595,6 +610,7 @@ int main(void)
         cmocka_unit_test(test_a_store_that_is_freed_without_a_stop_answers_what_waits),
         cmocka_unit_test(test_every_batch_is_answered_exactly_once_in_the_order_of_its_connector),
         cmocka_unit_test(test_each_device_of_dropped_data_is_named),
+        cmocka_unit_test(test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -264,7 +264,6 @@ static void close_life(void)
     for (unsigned i = 0; i < DEVICES; i++)
         world.n_dropped_before += atomic_load(&world.devices[i]->n_overflowed);
     world.is_hung = false;
-    turn(); /* what is on its way to the store's mailboxes must not outlive it */
     store_free(world.store);
     world.store = NULL;
     loop_advance(world.loop, 0);
