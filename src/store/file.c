@@ -186,7 +186,8 @@ static int commit_lane(struct lane *lane)
         if (lane->must_restart)
             file_restart(lane);
         number = file_write(lane);
-    } while (is_no_space(number) && s->conf.overflow == OVERFLOW_DROP_OLDEST && file_drop_oldest(s));
+    } while (is_no_space(number) &&
+             (file_remove_delivered(s) || (s->conf.overflow == OVERFLOW_DROP_OLDEST && file_drop_oldest(s))));
     if (!number)
         note_committed(lane);
     return number;
@@ -422,9 +423,12 @@ static void append(struct file_store *s, struct batch *batch)
         cancel(batch);
         return;
     }
-    if (s->conf.overflow == OVERFLOW_DROP_OLDEST)
-        while (!has_room(s, batch) && (file_drop_oldest(s) || drop_active(s)))
-            ;
+    if (UNLIKELY(!has_room(s, batch))) {
+        (void)file_remove_delivered(s);
+        if (s->conf.overflow == OVERFLOW_DROP_OLDEST)
+            while (!has_room(s, batch) && (file_drop_oldest(s) || drop_active(s)))
+                ;
+    }
     if (!s->pending && has_room(s, batch)) {
         if (take(s, batch))
             return;

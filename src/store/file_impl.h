@@ -334,6 +334,8 @@ void file_blocks_free(struct file_store *s);
 int file_write(struct lane *lane); /* one write, one fdatasync; 0, or errno */
 void file_restart(struct lane *lane);
 void file_save(struct file_store *s);
+/* Segments that are delivered and not yet removed, as that waits for the next saving: at once. False: no room came back. */
+bool file_remove_delivered(struct file_store *s);
 bool file_has_files_room(const struct file_store *s, size_t n_bytes);
 bool file_must_rotate(const struct lane *lane, size_t n_bytes);
 

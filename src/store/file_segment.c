@@ -456,3 +456,20 @@ void file_save(struct file_store *s)
         remove_acked(&s->lanes[i]);
     }
 }
+
+static bool has_delivered(const struct lane *lane)
+{
+    uint64_t acked = get(&lane->acked);
+    const struct segment *first = list_is_empty(&lane->segments) ? NULL : segment_of(lane->segments.next);
+
+    return first && first != lane->active && first->pos + first->end <= acked && acked > lane->saved_acked;
+}
+
+bool file_remove_delivered(struct file_store *s)
+{
+    uint64_t before = s->files_bytes;
+
+    if (has_delivered(&s->lanes[LANE_LIVE]) || has_delivered(&s->lanes[LANE_BACKLOG]))
+        file_save(s);
+    return s->files_bytes < before;
+}

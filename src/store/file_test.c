@@ -784,6 +784,56 @@ static void test_a_tiny_store_that_drops_the_oldest_keeps_the_newest(void **stat
     end_test();
 }
 
+static void test_what_is_delivered_gives_its_room_at_once_to_what_comes(void **state)
+{
+    static const enum overflow policies[] = {OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(policies); i++) {
+        unsigned n;
+
+        begin_test();
+        the_conf.max_bytes = 512 * 1024;
+        the_conf.overflow = policies[i];
+        open_store();
+        for (unsigned k = 0; k < 100; k++) { /* many times what it may take, and no time passes */
+            append_from("quick", 5, 1500, k % 2);
+            append_from("quicker", 11 + k % 7, 1500, k % 2);
+            loop_advance(the_loop, 0);
+            acknowledge(read_up_to(64 * 1024, UINT64_MAX, &n));
+            assert_int_equal(n, 16 + k % 7);
+        }
+        assert_int_equal(n_ok, 200);
+        assert_int_equal(store_stats(the_store).n_dropped_events, 0);
+        end_test();
+    }
+}
+
+static void test_a_full_disk_takes_what_comes_once_delivered_segments_are_gone(void **state)
+{
+    unsigned n;
+
+    (void)state;
+    begin_test();
+    the_conf.segment_bytes = 64 * 1024;
+    the_conf.overflow = OVERFLOW_DROP_NEWEST;
+    open_store();
+    for (unsigned k = 0; k < 4; k++) {
+        append_from("quick", 20, 1500, false);
+        loop_advance(the_loop, 0);
+        acknowledge(read_up_to(64 * 1024, UINT64_MAX, &n));
+    }
+    faults[CALL_ALLOCATE] = (struct fault){.number = ENOSPC, .times = 1};
+    for (unsigned k = 0; k < 4; k++) {
+        append_from("quick", 20, 1500, false);
+        loop_advance(the_loop, 0);
+    }
+    assert_int_equal(n_ok, 8);
+    assert_int_equal(store_stats(the_store).n_dropped_events, 0);
+    assert_null(store_stats(the_store).trouble);
+    end_test();
+}
+
 static void test_files_take_no_more_than_they_may(void **state)
 {
     struct found_segment found[64];
@@ -1035,6 +1085,8 @@ int main(void)
         TEST(test_blocked_sources_wait_until_there_is_room_and_others_lose_their_newest),
         TEST(test_drop_oldest_drops_whole_segments_of_which_nothing_is_in_flight),
         TEST(test_a_tiny_store_that_drops_the_oldest_keeps_the_newest),
+        TEST(test_what_is_delivered_gives_its_room_at_once_to_what_comes),
+        TEST(test_a_full_disk_takes_what_comes_once_delivered_segments_are_gone),
         TEST(test_files_take_no_more_than_they_may),
         TEST(test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on),
         TEST(test_blocks_are_given_back_when_nothing_happens),
