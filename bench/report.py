@@ -13,6 +13,8 @@ FIGURES = {  # field: heading, better is
     "connect_ms": ("CONNECT after ms", min), "first_telemetry_ms": ("first telemetry after ms", min),
     "rss_kib_first_third": ("RSS KiB, first third", min), "rss_kib_last_third": ("RSS KiB, last third", min),
     "rpc_per_s": ("answers/s", max), "lat_max_ms": ("longest ms", min), "cpu_us_per_rpc": ("CPU µs a request", min),
+    "polls_per_s": ("polls/s", max), "cpu_us_per_poll": ("CPU µs a poll", min), "connections": ("connections opened", min),
+    "off_p50_ms": ("off the beat p50 ms", min), "off_p99_ms": ("off the beat p99 ms", min), "off_max_ms": ("longest off the beat ms", min),
     "unanswered": ("unanswered", min), "failed": ("failed", min), "twice": ("answered twice", min),
     "accepted": ("accepted", max), "reconnect_ms": ("reconnect after ms", min), "events_per_s": ("drained events/s", max),
     "store_us": ("store: CPU µs an event", min), "drain_us": ("drain: CPU µs an event", min),
@@ -26,6 +28,7 @@ SHOWN = {"flow": ["msgs_per_s", "cpu_s_per_Mvalue", "peak_rss_kib", "lost", "dup
          "recovery": ["log_bytes", "recovery_ms", "peak_rss_kib", "lost", "dup", "ooo"],
          "startup": ["connect_ms", "first_telemetry_ms"],
          "requests": ["rpc_per_s", "lat_p50_ms", "lat_p99_ms", "lat_max_ms", "cpu_us_per_rpc", "unanswered", "failed", "twice"],
+         "polls": ["polls_per_s", "cpu_us_per_poll", "off_p50_ms", "off_p99_ms", "off_max_ms", "connections", "peak_rss_kib"],
          "overload": ["rss_kib_first_third", "rss_kib_last_third", "msgs_per_s", "lost", "dup", "ooo"]}
 
 

@@ -330,13 +330,15 @@ def polls(args, gateway, servers=500, hung=0, seconds=30):
         config.write_request(directory, platform.port, web.ports)
         with Gateway(args.gateways[gateway], directory, pathlib.Path(work)) as process:
             time.sleep(5)
-            before, cpu, since = web.ask("stats"), process.cpu_fine_s(), time.monotonic()
+            before, cpu, fine, since = web.ask("reset"), process.cpu_s(), process.cpu_fine_s(), time.monotonic()
             time.sleep(seconds)
-            after, cpu, since = web.ask("stats"), process.cpu_fine_s() - cpu, time.monotonic() - since
+            after, cpu, fine = web.ask("stats"), process.cpu_s() - cpu, process.cpu_fine_s() - fine
+            since, cpu = time.monotonic() - since, cpu if cpu >= 1 else fine
             n = after["requests"] - before["requests"]
             return {"devices": servers, "hung": hung, "polls": n, "polls_per_s": round(n / since, 1),
                     "least": after["least"] - before["least"], "most": after["most"] - before["most"], "seconds": round(since, 2),
-                    "connections": after["connections"], "cpu_us_per_poll": round(cpu / n * 1e6, 1) if n else None,
+                    **{key: after[key] for key in ("connections", "off_p50_ms", "off_p99_ms", "off_max_ms")},
+                    "cpu_us_per_poll": round(cpu / n * 1e6, 1) if n else None,
                     "cpu_percent": round(100 * cpu / since, 2), "peak_rss_kib": process.peak_rss_kib()}
 
 

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP servers to be polled, each on a port of its own: every request gets the same JSON object with a number that counts up.
- * The last ones are hung: they take requests and never answer. For measuring; it reads what clients send, not what HTTP allows.
+ * The last ones are hung: they take requests and never answer. How far the time between two requests to a server is off the
+ * period is measured. It reads what clients send, not what HTTP allows.
  */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "io/stream.h"
 #include "lines.h"
 #include "main.h"
 #include "opts.h"
 #include "program.h"
+#include "tally.h"
 
 #include <stdio.h>
 
@@ -16,7 +19,7 @@ struct web;
 struct web_server {
     struct web *web;
     struct listener *listener;
-    uint64_t n_requests;
+    uint64_t n_requests, last_us; /* last_us: of the last request, monotonic; 0: none */
     bool is_hung;
 };
 struct web_client {
@@ -27,9 +30,20 @@ struct web_client {
 struct web {
     struct program program;
     struct web_server *servers;
-    uint64_t n_servers, n_hung, n_connections;
+    uint64_t n_servers, n_hung, n_connections, period_ms;
     struct list clients;
+    struct histogram off; /* µs, of all that answer */
 };
+
+static void count(struct web_server *server)
+{
+    uint64_t now_us = clock_mono_us(), period_us = server->web->period_ms * 1000, took_us = now_us - server->last_us;
+
+    if (server->last_us && !server->is_hung)
+        histogram_add(&server->web->off, took_us > period_us ? took_us - period_us : period_us - took_us);
+    server->last_us = now_us;
+    server->n_requests++;
+}
 
 static size_t on_read(void *arg, uint8_t *p, size_t n)
 {
@@ -43,7 +57,7 @@ static size_t on_read(void *arg, uint8_t *p, size_t n)
         int n_body, n_head;
 
         used = end + 4;
-        server->n_requests++;
+        count(server);
         if (server->is_hung)
             continue;
         n_body = snprintf(body, sizeof body, "{\"seq\":%llu,\"temperature\":21.5,\"running\":true}",
@@ -96,19 +110,27 @@ static void say_stats(const struct web *web)
         least = of < least ? of : least;
         most = of > most ? of : most;
     }
-    buf_printf(&line, "{\"requests\":%llu,\"least\":%llu,\"most\":%llu,\"hung_requests\":%llu,\"connections\":%llu}",
+    buf_printf(&line,
+               "{\"requests\":%llu,\"least\":%llu,\"most\":%llu,\"hung_requests\":%llu,\"connections\":%llu,"
+               "\"off_p50_ms\":%.3f,\"off_p99_ms\":%.3f,\"off_max_ms\":%.3f}",
                (unsigned long long)n, (unsigned long long)(least == UINT64_MAX ? 0 : least), (unsigned long long)most,
-               (unsigned long long)n_hung, (unsigned long long)web->n_connections);
+               (unsigned long long)n_hung, (unsigned long long)web->n_connections,
+               (double)histogram_at(&web->off, 0.5) / 1e3, (double)histogram_at(&web->off, 0.99) / 1e3,
+               (double)web->off.max / 1e3);
     line_say(&line);
 }
 
 static void on_line(void *arg, struct str word, struct str rest)
 {
+    struct web *web = arg;
+
     (void)rest;
-    if (str_eq(word, STR("stats")))
+    if (str_eq(word, STR("reset")))
+        web->off = (struct histogram){0};
+    if (str_eq(word, STR("stats")) || str_eq(word, STR("reset")))
         say_stats(arg);
     else
-        line_say_error(word, "commands: stats, quit");
+        line_say_error(word, "commands: stats, reset (of the times), quit");
 }
 
 static void on_end(void *arg, struct closer *closer)
@@ -142,11 +164,12 @@ int web_main(int argc, char **argv)
 {
     static const char usage[] =
         "iotgw-sim web-servers [OPTIONS]\n\nHTTP servers on loopback that answer every request with a JSON object. "
-        "Prints {\"port\":N,\"ports\":[…]}, then answers\nthe commands stats, quit on standard input.";
-    static struct web web = {.n_servers = 1};
+        "Prints {\"port\":N,\"ports\":[…]}, then answers\nthe commands stats, reset, quit on standard input.";
+    static struct web web = {.n_servers = 1, .period_ms = 1000};
     const struct opt opts[] = {
         {"--servers", OPT_UINT, &web.n_servers, "N", "number of servers, each with a port (1)", 10000},
         {"--hung", OPT_UINT, &web.n_hung, "N", "how many of them never answer (0)", 10000},
+        {"--period", OPT_UINT, &web.period_ms, "MS", "time expected between two requests to a server (1000)", 86400000},
     };
     struct why why = {0};
     autobuf struct buf line = {0};

@@ -12,14 +12,15 @@
 #include "request_job.h"
 #include "request_poll.h"
 
-enum { SPREAD_MS = 1000, QUIESCE_MS = 1900 };
+/* Polls begin in groups: as many as one turn bears share a wake-up, and what they bring shares a pack to the platform. */
+enum { SPREAD_MS = 1000, STEP_MS = 20, GROUP = 16, QUIESCE_MS = 1900 };
 
 struct connector {
     struct ctx *ctx;
     const struct request_file *file;
     struct http_client *client;
     struct poll *polls;
-    size_t n;
+    size_t n, n_known, n_ok; /* polls; those whose result is known; those whose last one has succeeded */
     struct jobs jobs;
     uint64_t cookie;
     enum link_state told;
@@ -29,24 +30,19 @@ struct connector {
 };
 
 /* Connected is whoever's last poll of some mapping has succeeded (request.md 6). */
-static void tell(struct connector *self, const struct poll *last)
+static void poll_ended(void *arg, struct poll *poll, bool is_ok)
 {
-    size_t n_ok = 0, n_known = 0;
+    struct connector *self = arg;
     enum link_state state;
 
-    for (size_t i = 0; i < self->n; i++) {
-        n_ok += self->polls[i].has_result && self->polls[i].is_ok;
-        n_known += self->polls[i].has_result;
-    }
-    state = n_ok == 0 ? LINK_DOWN : n_ok == n_known ? LINK_UP : LINK_DEGRADED;
+    self->n_known += !poll->has_result;
+    self->n_ok += (size_t)is_ok - (size_t)(poll->has_result && poll->is_ok);
+    poll->has_result = true;
+    poll->is_ok = is_ok;
+    state = self->n_ok == 0 ? LINK_DOWN : self->n_ok == self->n_known ? LINK_UP : LINK_DEGRADED;
     if (state != self->told || (state == LINK_DOWN && self->n == 1))
-        ctx_state(self->ctx, STR_NONE, state, last->is_ok ? STR_NONE : str_from(last->reason));
+        ctx_state(self->ctx, STR_NONE, state, is_ok ? STR_NONE : str_from(poll->reason));
     self->told = state;
-}
-
-static void poll_ended(void *arg, struct poll *poll)
-{
-    tell(arg, poll);
 }
 
 static void end_quiesce(struct connector *self)
@@ -107,11 +103,15 @@ static void connector_close(void *arg)
 /* First polls are spread over a second, or over the period where it is shorter. */
 static uint64_t first_delay(const struct connector *self, size_t i)
 {
-    uint64_t spread = self->polls[i].mapping->period_ms;
+    uint64_t spread = self->polls[i].mapping->period_ms, step = (uint64_t)SPREAD_MS * GROUP / self->n;
 
     if (spread > SPREAD_MS)
         spread = SPREAD_MS;
-    return spread * i / self->n;
+    if (step > STEP_MS)
+        step = STEP_MS;
+    if (step < 1)
+        step = 1;
+    return spread * i / self->n / step * step;
 }
 
 static void connector_start(void *arg)

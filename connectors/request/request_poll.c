@@ -27,11 +27,9 @@ static void end(struct poll *poll, const char *failure)
     poll->items = NULL;
     poll->n_sub = poll->sub_next = poll->sub_bytes = 0;
     poll->is_busy = false;
-    poll->has_result = true;
-    poll->is_ok = !failure;
     if (failure)
         snprintf(poll->reason, sizeof poll->reason, "%s", failure);
-    poll->ended(poll->arg, poll);
+    poll->ended(poll->arg, poll, !failure);
 }
 
 /* --- conversion ---------------------------------------------------------------------------------------------------------- */

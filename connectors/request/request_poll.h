@@ -29,7 +29,8 @@ struct poll {
     const struct request_mapping *mapping;
     struct http_client *client;
     uint64_t *cookie; /* the connector's */
-    void (*ended)(void *arg, struct poll *poll);
+    /* A poll has ended; not ok: reason says why. Keeps has_result and is_ok. */
+    void (*ended)(void *arg, struct poll *poll, bool is_ok);
     void *arg;
 
     struct timer timer, more;
@@ -44,7 +45,7 @@ struct poll {
     size_t n_sub, sub_next, n_sub_open, sub_bytes;
     struct sub_slot slots[SUBS_AT_ONCE];
 
-    bool is_ok, has_result;
+    bool is_ok, has_result; /* of the last poll */
     char reason[200];
 };
 

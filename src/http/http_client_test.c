@@ -25,6 +25,7 @@ static const struct peer_page pages[] = {
     {"/moved", MOVED "/a\r\n\r\n", PEER_ANSWERS},
     {"/away", MOVED "http://localhost:%PORT/a\r\n\r\n", PEER_ANSWERS},
     {"/file", MOVED "file:///etc/passwd\r\n\r\n", PEER_ANSWERS},
+    {"/bye", OK_HEAD "Content-Length: 2\r\n\r\n{}", PEER_CLOSES_AFTER},
     {"/500", "HTTP/1.1 500 Not Today\r\nContent-Length: 2\r\n\r\nno", PEER_ANSWERS},
 };
 
@@ -216,6 +217,51 @@ static void test_calls_one_after_the_other_use_one_connection(void **state)
     rig_run(&rig);
     assert_int_equal(got.n, 20);
     assert_int_equal(rig.peer.n_connections, 1);
+    rig_close(&rig);
+}
+
+/* Looks from time to time until the server's side of the connection is closed, and then at how often the loop woke since. */
+struct watch {
+    struct rig *rig;
+    struct got *next;
+    struct timer timer;
+    uint64_t n_wakeups;
+    unsigned n_looks;
+};
+
+static void look(void *arg)
+{
+    struct watch *watch = arg;
+    uint64_t n = loop_stats(watch->rig->loop).n_wakeups;
+
+    if (watch->rig->peer.n_open) {
+        watch->n_wakeups = n;
+    } else if (++watch->n_looks == 5) {
+        watch->n_wakeups = n - watch->n_wakeups;
+        go(watch->rig, watch->next);
+        return;
+    }
+    timer_start(&watch->timer, 5);
+}
+
+static void test_a_server_that_closes_an_idle_connection_keeps_nobody_awake(void **state)
+{
+    struct rig rig;
+    struct got first = {0}, next = {0};
+    struct watch watch = {.rig = &rig, .next = &next};
+
+    (void)state;
+    rig_open(&rig, NULL);
+    ask(&rig, &first, "GET", "/bye");
+    ask(&rig, &next, "GET", "/a");
+    go(&rig, &first);
+    timer_init(&watch.timer, rig.loop, look, &watch);
+    timer_start(&watch.timer, 5);
+    rig_run(&rig);
+    assert_int_equal(first.status, 200);
+    assert_int_equal(next.status, 200);
+    assert_int_equal(rig.peer.n_connections, 2);
+    assert_true(watch.n_wakeups < 40);
     rig_close(&rig);
 }
 
@@ -487,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_old_and_chunked_answers_are_understood),
         cmocka_unit_test(test_method_headers_body_and_credentials_are_sent),
         cmocka_unit_test(test_calls_one_after_the_other_use_one_connection),
+        cmocka_unit_test(test_a_server_that_closes_an_idle_connection_keeps_nobody_awake),
         cmocka_unit_test(test_what_fails_names_host_cause_and_key),
         cmocka_unit_test(test_a_body_without_length_is_bounded_while_it_comes),
         cmocka_unit_test(test_a_time_out_bounds_silence_and_trickle),

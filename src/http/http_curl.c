@@ -6,7 +6,8 @@
  *                │                                          │ no
  *                └── error ──► done (from collect, never from within libcurl's callbacks)
  *
- * A socket of libcurl has one poll handle for as long as it is open, stopped while its connection is idle.
+ * A socket of libcurl has one poll handle for as long as it is open. While its connection is idle the handle goes on waiting
+ * for bytes, so that a connection that is used again costs no system call for it; it is stopped by the first event then.
  */
 #include "base/buf.h"
 #include "base/log.h"
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -36,7 +38,8 @@ struct polled {
     uv_poll_t poll;
     curl_socket_t fd;
     struct http_client *client;
-    bool is_own; /* opened here, and closed by close_socket */
+    bool is_own;       /* opened here, and closed by close_socket */
+    int events, armed; /* what libcurl wants; what is waited for */
 };
 
 struct http_run {
@@ -74,6 +77,7 @@ struct http_client {
     struct polled **by_fd;
     size_t n_fds;
     unsigned n_closing; /* poll handles that libuv has not closed yet */
+    bool has_proxy;     /* the environment names one */
     bool is_closing, is_ending, is_collecting;
     struct closer closer;
     closed_fn *closed;
@@ -101,6 +105,11 @@ static void poll_event(uv_poll_t *poll, int status, int events)
     struct http_client *client = polled->client;
     int flags = status < 0 ? CURL_CSELECT_ERR : 0, n_running;
 
+    if (!polled->events) { /* nobody waits: libcurl finds out when it wants to use the connection */
+        uv_poll_stop(poll);
+        polled->armed = 0;
+        return;
+    }
     if (events & UV_READABLE)
         flags |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
@@ -181,12 +190,20 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *so
         polled = add_socket(client, fd, false); /* libcurl's own, for its resolver */
     if (!polled)
         return events ? -1 : 0;
-    if (events)
-        return uv_poll_start(&polled->poll, events, poll_event) ? -1 : 0;
-    if (polled->is_own)
-        uv_poll_stop(&polled->poll); /* idle, or about to be closed */
-    else
+    polled->events = events;
+    if (events == polled->armed)
+        return 0;
+    if (!events && !polled->is_own) {
         release_socket(polled);
+        return 0;
+    }
+    if (!events) /* idle, or about to be closed */
+        events = polled->armed & UV_READABLE;
+    polled->armed = events;
+    if (!events)
+        uv_poll_stop(&polled->poll);
+    else if (uv_poll_start(&polled->poll, events, poll_event))
+        return -1;
     return 0;
 }
 
@@ -456,6 +473,22 @@ static void set_tls(struct http_run *run)
     }
 }
 
+/* http://127.0.0.1…, http://[::1]…; a name that looks so is as good as an address: it is not looked up either. */
+static bool is_address(const char *url)
+{
+    const char *host = strstr(url, "://");
+    size_t n_authority, n;
+
+    if (!host)
+        return false;
+    host += 3;
+    n_authority = strcspn(host, "/?#");
+    if (memchr(host, '@', n_authority))
+        return false;
+    n = strspn(host, "0123456789.");
+    return *host == '[' || (n >= 7 && (n == n_authority || host[n] == ':'));
+}
+
 /* One request, the first or one to where the former was sent on. */
 static enum err request(struct http_run *run, char *url)
 {
@@ -485,7 +518,8 @@ static enum err request(struct http_run *run, char *url)
     SET(CONNECTTIMEOUT_MS, (long)left);
     SET(NOSIGNAL, 1L);
     SET(QUICK_EXIT, 1L); /* else a look-up that hangs would be waited for when its call ends */
-    SET(DNS_CACHE_TIMEOUT, (long)DNS_CACHE_S);
+    /* An address does not change. Where nothing ages libcurl does not look through all it knows after each call. */
+    SET(DNS_CACHE_TIMEOUT, is_address(url) && !client->has_proxy ? -1L : (long)DNS_CACHE_S);
     SET(ACCEPT_ENCODING, "gzip, deflate");
     SET(SUPPRESS_CONNECT_HEADERS, 1L);
     SET(TCP_NODELAY, 1L);
@@ -847,6 +881,7 @@ static struct http_client *make(struct loop *loop, struct log *log, struct why *
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct http_client *client;
+    static const char *const proxies[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
     CURLM *multi;
 
     pthread_once(&once, global_init);
@@ -860,6 +895,8 @@ static struct http_client *make(struct loop *loop, struct log *log, struct why *
     client->loop = loop;
     client->log = log;
     client->multi = multi;
+    for (size_t i = 0; i < COUNT_OF(proxies); i++)
+        client->has_proxy |= getenv(proxies[i]) && *getenv(proxies[i]);
     list_init(&client->runs);
     list_init(&client->failed);
     list_init(&client->idle);
