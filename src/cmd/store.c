@@ -100,6 +100,8 @@ static void walk_segment(struct job *job, const struct found_segment *found, con
     const struct state_segment *known = err ? NULL : state_find(&job->state, found->base, head.boot);
     uint64_t end = known && known->end && known->end < found->size ? known->end : found->size;
 
+    if (found->end < end)
+        end = found->end;
     walk_init(&walk, job->io, fd, sizeof head, err == ERR_UNSUPPORTED ? sizeof head : end);
     for (enum walk_step step; (step = walk_next(&walk)) != WALK_END && !job->failed;) {
         bool is_acked = known && walk.off <= known->acked;

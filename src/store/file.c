@@ -15,6 +15,7 @@
  *       record       32+  struct record of data/record.h with name, profile, body; length and CRC-32C are its first words
  *       record …
  *     group …
+ *                         in front of the first group: a cut, where the segment repeats what was not durable in another
  *     zeroes              reserved, up to the size of the file
  *
  * A position is the segment's position plus the offset in it. It only grows; ranges are never given twice. A process

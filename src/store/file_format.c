@@ -100,6 +100,20 @@ bool group_head_is_right(const void *p)
            head->crc == crc_from(head, offsetof(struct group_head, wall_ms), sizeof *head);
 }
 
+void cut_head_make(struct cut_head *cut, uint64_t base, uint64_t end)
+{
+    *cut = (struct cut_head){.magic = GROUP_MAGIC, .base = base, .end = end};
+    cut->crc = crc_from(cut, offsetof(struct cut_head, base), sizeof *cut);
+}
+
+bool cut_head_is_right(const void *p)
+{
+    const struct cut_head *cut = p;
+
+    return cut->magic == GROUP_MAGIC && !cut->zero && cut->end % 8 == 0 && cut->end >= sizeof(struct segment_head) &&
+           cut->crc == crc_from(cut, offsetof(struct cut_head, base), sizeof *cut);
+}
+
 /* --- walking ----------------------------------------------------------------------------------------------------------- */
 
 void walk_init(struct walk *walk, const struct file_io *io, int fd, uint64_t off, uint64_t end)
@@ -182,6 +196,8 @@ enum walk_step walk_next(struct walk *walk)
     enum walk_step step;
     uint64_t off = walk->off;
 
+    for (const uint8_t *p; (p = look(walk, off, sizeof(struct cut_head))) && cut_head_is_right(p);)
+        walk->off = off += sizeof(struct cut_head);
     walk->from = off;
     step = what_is_at(walk, off);
     if (step == WALK_GROUP || step == WALK_RECORD || off >= walk->end)
@@ -330,7 +346,7 @@ struct finding {
 static void found(void *arg, const char *name, uint64_t size)
 {
     struct finding *finding = arg;
-    struct found_segment segment = {.size = size};
+    struct found_segment segment = {.size = size, .end = UINT64_MAX};
 
     if (!segment_name_parse(name, &segment.base))
         return;
@@ -358,17 +374,48 @@ static int by_order(const void *a, const void *b)
     return x->order != y->order ? (x->order < y->order ? -1 : 1) : by_base(a, b);
 }
 
+struct beginning { /* of a segment */
+    struct segment_head head;
+    struct cut_head cut;
+    bool is_right, has_cut;
+};
+
+static void read_beginning(const struct file_io *io, int dir, const char *name, struct beginning *out)
+{
+    uint8_t bytes[sizeof out->head + sizeof out->cut] = {0};
+    int fd = io->open(io, dir, name, O_RDONLY, 0);
+
+    if (fd >= 0) {
+        (void)file_io_read_all(io, fd, bytes, sizeof bytes, 0);
+        io->close(io, fd);
+    }
+    memcpy(&out->head, bytes, sizeof out->head);
+    memcpy(&out->cut, bytes + sizeof out->head, sizeof out->cut);
+    out->is_right = segment_head_check(&out->head) == ERR_OK;
+    out->has_cut = out->is_right && cut_head_is_right(&out->cut);
+}
+
+/* By what segment i says: the one it names ends there, and those between that say the same hold nothing. */
+static void cut_others(struct found_segment *found, const struct beginning *of, size_t i)
+{
+    for (size_t k = 0; of[i].has_cut && k < i; k++) {
+        if (!of[k].is_right || of[k].head.boot != of[i].head.boot)
+            continue;
+        if (found[k].base == of[i].cut.base && of[i].cut.end < found[k].end)
+            found[k].end = of[i].cut.end;
+        if (of[k].has_cut && of[k].cut.base == of[i].cut.base && of[k].cut.end == of[i].cut.end)
+            found[k].end = sizeof(struct segment_head);
+    }
+}
+
 void segments_order(const struct file_io *io, int dir, struct found_segment *found, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        int fd = io->open(io, dir, found[i].name, O_RDONLY, 0);
-        struct segment_head head = {0};
+    autofree struct beginning *of = mem_zero((n + 1) * sizeof *of);
 
-        if (fd >= 0) {
-            (void)file_io_read_all(io, fd, &head, sizeof head, 0);
-            io->close(io, fd);
-        }
-        found[i].order = segment_head_check(&head) ? (i ? found[i - 1].order : 0) : head.order;
+    for (size_t i = 0; i < n; i++) {
+        read_beginning(io, dir, found[i].name, &of[i]);
+        found[i].order = of[i].is_right ? of[i].head.order : i ? found[i - 1].order : 0;
+        cut_others(found, of, i);
     }
     if (n)
         qsort(found, n, sizeof *found, by_order);

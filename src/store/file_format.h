@@ -34,6 +34,20 @@ struct group_head { /* before the records of one commit */
 };
 _Static_assert(sizeof(struct group_head) == 32, "the group's head is part of the disk format");
 
+/*
+ * Behind the head of a segment that was begun because another one could not be trusted any more: what stood in that one
+ * from end on was not durable, and stands here again. Of several that say so of the same place the newest has it.
+ */
+struct cut_head {
+    uint32_t magic; /* GROUP_MAGIC */
+    uint32_t crc;   /* CRC-32C of what follows */
+    uint64_t base;  /* of that segment */
+    uint32_t zero;  /* where a group has its bytes, which are never 0 */
+    uint32_t spare;
+    uint64_t end; /* offset in it */
+};
+_Static_assert(sizeof(struct cut_head) == sizeof(struct group_head), "whoever skips a group's head skips a cut, too");
+
 void segment_head_make(struct segment_head *head, uint64_t base, uint64_t boot, int64_t created_ms, uint64_t order);
 /* ERR_UNSUPPORTED: a newer format, nothing else can be said; ERR_CORRUPT; ERR_OK. */
 NODISCARD enum err segment_head_check(const struct segment_head *head);
@@ -41,6 +55,8 @@ void segment_name(char name[SEGMENT_NAME], uint64_t base);
 bool segment_name_parse(const char *name, uint64_t *base);
 void group_head_seal(struct group_head *head);
 bool group_head_is_right(const void *p);
+void cut_head_make(struct cut_head *cut, uint64_t base, uint64_t end);
+bool cut_head_is_right(const void *p);
 
 /* --- walking over a segment ------------------------------------------------------------------------------------------ */
 
@@ -91,12 +107,14 @@ struct found_segment {
     uint64_t base;
     uint64_t size; /* of the file */
     uint64_t order;
+    uint64_t end;   /* offset: what lies behind it stands in another segment, too; UINT64_MAX: all is its own */
     bool is_unread; /* for the caller: the disk did not give all of it */
     char name[SEGMENT_NAME];
 };
 /* In the order of their positions; freed by mem_free. */
 NODISCARD enum err segments_find(const struct file_io *io, int dir, struct found_segment **out, size_t *n);
-/* Looks into their heads and puts them in the order of reading. One whose head is corrupt stays behind the one before it. */
+/* Looks into their heads, puts them in the order of reading, and finds their ends. One whose head is corrupt stays behind the one
+ * before it. */
 void segments_order(const struct file_io *io, int dir, struct found_segment *found, size_t n);
 /* Copies a corrupt stretch to quarantine/; ERR_EXISTS if it is there; ERR_LIMIT: there is too much in it. */
 NODISCARD enum err quarantine(const struct file_io *io, int dir, int fd, uint64_t base, uint64_t from, uint64_t to,

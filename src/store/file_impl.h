@@ -76,6 +76,7 @@ struct segment {
     int fd;                       /* of the active one */
     bool has_age;
     bool has_file, is_synced, is_cut; /* synced: its name is durable; cut: what lies behind end is not to be read */
+    bool is_continued;                /* begins with a cut_head */
     bool is_unread;                   /* the disk did not give all of it: the file is kept */
     char name[SEGMENT_NAME];
 };

@@ -211,6 +211,10 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
         end = known->end;
         segment->is_cut = true;
     }
+    if (found->end < end) {
+        end = found->end;
+        segment->is_cut = true;
+    }
     if (known && known->acked > HEAD && known->acked % 8 == 0)
         segment->start = scan.last = known->acked < end ? known->acked : end;
     if (segment->start < end) {

@@ -306,12 +306,23 @@ void file_segment_seal(struct lane *lane)
         file_segment_remove(lane, segment);
 }
 
+/* So that nothing is there twice should neither the former be cut off nor the state be saved. */
+static void put_cut(struct lane *lane, const struct segment *old)
+{
+    struct block *block = lane->tail;
+
+    assert(block->n == HEAD && block->cap - HEAD >= sizeof(struct cut_head));
+    cut_head_make((struct cut_head *)(void *)(block->bytes + HEAD), old->base, old->end);
+    block->n += sizeof(struct cut_head);
+}
+
 /* What is not durable goes to a new segment; the former ends with what is. */
 void file_restart(struct lane *lane)
 {
     struct file_store *s = lane->store;
     struct segment *old = lane->active;
     struct block *block = lane->tail_first;
+    bool has_cut = old->end == HEAD && old->is_continued;
 
     lane->must_restart = false;
     LOG_WARN(s->log, "a segment is given up and its last records are written to a new one", KV_Z("file", old->name));
@@ -322,6 +333,9 @@ void file_restart(struct lane *lane)
     shorten(s, old);
     file_segment_begin(lane, lane->open.n_bytes + PARTS * sizeof(struct group_head));
     lane->active->n_ever = lane->open.n_events;
+    lane->active->is_continued = true;
+    if (!has_cut) /* else it is among what is copied */
+        put_cut(lane, old);
     while (block) {
         struct block *next = block->next;
         size_t from = block->off == 0 && block->n_committed < HEAD ? HEAD : block->n_committed, n = block->n - from;

@@ -527,6 +527,55 @@ static void test_what_lies_behind_a_failed_sync_is_not_read_again(void **state)
     end_test();
 }
 
+static void test_what_was_written_again_is_there_once_though_nothing_was_cut_off_and_no_state_saved(void **state)
+{
+    (void)state;
+    for (unsigned n_syncs = 1; n_syncs < 5; n_syncs++) {
+        begin_test();
+        open_store();
+        append(5);
+        faults[CALL_SYNC] = (struct fault){.number = EIO, .times = n_syncs};
+        faults[CALL_TRUNCATE] = (struct fault){.number = EIO};
+        faults[CALL_RENAME] = (struct fault){.number = EIO};
+        faults[CALL_UNLINK] = (struct fault){.number = EIO};
+        append(5);
+        append(5);
+        assert_int_equal(n_ok, 1);
+        loop_advance(the_loop, 30000);
+        assert_int_equal(n_ok, 3);
+        append(5);
+        assert_int_equal(n_ok, 4);
+        kill_store();
+        open_store();
+        assert_int_equal(store_stats(the_store).n_events, 20);
+        assert_int_equal(read_all(), 20); /* read_up_to asserts that none comes twice */
+        kill_store();
+        faults[CALL_TRUNCATE] = (struct fault){0};
+        open_store();
+        assert_int_equal(read_all(), 20);
+        end_test();
+    }
+}
+
+static void test_what_a_stop_on_a_failing_disk_leaves_is_there_once(void **state)
+{
+    (void)state;
+    begin_test();
+    open_store();
+    faults[CALL_SYNC] = (struct fault){.number = EIO};
+    faults[CALL_TRUNCATE] = (struct fault){.number = EIO};
+    faults[CALL_UNLINK] = (struct fault){.number = EIO};
+    append(5);
+    loop_advance(the_loop, 20000);
+    append(5);
+    stop_store();
+    assert_int_equal(n_ok, 0);
+    memset(faults, 0, sizeof faults);
+    open_store();
+    (void)read_all(); /* asserts that none comes twice */
+    end_test();
+}
+
 /* --- a disk in trouble ------------------------------------------------------------------------------------------------------------ */
 
 static void test_on_a_failing_disk_nothing_completes_reading_goes_on_and_it_recovers_by_itself(void **state)
@@ -1075,6 +1124,8 @@ int main(void)
         TEST(test_without_its_state_file_everything_comes_again_and_nothing_is_lost),
         TEST(test_a_newer_format_is_refused_and_left_untouched),
         TEST(test_what_lies_behind_a_failed_sync_is_not_read_again),
+        TEST(test_what_was_written_again_is_there_once_though_nothing_was_cut_off_and_no_state_saved),
+        TEST(test_what_a_stop_on_a_failing_disk_leaves_is_there_once),
         TEST(test_on_a_failing_disk_nothing_completes_reading_goes_on_and_it_recovers_by_itself),
         TEST(test_a_directory_that_cannot_be_written_is_read_and_delivered),
         TEST(test_a_segment_that_cannot_be_opened_now_is_read_later),

@@ -65,6 +65,8 @@ static enum err open_segment(struct former *f, struct why *why)
     known = f->boot ? state_find(&f->state, segment->base, f->boot) : NULL;
     if (known && known->end >= from && known->end < end)
         end = known->end;
+    if (segment->end < end)
+        end = segment->end;
     if (known && known->acked > from && known->acked % 8 == 0)
         from = known->acked < end ? known->acked : end;
     walk_init(&f->walk, f->io, f->fd, from, end);

@@ -425,7 +425,6 @@ static void begin_again(unsigned chance, bool is_machine)
 
     close_life();
     world.may_lose |= world.shape.storage == STORAGE_MEMORY;
-    world.may_repeat |= is_machine && world.shape.has_faults;
     if (is_machine)
         disk_lose_power(chance, roll);
     else
@@ -623,7 +622,7 @@ static void run_history(uint64_t seed)
     shared->n_steps = n;
     world.n_dropped_before = world.n_lives = world.n_emitted = world.n_delivered = world.n_dup = world.n_poison =
         world.n_rejected = 0;
-    world.may_lose = world.may_repeat = world.has_died = false;
+    world.may_lose = world.has_died = false;
     for (unsigned i = 0; i < DEVICES; i++) {
         world.devices[i]->told_source = 0;
         world.devices[i]->active_s = 0;

@@ -91,7 +91,6 @@ struct world {
     bool is_rejecting_poison, has_died; /* died: in the middle of a write */
     char reject_line[160];
     bool is_refused[SOURCES]; /* a batch of it was dropped at the door */
-    bool may_repeat;          /* power was lost on a failing disk: what was written again may be there twice */
     bool may_lose;            /* memory storage has been restarted: what it held is gone, as promised */
 };
 extern struct world world;
