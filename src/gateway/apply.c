@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "connector/module.h"
+#include "gateway/gateway_write.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 
 /*
- *   IDLE ──► LOADING ──► GENERAL ──► REMOVING ──► CONNECTORS ──► WRITING ──► IDLE
+ *   IDLE ──► LOADING ──► GENERAL ──► REMOVING ──► CONNECTORS ──► WRITING ──► IDLE    WRITING: what was given; of files, identities
  *               │           │ refused                  │ failed, all or nothing
  *               │           └─────────► BACK ◄─────────┘
  *               └─ errors ──► IDLE        └──► CONNECTORS (from files: the main file is left out), or IDLE
@@ -209,6 +210,7 @@ static void mark_general(struct apply *apply, enum plan_outcome outcome, const c
 
 static void connectors_begin(struct apply *apply);
 static void write_begin(struct apply *apply);
+static void ids_begin(struct apply *apply);
 
 /* What owners have taken is given back, the last one first. */
 static void back(struct apply *apply)
@@ -464,7 +466,7 @@ static void log_items(struct apply *apply)
 static void connectors_end(struct apply *apply)
 {
     if (apply->change->kind != FROM_TEXTS) {
-        finish(apply);
+        ids_begin(apply);
         return;
     }
     if (!apply->has_failed) {
@@ -513,6 +515,54 @@ static void write_begin(struct apply *apply)
     apply->step.err = ERR_OK;
     apply->step.why = (struct why){0};
     work_start(&apply->work, apply->conf.main->loop, write_texts, written, apply);
+}
+
+/* A connector that has come without an identity, or lost it. */
+static bool needs_id(const struct plan_item *item)
+{
+    const struct gateway_connector *after = item->after;
+
+    return item->outcome == PLAN_DONE && after && after->conf && after->path &&
+           gateway_lacks_id(conf_source(after->conf), after->path);
+}
+
+static void write_ids(void *arg)
+{
+    struct apply *apply = arg;
+
+    for (size_t i = 0; i < apply->plan->n; i++) {
+        const struct gateway_connector *after = apply->plan->items[i].after;
+        const struct connector_common *common;
+        struct why why = {0};
+
+        if (!needs_id(&apply->plan->items[i]))
+            continue;
+        common = conf_root(after->conf);
+        if (gateway_write_id(conf_source(after->conf), after->path, arena_text(&apply->plan->arena, common->id), &why))
+            LOG_WARN(apply->conf.log, "a connector's new id is not written into its file",
+                     KV_Z("connector", after->name), KV_WHY(&why));
+        else
+            LOG_INFO(apply->conf.log, "a connector's file had no id, it has one now", KV_Z("connector", after->name));
+    }
+}
+
+static void ids_written(void *arg)
+{
+    finish(arg);
+}
+
+static void ids_begin(struct apply *apply)
+{
+    bool is_needed = false;
+
+    for (size_t i = 0; i < apply->plan->n; i++)
+        is_needed |= needs_id(&apply->plan->items[i]);
+    if (!is_needed) {
+        finish(apply);
+        return;
+    }
+    apply->phase = WRITING;
+    work_start(&apply->work, apply->conf.main->loop, write_ids, ids_written, apply);
 }
 
 /* --- what runs now ----------------------------------------------------------------------------------------------------- */

@@ -58,6 +58,17 @@ static void judge(struct cert_watch *watch, const struct cert_end *end, const ch
                  KV_Z("file", file), KV_Z("on", date), KV_INT("days left", left_ms / DAY_MS), KV_Z("key", key));
 }
 
+static void take_next(struct cert_watch *watch)
+{
+    arena_fini(&watch->arena);
+    watch->arena = watch->next_arena;
+    watch->next_arena = (struct arena){0};
+    watch->conf = watch->next;
+    watch->has_next = false;
+    timer_stop(&watch->timer);
+    cert_watch_look(watch);
+}
+
 static void found(void *arg)
 {
     struct cert_watch *watch = arg;
@@ -66,6 +77,10 @@ static void found(void *arg)
     watch->is_working = false;
     if (watch->is_stopped)
         return;
+    if (watch->has_next) {
+        take_next(watch);
+        return;
+    }
     timer_start_coarse(&watch->timer, watch->conf.period_ms);
     judge(watch, &watch->cert, watch->conf.cert_file, "client certificate", "cert");
     judge(watch, &watch->ca, watch->conf.ca_file, "CA", "caCert");
@@ -86,22 +101,56 @@ static void look(void *arg)
 
 void cert_watch_look(struct cert_watch *watch)
 {
-    if (!watch->loop || watch->is_working || watch->is_stopped)
+    if (!watch->loop || watch->is_working || watch->is_stopped || (!watch->conf.cert_file && !watch->conf.ca_file))
         return;
     watch->is_working = true;
     work_start(&watch->work, watch->loop, find_ends, found, watch);
 }
 
+static const char *copied(struct arena *arena, const char *text)
+{
+    return text ? arena_text(arena, str_from(text)) : NULL;
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+void cert_watch_change(struct cert_watch *watch, const struct cert_watch_conf *conf)
+{
+    const struct cert_watch_conf *now = watch->has_next ? &watch->next : &watch->conf;
+
+    if (!watch->loop || watch->is_stopped ||
+        (is_same_file(now->cert_file, conf->cert_file) && is_same_file(now->ca_file, conf->ca_file) &&
+         now->period_ms == conf->period_ms && now->days_left == conf->days_left))
+        return;
+    arena_fini(&watch->next_arena);
+    arena_init(&watch->next_arena, 256);
+    watch->next = *conf;
+    watch->next.cert_file = copied(&watch->next_arena, conf->cert_file);
+    watch->next.ca_file = copied(&watch->next_arena, conf->ca_file);
+    watch->has_next = true;
+    if (!watch->is_working)
+        take_next(watch);
+}
+
 void cert_watch_start(struct cert_watch *watch, struct loop *loop, struct log *log, const struct cert_watch_conf *conf,
                       cert_watch_fn *tell, void *arg)
 {
-    *watch = (struct cert_watch){.loop = loop, .log = log, .conf = *conf, .tell = tell, .arg = arg};
+    *watch = (struct cert_watch){.loop = loop, .log = log, .tell = tell, .arg = arg};
     timer_init(&watch->timer, loop, look, watch);
-    cert_watch_look(watch);
+    cert_watch_change(watch, conf);
 }
 
 void cert_watch_stop(struct cert_watch *watch)
 {
     watch->is_stopped = true;
     timer_stop(&watch->timer);
+}
+
+void cert_watch_fini(struct cert_watch *watch)
+{
+    arena_fini(&watch->arena);
+    arena_fini(&watch->next_arena);
 }

@@ -5,19 +5,29 @@
 #include "gateway/uplink_conf.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 struct connection_arena { /* of one change */
     struct connection_arena *next;
     struct arena arena;
 };
 
-static void drop_newest(struct connection *connection)
+static void drop(struct connection_arena *arena)
+{
+    if (!arena)
+        return;
+    arena_fini(&arena->arena);
+    mem_free(arena);
+}
+
+/* Of a change that was not taken; a connection that ends may still look into it, until the next change. */
+static void put_away_newest(struct connection *connection)
 {
     struct connection_arena *arena = connection->arenas;
 
     connection->arenas = arena->next;
-    arena_fini(&arena->arena);
-    mem_free(arena);
+    drop(connection->unused);
+    connection->unused = arena;
 }
 
 static void answer(void *arg)
@@ -27,7 +37,9 @@ static void answer(void *arg)
 
     if (connection->err) {
         why_set(&why, connection->err, "no session with the platform: %s", connection->reason);
-        drop_newest(connection); /* the former settings are in use */
+        if (connection->conf.provision) /* there was none, else it would have been used */
+            unlink(connection->conf.provision->path);
+        put_away_newest(connection); /* the former settings are in use */
     }
     apply_answer(connection->step, connection->err, &why);
 }
@@ -83,5 +95,6 @@ void connection_add_owner(struct apply *apply, struct connection *connection)
 void connection_fini(struct connection *connection)
 {
     while (connection->arenas)
-        drop_newest(connection);
+        put_away_newest(connection);
+    drop(connection->unused);
 }

@@ -14,7 +14,7 @@ struct connection_arena;
 struct connection {
     struct runner *main, *uplink_runner;
     struct uplink **uplink; /* read on the uplink's loop */
-    struct connection_arena *arenas;
+    struct connection_arena *arenas, *unused;
     struct call to_uplink, to_main;
     struct uplink_conf conf;
     struct apply_step *step;

@@ -622,7 +622,8 @@ static void north_state(void *arg, enum uplink_state state)
     ota_state(gateway->ota, state);
     logging_session(gateway->logging, state == UPLINK_READY);
     statistics_session(gateway->statistics, state == UPLINK_READY);
-    if (state == UPLINK_READY && gateway->conf->login == LOGIN_PROVISION) /* there may be a certificate now */
+    if (state == UPLINK_READY &&
+        apply_running(gateway->apply)->login == LOGIN_PROVISION) /* there may be a certificate now */
         cert_watch_look(&gateway->cert_watch);
 }
 
@@ -631,20 +632,40 @@ static void tell_expiry(void *arg, struct str attributes)
     north_own_attributes(((struct gateway *)arg)->north, attributes);
 }
 
-static void watch_certificates(struct gateway *gateway)
+static struct cert_watch_conf certificates_of(const struct gateway_conf *conf, const struct uplink_conf *uplink)
 {
-    const struct tls_conf *tls = &gateway->uplink_conf.mqtt.stream.tls;
-    const struct provision_conf *provision = gateway->uplink_conf.provision;
-    const struct security_conf *security = gateway->conf->main->platform->security;
-    const struct cert_watch_conf conf = {
+    const struct tls_conf *tls = &uplink->mqtt.stream.tls;
+    const struct provision_conf *provision = uplink->provision;
+    const struct security_conf *security = conf->main->platform->security;
+
+    if (!tls->is_on)
+        return (struct cert_watch_conf){0};
+    return (struct cert_watch_conf){
         .cert_file = provision && provision->type == CREDENTIALS_CERTIFICATE ? provision->cert_path : tls->cert_file,
         .ca_file = tls->ca_file,
         .period_ms = (uint64_t)security->check_cert_period_s * 1000,
         .days_left = security->certificate_days_left};
+}
 
-    if (tls->is_on && (conf.cert_file || conf.ca_file))
-        cert_watch_start(&gateway->cert_watch, gateway->main.loop, &gateway->connection_log, &conf, tell_expiry,
-                         gateway);
+static void watch_certificates(struct gateway *gateway)
+{
+    const struct cert_watch_conf conf = certificates_of(gateway->conf, &gateway->uplink_conf);
+
+    cert_watch_start(&gateway->cert_watch, gateway->main.loop, &gateway->connection_log, &conf, tell_expiry, gateway);
+}
+
+/* A change of the connection may have brought others. */
+static void watch_other_certificates(struct gateway *gateway, const struct gateway_conf *after)
+{
+    struct uplink_conf uplink;
+    struct cert_watch_conf conf;
+    struct arena arena;
+
+    arena_init(&arena, 1024);
+    uplink_conf_from(&uplink, after, &arena);
+    conf = certificates_of(after, &uplink);
+    cert_watch_change(&gateway->cert_watch, &conf);
+    arena_fini(&arena);
 }
 
 static void remove_credentials(void *arg, struct router_request *request, yyjson_val *params)
@@ -837,8 +858,12 @@ static void make_router(struct gateway *gateway)
 
 static void make_remote(struct gateway *gateway, const struct gateway_types *types)
 {
-    const struct remote_conf conf = {
-        .main = &gateway->main, .apply = gateway->apply, .north = gateway->north, .types = types, .log = gateway->log};
+    const struct remote_conf conf = {.main = &gateway->main,
+                                     .apply = gateway->apply,
+                                     .north = gateway->north,
+                                     .types = types,
+                                     .logging = gateway->logging,
+                                     .log = gateway->log};
 
     gateway->remote = remote_new(&conf);
 }
@@ -887,6 +912,7 @@ static void configuration_changed(void *arg, const struct gateway_conf *before, 
 
     name_connectors(gateway, after);
     forget_connectors(gateway, before, after);
+    watch_other_certificates(gateway, after);
     remote_changed(gateway->remote);
 }
 
@@ -922,7 +948,6 @@ static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const
     live_add_owners(gateway->apply, &gateway->live);
     gateway->connection = (struct connection){
         .main = &gateway->main, .uplink_runner = &gateway->loops.all[0]->runner, .uplink = &gateway->uplink};
-    connection_add_owner(gateway->apply, &gateway->connection);
     apply_add_owner(gateway->apply,
                     &(struct apply_owner){.keys = remote_shell_keys, .take = take_remote_shell, .arg = gateway});
 }
@@ -973,6 +998,7 @@ static void fini(struct gateway *gateway)
     apply_free(gateway->apply);
     registry_free(gateway->registry);
     runner_join(&gateway->main);
+    cert_watch_fini(&gateway->cert_watch);
     filter_free(gateway->filter);
     takeover_free(gateway->takeover);
     log_flush(true);
@@ -1035,6 +1061,7 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
     make_registry(&gateway);
     make_router(&gateway);
     make_remote(&gateway, types);
+    connection_add_owner(gateway.apply, &gateway.connection); /* the last one: what it has taken is kept by a session */
     name_connectors(&gateway, conf);
     registry_load(gateway.registry);
     make_console(&gateway);

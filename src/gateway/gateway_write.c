@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+enum { FILE_MAX = 64 * 1024 * 1024 };
+
 bool gateway_is_converted(const struct json_file *file, const char *path)
 {
     return strcmp(json_file_name(file), path) != 0;
@@ -139,4 +141,29 @@ struct json_file *gateway_write_connector(struct json_file *file, const char *pa
     report(problems, CONF_NOTE, file,
            "has no \"id\"; it is made of the connector's name, as none can be added: ", why_text(&why));
     return file;
+}
+
+bool gateway_lacks_id(const struct json_file *file, const char *path)
+{
+    yyjson_val *root = json_file_root(file);
+
+    return yyjson_is_obj(root) && is_absent(json_get(root, STR("id"))) && !is_yaml(str_from(path)) &&
+           !gateway_is_converted(file, path);
+}
+
+enum err gateway_write_id(const struct json_file *file, const char *path, const char *id, struct why *why)
+{
+    struct json_file *written;
+    autobuf struct buf now = {0};
+    enum err err = file_read(&now, path, FILE_MAX, why);
+
+    if (err)
+        return err;
+    if (!str_eq(buf_str(&now), json_file_text(file)))
+        return why_set(why, ERR_BUSY, "%s: has changed", path);
+    written = rewrite(file, path, id, why);
+    if (!written)
+        return why->err;
+    json_file_free(written);
+    return ERR_OK;
 }

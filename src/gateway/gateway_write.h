@@ -20,4 +20,8 @@ struct json_file *gateway_write_json(struct json_file *file, const char *path, s
  * of name; else id is empty. */
 struct json_file *gateway_write_connector(struct json_file *file, const char *path, const char *name,
                                           char id[UUID_SIZE], struct problems *problems);
+/* For one that was added while the gateway runs: its file was read without an id, and can hold one. */
+bool gateway_lacks_id(const struct json_file *file, const char *path);
+/* Puts it there. ERR_BUSY: by now the file has other content, which will be read. */
+NODISCARD enum err gateway_write_id(const struct json_file *file, const char *path, const char *id, struct why *why);
 #endif

@@ -205,6 +205,13 @@ void north_own_telemetry(struct north *north, struct str json)
         post(north, LIMIT_OWN, TOPIC_OWN_TELEMETRY, buf_str(&payload), 1, 0);
 }
 
+static void attribute_free(struct attribute *attribute)
+{
+    mem_free(attribute->key);
+    mem_free(attribute->json);
+    mem_free(attribute);
+}
+
 static void keep_attribute(struct north *north, struct str key, yyjson_val *val)
 {
     struct attribute *attribute = map_get(&north->attributes, key);
@@ -268,6 +275,14 @@ void north_own_attributes(struct north *north, struct str json)
     if (north->state == UPLINK_READY)
         send_attributes(north, root);
     yyjson_doc_free(doc);
+}
+
+void north_forget_own_attribute(struct north *north, struct str key)
+{
+    struct attribute *attribute = map_del(&north->attributes, key);
+
+    if (attribute)
+        attribute_free(attribute);
 }
 
 static struct str fitting(const struct north *north, struct str json)
@@ -671,13 +686,8 @@ void north_free(struct north *north)
         next = node->next;
         mem_free(CONTAINER_OF(node, struct outbound, node));
     }
-    for (struct map_slot *slot = NULL; (slot = map_next(&north->attributes, slot));) {
-        struct attribute *attribute = slot->value;
-
-        mem_free(attribute->key);
-        mem_free(attribute->json);
-        mem_free(attribute);
-    }
+    for (struct map_slot *slot = NULL; (slot = map_next(&north->attributes, slot));)
+        attribute_free(slot->value);
     map_fini(&north->attributes);
     timer_stop(&north->timeout);
     timer_stop(&north->fail);

@@ -45,6 +45,7 @@ void north_uplink_message(struct north *north, struct str topic, struct str payl
 void north_own_telemetry(struct north *north, struct str json); /* platform-api.md 2; dropped without a session */
 /* An object. The latest value of each key is kept and sent again at the beginning of each session. */
 void north_own_attributes(struct north *north, struct str json);
+void north_forget_own_attribute(struct north *north, struct str key); /* it is not sent again */
 /* An answer that is larger than the platform takes is replaced by an error that says so. */
 void north_reply_own(struct north *north, struct str number, struct str json, uint8_t qos);
 void north_reply_device(struct north *north, struct device *dev, struct str id_json, struct str data_json);

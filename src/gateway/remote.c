@@ -7,6 +7,7 @@
 #include "gateway/backup.h"
 #include "gateway/remote_change.h"
 #include "gateway/remote_publish.h"
+#include "io/tls.h"
 
 #include <unistd.h>
 
@@ -28,9 +29,15 @@ struct job {
     char bytes[];
 };
 
+struct refused {
+    struct str key, json;
+    char bytes[];
+};
+
 struct remote {
     struct remote_conf conf;
     struct published published;
+    struct map refused; /* attribute → struct refused: what could not be applied */
     struct list waiting;
     size_t n_waiting, waiting_bytes;
     struct call begin;
@@ -44,11 +51,11 @@ struct remote {
     struct remote_change change;
     yyjson_doc *value;
     unsigned n_changed; /* while APPLYING */
-    enum err start_err, saving_err;
+    enum err start_err, saving_err, pem_err;
     struct why start_why;
     const struct gateway_conf *first; /* as the program started: stays as long as apply */
     int64_t first_s, save_s;
-    struct why saving_why;
+    struct why saving_why, pem_why;
 };
 
 static void next(struct remote *remote);
@@ -102,6 +109,31 @@ static void refuse_result(struct remote *remote, const struct apply_result *resu
     if (!n)
         published_error_add(&remote->published, STR(""), str_from(why_text(&result->why)));
     published_error_end(&remote->published);
+}
+
+/* --- what is not tried again ------------------------------------------------------------------------------------------------- */
+
+static void forget_refused(struct remote *remote, struct str key)
+{
+    mem_free(map_del(&remote->refused, key));
+}
+
+static void remember_refused(struct remote *remote, const struct job *job)
+{
+    struct refused *refused = mem_new(sizeof *refused + job->key.n + job->json.n);
+
+    refused->key = str_of(memcpy(refused->bytes, job->key.p, job->key.n), job->key.n);
+    refused->json = str_of(memcpy(refused->bytes + job->key.n, job->json.p, job->json.n), job->json.n);
+    mem_free(map_put(&remote->refused, refused->key, refused));
+}
+
+/* The platform still has what could not be applied, and is asked at each reconnect: trying it each time would cut the connection, or
+ * stop the connector, for ever. Somebody has to send it again. */
+static bool was_refused(const struct remote *remote, const struct job *job)
+{
+    const struct refused *refused = map_get(&remote->refused, job->key);
+
+    return !job->is_pushed && refused && str_eq(refused->json, job->json);
 }
 
 /* --- one attribute from its arrival to its echo --------------------------------------------------------------------------------- */
@@ -212,6 +244,7 @@ static void taken(struct remote *remote, bool is_new)
 {
     yyjson_val *value = yyjson_doc_get_root(remote->value);
 
+    forget_refused(remote, remote->job->key);
     published_error_clear(&remote->published, remote->job->key);
     echo(remote, is_new ? time_of(remote, value) : loop_wall_ms(remote->conf.main->loop));
     fetch_unknown(remote);
@@ -249,9 +282,24 @@ static void applied(void *arg, const struct apply_result *result)
         return;
     }
     restore_pem(remote);
+    remember_refused(remote, remote->job);
     refuse_result(remote, result);
     echo(remote, loop_wall_ms(remote->conf.main->loop));
     end_job(remote);
+}
+
+/* What is no certificate is refused before the connection is touched. */
+static NODISCARD enum err put_pem(const struct remote_change *change, struct why *why)
+{
+    const struct tls_api *tls = tls_load(why);
+    int64_t until_ms;
+    enum err err = tls ? file_put(change->pem_path, change->pem, FILE_REPLACE, NULL, why) : why->err;
+
+    if (!err)
+        err = tls->expiry(change->pem_path, true, &until_ms, why);
+    if (tls)
+        tls->forget_thread();
+    return err;
 }
 
 static void save(void *arg)
@@ -263,8 +311,7 @@ static void save(void *arg)
     remote->saving_err = ERR_OK;
     for (size_t i = 0; i < change->n_backups && !remote->saving_err; i++)
         remote->saving_err = backup_copy(dir, change->backups[i], remote->save_s, &remote->saving_why);
-    if (change->pem_path && !remote->saving_err)
-        remote->saving_err = file_put(change->pem_path, change->pem, FILE_REPLACE, NULL, &remote->saving_why);
+    remote->pem_err = change->pem_path ? put_pem(change, &remote->pem_why) : ERR_OK;
 }
 
 static void saved(void *arg)
@@ -276,8 +323,10 @@ static void saved(void *arg)
         end_job(remote);
         return;
     }
-    if (remote->saving_err && remote->change.pem_path) {
-        refuse(remote, "security.caCert", why_text(&remote->saving_why));
+    if (remote->pem_err) {
+        restore_pem(remote);
+        refuse(remote, "security.caCert", why_text(&remote->pem_why));
+        echo(remote, loop_wall_ms(remote->conf.main->loop));
         end_job(remote);
         return;
     }
@@ -314,7 +363,7 @@ static void take_value(struct remote *remote)
     }
     LOG_INFO(remote->conf.log, "the platform changes the configuration", KV_STR("attribute", job->key));
     remote->phase = SAVING;
-    remote->saving_why = (struct why){0};
+    remote->saving_why = remote->pem_why = (struct why){0};
     remote->save_s = loop_wall_ms(remote->conf.main->loop) / 1000;
     work_start(&remote->work, remote->conf.main->loop, save, saved, remote);
 }
@@ -322,12 +371,15 @@ static void take_value(struct remote *remote)
 static void take_level(struct remote *remote)
 {
     yyjson_doc *doc = yyjson_read(remote->job->json.p, remote->job->json.n, 0);
+    enum log_level level;
 
-    if (yyjson_is_str(yyjson_doc_get_root(doc))) {
+    if (!logging_level_of(json_str(yyjson_doc_get_root(doc)), &level)) {
+        if (remote->conf.logging)
+            logging_set_remote_level(remote->conf.logging, level);
         published_error_clear(&remote->published, remote->job->key);
         published_text(&remote->published, remote->job->key, remote->job->json);
     } else {
-        refuse(remote, "", "expected the name of a level, as \"INFO\"");
+        refuse(remote, "", "expected NONE, CRITICAL, ERROR, WARNING, INFO, DEBUG or TRACE");
     }
     yyjson_doc_free(doc);
 }
@@ -342,13 +394,19 @@ static void looked(void *arg)
     struct remote *remote = arg;
     struct job *job = remote->job;
 
-    if (remote->is_ended || !remote_is_on(remote)) {
-        end_job(remote);
-    } else if (!job->json.p) {
-        published_all(&remote->published, running_of(remote), &remote->files, loop_wall_ms(remote->conf.main->loop));
+    if (remote->is_ended) {
         end_job(remote);
     } else if (str_eq(job->key, STR("RemoteLoggingLevel"))) {
         take_level(remote);
+        end_job(remote);
+    } else if (!remote_is_on(remote)) {
+        end_job(remote);
+    } else if (was_refused(remote, job)) {
+        LOG_INFO(remote->conf.log, "the platform still has what could not be applied, it is not tried again",
+                 KV_STR("attribute", job->key));
+        end_job(remote);
+    } else if (!job->json.p) {
+        published_all(&remote->published, running_of(remote), &remote->files, loop_wall_ms(remote->conf.main->loop));
         end_job(remote);
     } else {
         take_value(remote);
@@ -436,7 +494,7 @@ static void take_member(struct remote *remote, yyjson_val *key, yyjson_val *valu
     struct str name = json_str(key);
     autobuf struct buf json = {0};
 
-    if (is_own(name))
+    if (is_own(name) || (!remote_is_on(remote) && !str_eq(name, STR("RemoteLoggingLevel"))))
         return;
     if (!is_configuration(remote, name, value)) {
         LOG_DEBUG(remote->conf.log, "shared attribute that is no configuration", KV_STR("name", name));
@@ -463,7 +521,7 @@ static void take_message(struct remote *remote, yyjson_val *root, bool is_pushed
 void remote_attributes(struct remote *remote, yyjson_val *root)
 {
     loop_assert(remote->conf.main->loop);
-    if (!remote->is_ended && remote_is_on(remote))
+    if (!remote->is_ended)
         take_message(remote, root, true);
 }
 
@@ -480,8 +538,10 @@ static void ask(struct remote *remote)
     const struct str keys[] = {STR("RemoteLoggingLevel"), STR("general_configuration"), STR("storage_configuration"),
                                STR("grpc_configuration"), STR("logs_configuration"),    STR("active_connectors")};
 
-    if (remote->has_begun) {
-        north_request_own_attributes(remote->conf.north, NULL, 0, keys, COUNT_OF(keys), answered, remote);
+    if (!remote_is_on(remote) || remote->has_begun) {
+        size_t n = remote_is_on(remote) ? COUNT_OF(keys) : 1; /* the level counts without remote configuration, too */
+
+        north_request_own_attributes(remote->conf.north, NULL, 0, keys, n, answered, remote);
         return;
     }
     remote->has_begun = true;
@@ -491,7 +551,7 @@ static void ask(struct remote *remote)
 
 void remote_state(struct remote *remote, enum uplink_state state)
 {
-    if (remote && state == UPLINK_READY && !remote->is_ended && remote_is_on(remote))
+    if (remote && state == UPLINK_READY && !remote->is_ended)
         ask(remote);
 }
 
@@ -584,6 +644,9 @@ void remote_free(struct remote *remote)
         return;
     LIST_EACH_SAFE(node, &remote->waiting)
         mem_free(CONTAINER_OF(node, struct job, node));
+    for (struct map_slot *slot = NULL; (slot = map_next(&remote->refused, slot));)
+        mem_free(slot->value);
+    map_fini(&remote->refused);
     remote_change_fini(&remote->change);
     remote_files_fini(&remote->files);
     yyjson_doc_free(remote->value);

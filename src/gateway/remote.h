@@ -3,13 +3,15 @@
 #define IOTGW_REMOTE_H
 /*
  * Remote configuration (remote-config.md): shared attributes of the gateway become its configuration, and what runs is told
- * as client attributes of the same names. On with thingsboard.remoteConfiguration, and as long as no connector is configured.
+ * as client attributes of the same names. On with thingsboard.remoteConfiguration, and as long as no connector is configured;
+ * RemoteLoggingLevel counts always.
  *
  * Owner thread: main; files are looked at, copied and written on helper threads. One attribute is applied at a time, in the
  * order of arrival; of several values of one attribute that wait only the newest counts. What is equal to what runs
  * touches nothing; what has errors changes nothing, and "configuration_errors" says why.
  */
 #include "gateway/apply.h"
+#include "gateway/logging.h"
 #include "gateway/north.h"
 
 struct remote_conf {
@@ -17,6 +19,7 @@ struct remote_conf {
     struct apply *apply;
     struct north *north;
     const struct gateway_types *types;
+    struct logging *logging; /* of RemoteLoggingLevel; NULL: none */
     struct log *log;
 };
 struct remote;

@@ -32,15 +32,21 @@ static struct str commands_name(const struct gateway_conf *conf)
     return statistics && statistics->file.n ? statistics->file : STR("statistics.json");
 }
 
-enum { COMMANDS, CA, LOGS, FIXED_FILES };
+/* The certificates in use, and the two names that those of the platform may get: a new one never replaces what is in use. */
+enum { COMMANDS, CA_IN_USE, CA_FIRST, CA_SECOND, LOGS, FIXED_FILES };
+static const char *const ca_names[] = {"ca.pem", "ca_2.pem"};
 
 void remote_files_init(struct remote_files *files, const struct gateway_conf *running)
 {
+    const char *in_use = running->main->platform->security->ca_cert_path;
+
     *files = (struct remote_files){0};
     arena_init(&files->arena, 1024);
     files->items = arena_zero(&files->arena, (FIXED_FILES + running->n_connectors) * sizeof *files->items);
     files->items[COMMANDS].path = beside(&files->arena, running, commands_name(running));
-    files->items[CA].path = beside(&files->arena, running, STR("ca.pem"));
+    files->items[CA_IN_USE].path = arena_text(&files->arena, str_from(in_use ? in_use : ""));
+    files->items[CA_FIRST].path = beside(&files->arena, running, str_from(ca_names[0]));
+    files->items[CA_SECOND].path = beside(&files->arena, running, str_from(ca_names[1]));
     files->items[LOGS].path = beside(&files->arena, running, STR("logs.json"));
     files->n = FIXED_FILES;
     for (size_t i = 0; i < running->n_connectors; i++)
@@ -181,22 +187,28 @@ static void strip_security(yyjson_mut_val *root)
         yyjson_mut_obj_remove_key(security, "accessToken");
 }
 
-/* caCert may be the certificate itself: then it goes to a file. */
+/* caCert may be the certificate itself: then it goes to a file, other than the one in use. */
 static void take_pem(struct remote_change *change, struct form *in, const struct gateway_conf *running,
                      const struct remote_files *files)
 {
     yyjson_mut_val *security = yyjson_mut_obj_get(in->root, "security"), *ca = yyjson_mut_obj_get(security, "caCert");
     struct str pem = yyjson_mut_is_str(ca) ? str_of(yyjson_mut_get_str(ca), yyjson_mut_get_len(ca)) : STR_NONE;
-    const struct remote_file *file = &files->items[CA];
+    const struct remote_file *in_use = &files->items[CA_IN_USE];
+    bool is_second = strcmp(files->items[CA_FIRST].path, in_use->path) == 0;
+    const struct remote_file *file = &files->items[is_second ? CA_SECOND : CA_FIRST];
 
     if (!str_starts(str_trim(pem), STR("-----BEGIN")))
         return;
-    if (!str_eq(buf_str(&file->text), pem)) {
-        change->pem_path = beside(&change->arena, running, STR("ca.pem"));
-        change->pem = arena_str(&change->arena, pem);
-        change->former_pem = file->is_there ? arena_str(&change->arena, buf_str(&file->text)) : STR_NONE;
+    if (in_use->is_there && str_eq(buf_str(&in_use->text), pem)) {
+        struct str name = running->main->platform->security->ca_cert;
+
+        form_set(in, security, "caCert", form_take_str(in, name));
+        return;
     }
-    form_set(in, security, "caCert", yyjson_mut_str(in->doc, "ca.pem"));
+    change->pem_path = arena_text(&change->arena, str_from(file->path));
+    change->pem = arena_str(&change->arena, pem);
+    change->former_pem = file->is_there ? arena_str(&change->arena, buf_str(&file->text)) : STR_NONE;
+    form_set(in, security, "caCert", yyjson_mut_str(in->doc, ca_names[is_second]));
 }
 
 /* Members that are given replace those there are. */

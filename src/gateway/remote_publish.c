@@ -296,6 +296,7 @@ void published_names(struct published *published, const struct gateway_conf *run
             if (is_there || str_eq(key, STR("Version")) || str_eq(key, STR("RemoteLoggingLevel")) ||
                 str_eq(key, STR("configuration_errors")))
                 continue;
+            north_forget_own_attribute(published->north, key);
             mem_free(map_del(&published->last, key));
             is_found = true;
         }

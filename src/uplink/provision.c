@@ -365,6 +365,7 @@ void provision_start(struct provision *p)
 {
     loop_assert(p->loop);
     assert(p->step == IDLE);
+    p->is_stopping = false;
     if (p->conf.type != CREDENTIALS_CERTIFICATE || p->certificate.n) {
         ask(p);
         return;

@@ -540,24 +540,31 @@ static void on_closed(void *arg, enum err err, const struct why *why)
 
 /* --- credentials first ------------------------------------------------------------------------------------------------------- */
 
+void session_log_in_with(struct mqtt_conf *mqtt, const struct credentials *credentials,
+                         const struct provision_conf *provision)
+{
+    mqtt->username = credentials->username;
+    mqtt->password = credentials->password;
+    mqtt->client_id = credentials->client_id;
+    if (credentials->type == CREDENTIALS_CERTIFICATE) {
+        mqtt->stream.tls.cert_file = provision->cert_path;
+        mqtt->stream.tls.key_file = provision->key_path;
+    }
+}
+
 static void provision_done(void *arg, const struct credentials *credentials)
 {
     struct uplink *u = arg;
-    struct mqtt_conf *mqtt = &u->conf.mqtt;
 
     u->is_busy = false;
     if (u->is_stopping) {
         session_closed_for_good(u);
         return;
     }
+    if (change_provisioned(u, ERR_OK, credentials))
+        return;
     u->is_provisioned = true;
-    mqtt->username = credentials->username;
-    mqtt->password = credentials->password;
-    mqtt->client_id = credentials->client_id;
-    if (credentials->type == CREDENTIALS_CERTIFICATE) {
-        mqtt->stream.tls.cert_file = u->conf.provision->cert_path;
-        mqtt->stream.tls.key_file = u->conf.provision->key_path;
-    }
+    session_log_in_with(&u->conf.mqtt, credentials, u->conf.provision);
     u->n_attempts = 0;
     retry_start_deaf(&u->retry, 0);
 }
@@ -574,10 +581,12 @@ static void provision_failed(void *arg, enum err err, const struct why *why)
         return;
     }
     snprintf(u->reason, sizeof u->reason, "provisioning: %.280s", why_text(why));
+    if (change_provisioned(u, err, NULL))
+        return;
     enter(u, err == ERR_AUTH ? UPLINK_REFUSED : UPLINK_DOWN);
     if (err == ERR_QUOTA)
         u->backoff.floor_ms = QUOTA_MS;
-    pause = backoff_next(err == ERR_AUTH ? &u->refused : &u->backoff, now);
+    pause = change_pause(u, backoff_next(err == ERR_AUTH ? &u->refused : &u->backoff, now));
     if (err == ERR_AUTH) {
         LOG_ERROR(u->log, "the platform refuses to provision the gateway", KV_WHY(why), KV_MS("next attempt", pause));
         retry_start_deaf(&u->retry, pause);
@@ -585,6 +594,13 @@ static void provision_failed(void *arg, enum err err, const struct why *why)
         LOG_WARN(u->log, "the gateway is not provisioned", KV_WHY(why), KV_MS("next attempt", pause));
         retry_start(&u->retry, pause);
     }
+}
+
+struct provision *session_provision_new(struct uplink *u, const struct provision_conf *conf)
+{
+    static const struct provision_events events = {.done = provision_done, .failed = provision_failed};
+
+    return provision_new(u->loop, u->log, conf, &events, u);
 }
 
 static void ask_for_credentials(struct uplink *u)
@@ -602,6 +618,7 @@ static void attempt(void *arg)
     bool is_v3 = u->is_v3 || u->conf.mqtt.version == MQTT_311;
 
     u->is_not_gateway = false;
+    change_attempt(u);
     if (u->provision && !u->is_provisioned) {
         ask_for_credentials(u);
         return;
@@ -729,11 +746,10 @@ void session_init(struct uplink *u)
         .subscribed = on_subscribed,
         .writable = on_writable,
     };
-    static const struct provision_events provision_events = {.done = provision_done, .failed = provision_failed};
     uint64_t seed = (uint64_t)loop_wall_ms(u->loop) ^ (uintptr_t)u;
 
     if (u->conf.provision)
-        u->provision = provision_new(u->loop, u->log, u->conf.provision, &provision_events, u);
+        u->provision = session_provision_new(u, u->conf.provision);
     u->mqtt = mqtt_new(u->loop, u->log, &events, u);
     backoff_init(&u->backoff, seed);
     backoff_init(&u->refused, seed + 1);
@@ -757,7 +773,7 @@ void session_fini(struct uplink *u)
     timer_stop(&u->ask);
     timer_stop(&u->resubscribe);
     downlink_forget(u);
-    timer_stop(&u->change.timer);
+    change_fini(u);
     mqtt_free(u->mqtt);
     provision_free(u->provision);
 }
@@ -769,11 +785,13 @@ void session_start(struct uplink *u)
 
 void session_stop(struct uplink *u)
 {
+    struct provision *provision = change_busy_provision(u);
+
     u->is_stopping = true;
     change_stop(u);
     retry_stop(&u->retry);
-    if (u->provision && provision_is_busy(u->provision))
-        provision_stop(u->provision);
+    if (provision)
+        provision_stop(provision);
     else if (u->is_busy)
         mqtt_disconnect(u->mqtt, 0);
     else

@@ -79,9 +79,12 @@ struct uplink {
         void *arg;
         struct mqtt_conf before;
         uint8_t before_qos;
+        const struct provision_conf *before_provisioning;
+        struct provision *before_provision, *unused; /* unused: freed before the next attempt */
+        bool before_is_provisioned;
         struct timer timer;
-        bool is_fresh; /* the close that follows makes room for it */
-        bool is_extended;
+        bool is_fresh; /* the close, or the end of provisioning, that follows makes room for it */
+        bool is_extended, is_late;
     } change;
 
     /* stopping */
@@ -106,8 +109,18 @@ void session_rate_changed(struct uplink *uplink, unsigned i_rate, bool is_percen
 
 /* change.c: other settings while the program runs. */
 void change_init(struct uplink *u);
+void change_fini(struct uplink *u);
+struct provision *change_busy_provision(const struct uplink *u); /* NULL: none asks for credentials */
+void change_attempt(struct uplink *u);                           /* nothing is under way */
+/* An attempt to get credentials has ended. True: what follows is the change's business. */
+bool change_provisioned(struct uplink *u, enum err err, const struct credentials *credentials);
+/* session.c */
+struct provision *session_provision_new(struct uplink *u, const struct provision_conf *conf);
+void session_log_in_with(struct mqtt_conf *mqtt, const struct credentials *credentials,
+                         const struct provision_conf *provision);
 void change_ready(struct uplink *u);
-uint64_t change_closed(struct uplink *u, uint64_t pause_ms); /* gives the pause before the next attempt */
+uint64_t change_closed(struct uplink *u, uint64_t pause_ms);      /* gives the pause before the next attempt */
+uint64_t change_pause(const struct uplink *u, uint64_t pause_ms); /* the same, after provisioning */
 void change_stop(struct uplink *u);
 
 /* downlink.c: a message of the platform, already acknowledged. */

@@ -82,7 +82,7 @@ void uplink_readable(struct uplink *uplink);
 /* wires: of each device the new name as device_wire_name gives it, NULL: its own. Only with UPLINK_DEVICE_RENAME. */
 void uplink_devices(struct uplink *uplink, enum uplink_device_op op, struct device *const *devs,
                     const char *const *wires, size_t n);
-/* The settings of mqtt and qos are those of conf from now on, if a session with them is up within 30 s; else the former ones are used
+/* The settings of mqtt, qos and provision are those of conf from now on, if a session with them is up within 30 s; else the former ones are used
  * again. Others of conf are not looked at; what it points at stays until the next change. done: exactly once, on this loop, also
  * from within this call. reason: with an error. */
 typedef void uplink_changed_fn(void *arg, enum err err, const char *reason);

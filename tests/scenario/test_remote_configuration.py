@@ -178,16 +178,16 @@ def test_a_reconnect_changes_nothing(tmp_path, platform, broker):
         published(platform, "Plant", lambda v: True)
         values = own(platform)
         platform.ask("shared " + json.dumps({k: values[k] for k in GENERAL if k in values and k != "Version"} | {"Plant": values["Plant"]}))
-        for i in range(3):
+        for level in ("ERROR", "Warning", "40"):
             platform.ask("drop")
 
             def is_back():
-                push(platform, RemoteLoggingLevel=f"{i}")
-                return own(platform, "RemoteLoggingLevel") == f"{i}"
+                push(platform, RemoteLoggingLevel=level)
+                return own(platform, "RemoteLoggingLevel") == level
             wait_until(is_back, "it is back")
         push(platform, **{k: values[k] for k in ("general_configuration", "storage_configuration", "Plant", "active_connectors")})
-        push(platform, RemoteLoggingLevel="INFO")
-        published(platform, "RemoteLoggingLevel", lambda v: v == "INFO")
+        push(platform, RemoteLoggingLevel="NONE")
+        published(platform, "RemoteLoggingLevel", lambda v: v == "NONE")
         assert "configuration changes" not in gateway.log_text()
         assert own(platform, "configuration_errors") is None
     finally:
@@ -299,6 +299,8 @@ def test_a_wrong_host_is_taken_back_and_data_go_on(tmp_path, platform, broker):
         assert (gateway.directory / "tb_gateway.json").read_text() == main
         assert bare(own(platform, "general_configuration")) == bare(general)
         assert platform.stats()["dup"] == 0
+        gateway.wait_log("it is not tried again")  # the platform still has it, and is asked in the next session
+        assert gateway.log_text().count("the connection to the platform changes") == 1
     finally:
         gateway.close()
 
@@ -332,3 +334,92 @@ def test_a_refused_login_is_taken_back_at_once(tmp_path, platform, broker):
         assert "wrong" not in (gateway.directory / "tb_gateway.json").read_text()
     finally:
         gateway.close()
+
+
+def test_the_level_of_lines_for_the_platform_is_set_by_it(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)}, thingsboard={"remoteConfiguration": False})
+    try:
+        gateway.wait_log("Plant: connected")
+        push(platform, RemoteLoggingLevel="info")
+        published(platform, "RemoteLoggingLevel", lambda v: v == "info")
+        text = (gateway.directory / "plant.json").read_text()
+        (gateway.directory / "plant.json").write_text(text.replace("temperature", "heat"))
+        wait_until(lambda: "configuration" in str(platform.latest("").get("SERVICE_LOGS", "")), "the service's lines come")
+        push(platform, RemoteLoggingLevel="loud")
+        push(platform, RemoteLoggingLevel=17)
+        gateway.wait_log("expected NONE, CRITICAL, ERROR, WARNING, INFO, DEBUG or TRACE")
+        assert own(platform, "RemoteLoggingLevel") == "info"
+        assert gateway.stop() == 0
+        last = platform.values("")["telemetry"]["SERVICE_LOGS"]["ts"]
+        platform.ask("shared " + json.dumps({"RemoteLoggingLevel": "DEBUG"}))
+        gateway.start()  # the level is asked for
+        published(platform, "RemoteLoggingLevel", lambda v: v == "DEBUG")
+        (gateway.directory / "plant.json").write_text(text)
+        wait_until(lambda: platform.values("")["telemetry"]["SERVICE_LOGS"]["ts"] > last, "lines of the new run come")
+    finally:
+        gateway.close()
+
+
+def logs(directory, level="INFO"):
+    handler = {"class": "logging.handlers.TimedRotatingFileHandler", "formatter": "F", "filename": f"./{directory}/service.log", "when": "D", "interval": 1}
+    return {"version": 1, "formatters": {"F": {"format": "%(levelname)s %(name)s %(message)s"}},
+            "handlers": {"service": handler, "console": {"class": "logging.StreamHandler", "formatter": "F", "stream": "ext://sys.stdout"}},
+            "loggers": {"service": {"handlers": ["service", "console"], "level": level, "propagate": False}},
+            "root": {"level": "INFO", "handlers": ["console"]}}
+
+
+def test_pushed_loggers_are_used_at_once(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        assert set(published(platform, "logs_configuration", lambda v: True)) == {"ts"}
+        push(platform, logs_configuration={**logs("logs"), "ts": 1795353530000})
+        published(platform, "logs_configuration", lambda v: "handlers" in v)
+        assert bare(json.loads((gateway.directory / "logs.json").read_text())) == logs("logs")
+        file = gateway.directory / "logs" / "service.log"
+        wait_until(file.exists, "the new handler writes")
+        push(platform, logs_configuration=logs("logs", "ERROR"))
+        published(platform, "logs_configuration", lambda v: v["loggers"]["service"]["level"] == "ERROR")
+        push(platform, storage_configuration={"type": "paper"})  # an error line, and what would be an information
+        published(platform, "configuration_errors", lambda v: "storage_configuration" in v)
+        wait_until(lambda: "paper" in file.read_text(), "the error is written")
+        push(platform, logs_configuration={"version": "x", "handlers": 5})
+        published(platform, "configuration_errors", lambda v: "logs_configuration" in v)
+        assert bare(own(platform, "logs_configuration")) == logs("logs", "ERROR")
+    finally:
+        gateway.close()
+
+
+def test_a_connector_that_is_added_by_hand_gets_an_identity(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        file, main = gateway.directory / "two.json", gateway.directory / "tb_gateway.json"
+        file.write_text(json.dumps(mqtt_connector(broker.port, [mqtt_mapping("two/+/data", "(?<=two/)(.*?)(?=/data)")])))
+        content = json.loads(main.read_text())
+        content["connectors"].append({"type": "mqtt", "name": "Two", "configuration": "two.json"})
+        main.write_text(json.dumps(content))
+        attribute = published(platform, "Two", lambda v: True)
+        wait_until(lambda: json.loads(file.read_text()).get("id") == attribute["id"], "its id is written")
+        assert {k: v for k, v in json.loads(file.read_text()).items() if k != "id"} == \
+            mqtt_connector(broker.port, [mqtt_mapping("two/+/data", "(?<=two/)(.*?)(?=/data)")])
+        broker.publish("two/b/data", {"seq": 5, "temperature": 2})
+        platform.wait_for("b", seq=5)
+        assert gateway.log_text().count("Two: connected") == 1  # writing it is no change
+    finally:
+        gateway.close()
+
+
+def test_what_is_removed_is_not_told_again_in_the_next_session(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"One": mqtt_connector(broker.port), "Two": mqtt_connector(broker.port)})
+    other = Platform()
+    try:
+        published(platform, "Two", lambda v: True)
+        push(platform, active_connectors=["Two"])
+        published(platform, "active_connectors", lambda v: v == ["Two"])
+        push(platform, general_configuration={**own(platform, "general_configuration"), "port": other.port})
+        published(other, "Two", lambda v: True)
+        published(other, "general_configuration", lambda v: v["port"] == other.port)
+        assert own(other, "One") is None
+    finally:
+        gateway.close()
+        other.close()
