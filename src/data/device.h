@@ -34,12 +34,12 @@ struct device {
     _Atomic(uint64_t) n_unchanged; /* connector: values that the report filter held back */
     _Atomic(uint64_t) n_repeated;  /* connector: of n_collected, those of periodic reports */
     _Atomic(uint64_t) n_failed;    /* connector: values that could not be converted or encoded */
-    _Atomic(uint64_t) n_appended;  /* store */
-    _Atomic(uint64_t) n_overflowed; /* store: dropped by limits */
-    _Atomic(uint64_t) n_aged;       /* store: of n_overflowed, those that were too old; counted after it */
+    _Atomic(uint64_t) n_appended;  /* stores */
+    _Atomic(uint64_t) n_overflowed; /* stores: dropped by limits */
+    _Atomic(uint64_t) n_aged;       /* stores: of n_overflowed, those that were too old; counted after it */
     _Atomic(uint64_t) n_delivered;  /* uplink */
     _Atomic(uint64_t) n_rejected;   /* uplink */
-    uint64_t store_mark;            /* store: where its newest record stands (store/lanes.h) */
+    uint64_t store_marks[2];        /* stores, one each: where its newest record stands (store/lanes.h) */
     uint32_t announced;             /* uplink: session in which its connect was written */
     uint32_t pack_slot;             /* uplink: place in the pack being built */
     uint32_t active_s;              /* uplink: monotonic, when the platform last heard of it or was told of it */

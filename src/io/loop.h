@@ -74,7 +74,7 @@ void mailbox_init(struct mailbox *box, struct loop *loop, mailbox_fn *handler, v
  * The mailbox must outlive the handler's run for every node posted, or end with mailbox_fini. */
 void mailbox_post(struct mailbox *box, struct node *node);
 /* Before its memory goes while the loop stays: what is still in it, oldest first; the handler does not run any more. On the
- * loop, when nobody posts any more: a thread that did has ended. Accepts a zeroed one. */
+ * loop, when nobody posts any more: a thread that did has ended; any thread if nothing was ever posted. Accepts a zeroed one. */
 struct node *mailbox_fini(struct mailbox *box);
 
 /* --- late hooks: once a turn in which something happened, after all reads and mailboxes ------------------------------ */

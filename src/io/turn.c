@@ -104,8 +104,8 @@ struct node *mailbox_fini(struct mailbox *box)
     struct loop *loop = box->loop;
     struct node *node;
 
-    if (!loop)
-        return NULL;
+    if (!loop || !atomic_load_explicit(&box->queue.top, memory_order_acquire))
+        return NULL; /* then it is in no list either */
     unlink_from(&loop->round, &box->ready);
     node = queue_take(&loop->ready);
     unlink_from(&node, &box->ready);

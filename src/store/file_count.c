@@ -44,7 +44,7 @@ static void count_for(struct device *dev, uint64_t n, bool appended, struct lose
     if (!dev || !n)
         return;
     if (appended)
-        device_count_values(&dev->n_appended, n);
+        device_add_values(&dev->n_appended, n);
     if (losers) {
         device_add_values(&dev->n_overflowed, n);
         if (losers->is_old)
@@ -53,13 +53,17 @@ static void count_for(struct device *dev, uint64_t n, bool appended, struct lose
     }
 }
 
-void file_count_device(const struct record *record, uint64_t pos, struct losers *losers)
+void file_count_lost_device(const struct record *record, struct losers *losers)
+{
+    count_for(file_device_of(record), record->n_values, false, losers);
+}
+
+void file_count_found_device(const struct file_store *s, const struct record *record, uint64_t pos)
 {
     struct device *dev = file_device_of(record);
 
-    count_for(dev, record->n_values, !losers, losers);
-    if (!losers)
-        lanes_mark(&(struct lanes){0}, dev, pos, LANE_LIVE);
+    count_for(dev, record->n_values, true, NULL);
+    lanes_mark(&s->rule, dev, pos, LANE_LIVE);
 }
 
 void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers)

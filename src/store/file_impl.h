@@ -4,7 +4,8 @@
 /*
  * The inside of the file store (file.c says what lies on the disk). Private to these files:
  *
- *     file.c          appending, limits, answers, the interface, the thread
+ *     file.c          appending, limits, answers: the store's thread
+ *     file_front.c    the interface, beginning and end
  *     file_count.c    what waits, and whose values were stored or lost
  *     file_segment.c  segments as files: begin, write, give up, remove; the state file
  *     file_read.c     committed records on their way to the reader
@@ -130,6 +131,13 @@ struct losers { /* devices whose values were dropped, on their way to the reader
     bool is_old; /* dropped by age */
 };
 
+struct new_limits { /* on their way to the store's thread */
+    struct node node;
+    struct file_conf limits;
+    uint64_t db_bytes;
+    unsigned max_dbs;
+};
+
 typedef _Atomic(uint64_t) counter;
 struct counters {
     counter n_events, n_values, n_bytes;
@@ -182,7 +190,8 @@ struct file_store {
     struct mailbox inbox, pokes, control;
     struct late commit_late;
     struct timer retry, save, idle, again, age; /* again: reading */
-    struct mailbox splits;
+    struct mailbox splits, settles, limits;
+    bool is_settling; /* it is told when no batch is unanswered */
     struct lanes rule;
     uint64_t n_orders;  /* splits, those of earlier lives that left segments included */
     uint64_t next, pos; /* base and position for the next segment */
@@ -215,8 +224,10 @@ struct file_store {
     unsigned n_splits;
     _Atomic(int64_t) oldest_ms;
     atomic_bool poke_is_out;
-    struct node poke_node, stop_node, split_node;
-    struct mailbox slices, drops, stopped;
+    struct node poke_node, stop_node, split_node, settle_node;
+    struct mailbox slices, drops, stopped, settled;
+    closed_fn *settle_done;
+    void *settle_arg;
     uint64_t early_events, early_ms; /* when the store's thread was last told that there is much to save */
     struct file_chunk *free_chunks;
     unsigned n_chunks;
@@ -291,7 +302,13 @@ static inline struct segment *segment_after(const struct lane *lane, const struc
     return segment->node.next == &lane->segments ? NULL : segment_of(segment->node.next);
 }
 
+/* file_front.c */
+void file_set_limits(struct file_store *s, const struct file_conf *conf);
+
 /* file.c */
+void file_init_own(struct file_store *s); /* mailboxes and timers of its thread */
+void file_cancel_all(struct file_store *s);
+void file_cancel_inbox(struct file_store *s);
 void file_set_save_trouble(struct file_store *s, const char *trouble);
 void file_set_trouble(struct file_store *s, const char *trouble, int number);
 
@@ -299,7 +316,8 @@ void file_set_trouble(struct file_store *s, const char *trouble, int number);
 struct sum file_waiting(const struct file_store *s);
 /* Counts values per device, of records in memory; dropped: they are lost (losers gathers whose). */
 void file_count_devices(const uint8_t *p, const uint8_t *end, bool appended, struct losers *losers);
-void file_count_device(const struct record *record, uint64_t pos, struct losers *losers); /* losers NULL: appended */
+void file_count_lost_device(const struct record *record, struct losers *losers);
+void file_count_found_device(const struct file_store *s, const struct record *record, uint64_t pos); /* at the start */
 void file_tell_losers(struct file_store *s, struct losers *losers);
 void file_count_lost(struct lane *lane, struct sum lost);
 struct device *file_device_of(const struct record *record);

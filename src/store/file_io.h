@@ -30,6 +30,7 @@ struct file_io {
     int (*close)(const struct file_io *io, int fd);
     int (*list)(const struct file_io *io, int dir, file_io_name_fn *each, void *arg);
     bool (*has_room)(const struct file_io *io, uint64_t n); /* for one more segment of n bytes; NULL: always */
+    void (*set_limits)(const struct file_io *io, uint64_t file_bytes, unsigned n_files); /* NULL: it has none */
     bool is_elastic; /* allocate reserves nothing: a full disk is met in the middle of a segment */
     void (*free)(const struct file_io *io); /* after the last descriptor is closed; NULL: nothing to free */
 };

@@ -394,7 +394,7 @@ void file_drop(struct lane *lane, struct segment *segment, bool is_old)
         walk_init(&walk, s->io, fd, from, segment->end);
         for (enum walk_step step; (step = walk_next(&walk)) != WALK_END;)
             if (step == WALK_RECORD)
-                file_count_device(walk.record, 0, losers);
+                file_count_lost_device(walk.record, losers);
         walk_fini(&walk);
         s->io->close(s->io, fd);
     }

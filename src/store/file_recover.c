@@ -139,7 +139,7 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
             sum_record(&segment->all, walk->record);
             if (walk->off <= scan->group_end)
                 sum_record(&scan->group, walk->record);
-            file_count_device(walk->record, segment->pos + walk->off, NULL);
+            file_count_found_device(s, walk->record, segment->pos + walk->off);
             scan->last = walk->off;
             continue;
         case WALK_BAD:
@@ -309,7 +309,6 @@ enum err file_recover(struct file_store *s, struct why *why)
     if (!list_is_empty(&live->segments)) {
         live->reading = segment_of(live->segments.next);
         live->read_off = live->reading->start;
-        file_feed(s);
     }
     if (s->is_unsaved)
         timer_start(&s->save, SAVE_MS), atomic_store(&s->is_saving, true);

@@ -70,9 +70,11 @@ struct memory_store {
     struct store_stats stats;
     struct node *pending, **pending_end; /* batches that wait for room, oldest first */
     unsigned n_chunks;
-    bool is_stopped, is_told;
-    struct mailbox inbox, bell;
-    struct node bell_node;
+    bool is_stopped, is_told, is_settling;
+    struct mailbox inbox, bell, settled;
+    struct node bell_node, settle_node;
+    closed_fn *settle_done; /* NULL: nobody waits for it */
+    void *settle_arg;
     struct timer idle;
     uint64_t idle_values; /* appended when the timer last ran */
     struct closer closer;
@@ -226,7 +228,7 @@ static struct sum count_appended(const struct lanes *rule, const uint8_t *p, con
         pos += (size_t)(p - from);
         if (!dev)
             continue;
-        device_count_values(&dev->n_appended, n);
+        device_add_values(&dev->n_appended, n);
         lanes_mark(rule, dev, pos, lane);
     }
     return sum;
@@ -251,7 +253,7 @@ static struct sum count_lost(struct memory_store *store, const uint8_t *p, const
         if (!dev)
             continue;
         if (appended)
-            device_count_values(&dev->n_appended, n);
+            device_add_values(&dev->n_appended, n);
         device_add_values(&dev->n_overflowed, n);
         if (store->store.events.dropped)
             store->store.events.dropped(store->store.arg, dev);
@@ -482,6 +484,31 @@ static void take_pending(struct memory_store *store)
     }
     store->stats.is_blocked = false;
     store->stats.blocked_since_ms = 0;
+    if (store->is_settling) {
+        store->is_settling = false;
+        mailbox_post(&store->settled, &store->settle_node);
+    }
+}
+
+/* With other limits, in the same order. */
+static void append_again(struct memory_store *store)
+{
+    struct node *node = store->pending;
+
+    store->pending = NULL;
+    store->pending_end = &store->pending;
+    while (node) {
+        struct batch *batch = CONTAINER_OF(node, struct batch, node);
+
+        node = node->next;
+        if (batch->result != ERR_FULL)
+            append(store, batch);
+        else if (is_waiting(store, batch->ctx))
+            wait_for_room(store, batch);
+        else
+            store_answer(batch);
+    }
+    take_pending(store);
 }
 
 /* --- mailboxes and timer ------------------------------------------------------------------------------------------------ */
@@ -503,6 +530,13 @@ static void bell(void *arg, UNUSED struct node *nodes)
     store->is_told = false;
     if (store->store.events.readable)
         store->store.events.readable(store->store.arg);
+}
+
+static void settled(void *arg, UNUSED struct node *nodes)
+{
+    struct memory_store *store = arg;
+
+    store->settle_done(store->settle_arg);
 }
 
 static void free_kept(struct memory_store *store)
@@ -683,6 +717,19 @@ static struct store_stats memory_stats(const struct store *base)
     return stats;
 }
 
+static void memory_settle(struct store *base, closed_fn *done, void *arg)
+{
+    struct memory_store *store = of(base);
+
+    loop_assert(base->loop);
+    store->settle_done = done;
+    store->settle_arg = arg;
+    store->is_settling = true;
+    inbox(store, queue_take(&store->inbox.queue)); /* what its handler has not seen yet */
+    if (!store->pending)
+        take_pending(store);
+}
+
 static void memory_stop(struct store *base, closed_fn *done, void *arg)
 {
     struct memory_store *store = of(base);
@@ -702,6 +749,8 @@ static void memory_free(struct store *base)
     store->is_stopped = true;
     inbox(store, mailbox_fini(&store->inbox));
     (void)mailbox_fini(&store->bell);
+    store->is_settling = false;
+    (void)mailbox_fini(&store->settled);
     take_pending(store); /* each batch is answered, also without a stop before */
     timer_stop(&store->idle);
     for (int i = 0; i < LANES; i++)
@@ -728,8 +777,29 @@ static const struct store_ops memory_ops = {
     .ack = memory_ack,
     .split = memory_split,
     .stats = memory_stats,
+    .settle = memory_settle,
     .stop = memory_stop,
 };
+
+/* What is dropped at once is at most a sixteenth. */
+static void size_blocks(struct memory_store *store)
+{
+    const struct memory_conf *conf = &store->conf;
+
+    store->block_cap = BLOCK_SIZE;
+    store->block_events = 0;
+    if (conf->overflow != OVERFLOW_DROP_OLDEST)
+        return;
+    if (conf->max_bytes && conf->max_bytes / 16 < store->block_cap) {
+        size_t cap = (size_t)(conf->max_bytes / 16) & ~(size_t)(BLOCK_MIN - 1);
+
+        store->block_cap = cap < BLOCK_MIN ? BLOCK_MIN : cap;
+    }
+    if (conf->max_events)
+        store->block_events = conf->max_events < 32                ? 1
+                              : conf->max_events / 16 > UINT32_MAX ? UINT32_MAX
+                                                                   : (unsigned)(conf->max_events / 16);
+}
 
 struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf, const struct store_events *events,
                                void *arg)
@@ -742,20 +812,26 @@ struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf
     store->store = (struct store){.ops = &memory_ops, .loop = loop, .events = *events, .arg = arg};
     store->conf = *conf;
     store->pending_end = &store->pending;
-    store->block_cap = BLOCK_SIZE;
-    if (conf->overflow == OVERFLOW_DROP_OLDEST) { /* what is dropped at once is at most a sixteenth */
-        if (conf->max_bytes && conf->max_bytes / 16 < store->block_cap) {
-            size_t cap = (size_t)(conf->max_bytes / 16) & ~(size_t)(BLOCK_MIN - 1);
-
-            store->block_cap = cap < BLOCK_MIN ? BLOCK_MIN : cap;
-        }
-        if (conf->max_events)
-            store->block_events = conf->max_events < 32                ? 1
-                                  : conf->max_events / 16 > UINT32_MAX ? UINT32_MAX
-                                                                       : (unsigned)(conf->max_events / 16);
-    }
+    size_blocks(store);
     mailbox_init(&store->inbox, loop, inbox, store);
     mailbox_init(&store->bell, loop, bell, store);
+    mailbox_init(&store->settled, loop, settled, store);
+    store->rule.slot = conf->slot;
     timer_init(&store->idle, loop, idle, store);
     return &store->store;
+}
+
+void store_memory_tune(struct store *base, const struct memory_conf *conf)
+{
+    struct memory_store *store = of(base);
+    uint8_t slot = store->conf.slot;
+
+    loop_assert(base->loop);
+    assert(base->ops == &memory_ops);
+    store->conf = *conf;
+    store->conf.slot = slot;
+    free_kept(store); /* they have the former size */
+    size_blocks(store);
+    if (!store->is_stopped)
+        append_again(store);
 }

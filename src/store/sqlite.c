@@ -28,16 +28,23 @@ const struct sqlite_api *sqlite_load(struct why *why)
     return api;
 }
 
+void sqlite_limits(struct file_conf *out, const struct sqlite_conf *conf)
+{
+    uint64_t all = conf->db_bytes > UINT64_MAX / conf->max_dbs ? UINT64_MAX : conf->db_bytes * conf->max_dbs;
+
+    *out = conf->file;
+    if (!out->max_bytes || out->max_bytes > all)
+        out->max_bytes = all;
+    out->segment_bytes = conf->db_bytes / SQLITE_SEGMENTS;
+}
+
 enum err store_sqlite_with(const struct sqlite_api *api, struct store **out, struct loop *loop,
                            const struct sqlite_conf *conf, const struct store_events *events, void *arg,
                            struct why *why)
 {
-    struct file_conf file = conf->file;
-    uint64_t all = conf->db_bytes > UINT64_MAX / conf->max_dbs ? UINT64_MAX : conf->db_bytes * conf->max_dbs;
+    struct file_conf file;
 
-    if (!file.max_bytes || file.max_bytes > all)
-        file.max_bytes = all;
-    file.segment_bytes = conf->db_bytes / SQLITE_SEGMENTS;
+    sqlite_limits(&file, conf);
     file.io = api->open(conf);
     return store_file_new(out, loop, &file, events, arg, why);
 }

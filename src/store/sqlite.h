@@ -47,6 +47,8 @@ const struct sqlite_api *sqlite_load(struct why *why);
 NODISCARD enum err store_sqlite_with(const struct sqlite_api *api, struct store **out, struct loop *loop,
                                      const struct sqlite_conf *conf, const struct store_events *events, void *arg,
                                      struct why *why);
+/* The limits of the file store that stands on it. */
+void sqlite_limits(struct file_conf *out, const struct sqlite_conf *conf);
 /* True: databases of ours lie in the directory. */
 bool sqlite_is_there(int dir);
 /* True: there are files with the names of the Python gateway's databases. */

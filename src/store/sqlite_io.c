@@ -170,6 +170,14 @@ static bool medium_has_room(const struct file_io *io, uint64_t n)
     return n_usable(m) < m->max_dbs || find_room(m, n) != NULL;
 }
 
+static void medium_set_limits(const struct file_io *io, uint64_t file_bytes, unsigned n_files)
+{
+    struct medium *m = of(io);
+
+    m->db_bytes = file_bytes;
+    m->max_dbs = n_files;
+}
+
 /* Not more than the limit, unless the store has decided that this one must be taken. */
 static int choose(struct medium *m, struct place *place, uint64_t n)
 {
@@ -574,6 +582,7 @@ static const struct file_io calls = {
     .close = medium_close,
     .list = medium_list,
     .has_room = medium_has_room,
+    .set_limits = medium_set_limits,
     .is_elastic = true,
     .free = medium_free,
 };

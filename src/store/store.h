@@ -62,6 +62,7 @@ struct store_ops {
     void (*ack)(struct store *, int lane, uint64_t pos);
     void (*split)(struct store *);
     struct store_stats (*stats)(const struct store *);
+    void (*settle)(struct store *, closed_fn *done, void *arg);
     void (*stop)(struct store *, closed_fn *done, void *arg); /* last commit, completions; then done */
 };
 
@@ -96,6 +97,14 @@ static inline void store_split(struct store *store)
 {
     store->ops->split(store);
 }
+/*
+ * On the uplink's loop, once, when nobody appends any more, which includes what append has begun on other threads: done comes
+ * when every batch is answered. From then on what waits only becomes less. A batch that waits for room is waited for.
+ */
+static inline void store_settle(struct store *store, closed_fn *done, void *arg)
+{
+    store->ops->settle(store, done, arg);
+}
 /* Last commit and completions; what still waits for room is answered ERR_CANCELLED, as is whatever is appended later. */
 static inline void store_stop(struct store *store, closed_fn *done, void *arg)
 {
@@ -111,13 +120,16 @@ struct memory_conf {
     uint64_t max_events; /* 0: none */
     uint64_t max_bytes;  /* of records; 0: none beyond max_events */
     enum overflow overflow;
+    uint8_t slot; /* 0 or 1; stores that are appended to at the same time have different ones */
 };
 struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf, const struct store_events *events,
                                void *arg);
+/* On the uplink's loop: other limits from now on. What waits stays; batches that wait are looked at again. */
+void store_memory_tune(struct store *store, const struct memory_conf *conf);
 
 /*
  * A directory of segment files (file.c). Opened, locked and recovered before the call returns, which may take a second per
- * gigabyte that waits. ERR_BUSY: another process has it; ERR_UNSUPPORTED: a newer version wrote it, and it is left as it is.
+ * gigabyte that waits; any thread, also while loop runs. ERR_BUSY: another process has it; ERR_UNSUPPORTED: a newer version wrote it, and it is left as it is.
  * A directory that cannot be written is no error: what waits there is delivered, nothing new completes, trouble says why.
  */
 struct file_io;
@@ -134,9 +146,12 @@ struct file_conf {
     struct log *log;
     const struct file_io *io; /* NULL: the system's; else freed with the store, also if it could not be opened */
     struct loop *own;         /* NULL: a thread of its own; tests give a loop here */
+    uint8_t slot;             /* as in memory_conf */
 };
 NODISCARD enum err store_file_new(struct store **out, struct loop *loop, const struct file_conf *conf,
                                   const struct store_events *events, void *arg, struct why *why);
+/* On the uplink's loop: limits (numbers and overflow) of conf, as soon as the store's thread gets to it; the rest stays. */
+void store_file_tune(struct store *store, const struct file_conf *conf);
 
 /* The same store on SQLite databases (sqlite.h). Needs the module iotgw-sqlite: ERR_NOTFOUND without it. */
 enum { SQLITE_SEGMENTS = 16 }; /* a segment is at most this part of a database */
@@ -147,6 +162,7 @@ struct sqlite_conf {
 };
 NODISCARD enum err store_sqlite_new(struct store **out, struct loop *loop, const struct sqlite_conf *conf,
                                     const struct store_events *events, void *arg, struct why *why);
+void store_sqlite_tune(struct store *store, const struct sqlite_conf *conf);
 void store_free(struct store *store); /* NULL allowed */
 /* Whom the store gives its answers: set once by the connector room. Any thread. */
 void store_answer(struct batch *batch);

@@ -577,6 +577,63 @@ static void test_a_store_that_is_freed_without_a_stop_answers_what_waits(void **
     assert_int_equal(n_answered, 2);
 }
 
+static void count_settled(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+static void test_a_store_is_settled_when_every_batch_is_answered(void **state)
+{
+    struct device *dev = device_named("settle");
+    unsigned n_settled = 0;
+    struct chunk *chunk;
+
+    (void)state;
+    open_store(4, 0, OVERFLOW_BLOCK);
+    store_append(the_store, batch_of(dev, 4, 0, 50, NULL, true));
+    store_append(the_store, batch_of(dev, 2, 4, 50, NULL, true));
+    store_settle(the_store, count_settled, &n_settled);
+    loop_advance(the_loop, 60000);
+    assert_int_equal(n_settled, 0);
+    chunk = store_read(the_store, 0, 64 * 1024);
+    store_ack(the_store, 0, chunk->to);
+    chunk_release(chunk);
+    assert_int_equal(n_answered, 2);
+    loop_advance(the_loop, 0);
+    assert_int_equal(n_settled, 1);
+    close_store();
+}
+
+static void test_other_limits_hold_at_once_also_for_what_waits(void **state)
+{
+    struct device *dev = device_named("tune");
+    struct memory_conf conf = {.max_events = 6};
+
+    (void)state;
+    open_store(4, 0, OVERFLOW_BLOCK);
+    store_append(the_store, batch_of(dev, 4, 0, 50, NULL, true));
+    store_append(the_store, batch_of(dev, 2, 4, 50, NULL, true));
+    store_append(the_store, batch_of(dev, 2, 6, 50, NULL, true));
+    assert_int_equal(n_answered, 1);
+    store_memory_tune(the_store, &conf);
+    assert_int_equal(n_answered, 2);
+    assert_true(store_stats(the_store).is_blocked);
+    conf.overflow = OVERFLOW_DROP_NEWEST;
+    store_memory_tune(the_store, &conf);
+    assert_int_equal(n_answered, 3);
+    assert_int_equal(answered[2]->result, ERR_FULL);
+    assert_false(store_stats(the_store).is_blocked);
+    conf.overflow = OVERFLOW_DROP_OLDEST;
+    conf.max_bytes = 64 * 1024; /* and so smaller blocks */
+    store_memory_tune(the_store, &conf);
+    for (unsigned i = 0; i < 100; i++)
+        store_append(the_store, batch_of(dev, 2, 6 + 2 * i, 300, NULL, true));
+    assert_int_equal(n_answered, 103);
+    assert_int_equal(answered[102]->result, ERR_OK);
+    assert_true(store_stats(the_store).n_events <= 6);
+    close_store();
+}
+
 static void test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on(void **state)
 {
     struct device *dev = device_named("gone");
@@ -611,6 +668,8 @@ int main(void)
         cmocka_unit_test(test_every_batch_is_answered_exactly_once_in_the_order_of_its_connector),
         cmocka_unit_test(test_each_device_of_dropped_data_is_named),
         cmocka_unit_test(test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on),
+        cmocka_unit_test(test_a_store_is_settled_when_every_batch_is_answered),
+        cmocka_unit_test(test_other_limits_hold_at_once_also_for_what_waits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,7 +205,7 @@ static void open_life(int64_t wall_ms)
         struct device *dev = world.devices[i];
 
         dev->announced = 0;
-        dev->store_mark = 0;
+        dev->store_marks[0] = 0;
         dev->assigned_ms = dev->assigned_wall_ms = 0;
         atomic_store(&dev->link, DEVICE_LINK_UNKNOWN);
         atomic_store(&dev->n_collected, 0);
