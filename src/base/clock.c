@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
+#include "build_id.h"
 
 #include <time.h>
+
+const int64_t clock_build_ms = IOTGW_BUILD_TIME * INT64_C(1000);
 
 static uint64_t read_us(clockid_t id)
 {

@@ -13,4 +13,6 @@
 int64_t clock_wall_ms(void);
 uint64_t clock_mono_ms(void);
 uint64_t clock_mono_us(void);
+/* When this program's sources were last changed, since the epoch: a wall clock that shows less is certainly not set. */
+extern const int64_t clock_build_ms;
 #endif

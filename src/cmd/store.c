@@ -184,7 +184,8 @@ static void dump_record(struct job *job, const struct found_segment *segment, co
     buf_add_z(&job->out, ",\"profile\":");
     json_add_string(&job->out, record_profile(record));
     if (is_telemetry && !(record->flags & RECORD_NO_TS))
-        buf_printf(&job->out, ",\"ts\":%" PRId64, record->ts);
+        buf_printf(&job->out, record->flags & RECORD_TIME_UNSURE ? ",\"sinceBoot\":%" PRId64 : ",\"ts\":%" PRId64,
+                   record->ts);
     if (is_acked)
         buf_add_z(&job->out, ",\"acknowledged\":true");
     if (has_values) {

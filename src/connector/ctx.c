@@ -155,6 +155,20 @@ static void replace_nul(struct ctx *ctx, struct event *event)
              KV_STR("device", device_name(event->dev)));
 }
 
+/* Before the clock is set: since boot, and not what a source happens to give as its own time. */
+static void choose_unsure(struct event *event, int64_t *ts_ms)
+{
+    enum { TRIES = 8 };
+
+    for (unsigned i = 0, n_same = 1; i < TRIES && n_same; i++) {
+        n_same = 0;
+        for (size_t j = 0; j < event->n; j++)
+            n_same += event->items[j].ts == *ts_ms;
+        *ts_ms += n_same ? 1 : 0;
+    }
+    event->time_unsure = true;
+}
+
 static bool is_denied(struct ctx *ctx, struct device *dev)
 {
     return UNLIKELY(ctx->host->device_allowed != NULL) && !ctx->host->device_allowed(ctx->host->arg, ctx, dev);
@@ -163,8 +177,8 @@ static bool is_denied(struct ctx *ctx, struct device *dev)
 enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
 {
     unsigned n_attributes = 0, n_without_time = 0;
-    bool has_escape = false;
-    int64_t now_ms = loop_wall_ms(ctx->loop);
+    int64_t now_ms;
+    bool is_sure = loop_stamp(ctx->loop, &now_ms), has_escape = false;
     enum err err;
 
     for (size_t i = 0; i < event->n; i++) {
@@ -178,6 +192,8 @@ enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
         replace_nul(ctx, event);
     if (n_without_time)
         now_ms = device_assign_ts(event->dev, now_ms);
+    if (UNLIKELY(!is_sure))
+        choose_unsure(event, &now_ms);
     err = event_encode(event, now_ms, &ctx->host->limits, &ctx->sink.sink, n_values);
     if (err)
         return err;

@@ -711,11 +711,45 @@ static void test_expired_values_are_given_back(void **state)
     answer(&f->store, f->store.n, ERR_OK);
 }
 
+static void put_times(struct fixture *f, int64_t ts)
+{
+    struct event *event = ctx_event(f->ctx, device_get(STR("unsure 1")), STR("pump"));
+
+    event_add(event, RECORD_TELEMETRY, STR("\"a\":"), STR("1"), EVENT_NO_TS);
+    event_add(event, RECORD_TELEMETRY, STR("\"b\":"), STR("2"), ts);
+    assert_int_equal(ctx_put(f->ctx), ERR_OK);
+    assert_true(ctx_mark(f->ctx, 1));
+    loop_advance(f->loop, 0);
+}
+
+static void test_only_what_has_no_time_of_its_own_is_unsure_and_only_until_the_clock_is_set(void **state)
+{
+    struct fixture *f = *state;
+    int64_t up_ms = (int64_t)loop_mono_ms(f->loop);
+
+    loop_set_earliest(f->loop, 1800000000000);
+    put_times(f, 1700000000000);
+    assert_int_equal(record_at(f, 0)->ts, up_ms);
+    assert_true(record_at(f, 0)->flags & RECORD_TIME_UNSURE);
+    assert_int_equal(record_at(f, 1)->ts, 1700000000000);
+    assert_false(record_at(f, 1)->flags & RECORD_TIME_UNSURE);
+    put_times(f, up_ms + 1); /* a source that counts since its own boot, too */
+    assert_int_equal(record_at(f, 2)->ts, up_ms + 2);
+    assert_true(record_at(f, 2)->flags & RECORD_TIME_UNSURE);
+    assert_int_equal(record_at(f, 3)->ts, up_ms + 1);
+    assert_false(record_at(f, 3)->flags & RECORD_TIME_UNSURE);
+    loop_set_wall(f->loop, 1800000000000);
+    put_times(f, 1);
+    assert_int_equal(record_at(f, 4)->ts, 1800000000000);
+    assert_false(record_at(f, 4)->flags & RECORD_TIME_UNSURE);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_only_what_has_no_time_of_its_own_is_unsure_and_only_until_the_clock_is_set),
         TEST(test_a_burst_is_one_batch_and_one_completion),
         TEST(test_answers_of_one_burst_are_told_at_once_unless_they_differ),
         TEST(test_a_mark_without_values_is_answered_behind_what_came_before),

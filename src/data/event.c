@@ -16,6 +16,7 @@ struct group {
 struct writer {
     const struct event *event;
     struct str name, profile;
+    int64_t unsure_ts; /* EVENT_NO_TS: none is */
     uint8_t *at;
     struct record *record; /* last one sealed or being written */
 };
@@ -43,7 +44,7 @@ void event_begin(struct event *event, struct device *dev, struct str profile)
     event->n = 0;
     event->report = NULL;
     event->meta = STR_NONE;
-    event->has_report = event->keys_unique = false;
+    event->has_report = event->keys_unique = event->time_unsure = false;
     arena_reset(&event->arena);
 }
 
@@ -205,7 +206,9 @@ static uint8_t *begin_record(struct writer *writer, enum record_kind kind, int64
         .ts = ts == EVENT_NO_TS ? 0 : ts,
         .dev = writer->event->dev->number,
         .n_values = (uint16_t)n_values,
-        .flags = ts == EVENT_NO_TS ? RECORD_NO_TS : 0,
+        .flags = ts == EVENT_NO_TS         ? RECORD_NO_TS
+                 : ts == writer->unsure_ts ? RECORD_TIME_UNSURE
+                                           : 0,
         .kind = (uint16_t)kind,
         .name_n = (uint16_t)writer->name.n,
         .profile_n = (uint16_t)writer->profile.n,
@@ -233,9 +236,12 @@ static struct str profile_of(const struct event *event)
     return known ? event->profile : profile;
 }
 
-static void begin_writer(struct writer *writer, const struct event *event)
+static void begin_writer(struct writer *writer, const struct event *event, int64_t ts_ms)
 {
-    *writer = (struct writer){.event = event, .name = device_name(event->dev), .profile = profile_of(event)};
+    *writer = (struct writer){.event = event,
+                              .name = device_name(event->dev),
+                              .profile = profile_of(event),
+                              .unsure_ts = event->time_unsure ? ts_ms : EVENT_NO_TS};
 }
 
 /* --- the plain case: no doubles, one time ----------------------------------------------------------------------------- */
@@ -280,7 +286,7 @@ static enum err plain_write(const struct event *event, int64_t ts_ms, const stru
     struct writer writer;
     size_t total = 0;
 
-    begin_writer(&writer, event);
+    begin_writer(&writer, event, ts_ms);
     for (int i = 0; i < 2; i++)
         if (plain->n[i])
             total += record_size(writer.name.n, writer.profile.n, plain->body_n[i]);
@@ -476,7 +482,7 @@ static enum err general_encode(struct event *event, int64_t ts_ms, const struct 
 
     if (event->n > UINT32_MAX / 4)
         return ERR_LIMIT;
-    begin_writer(&writer, event);
+    begin_writer(&writer, event, ts_ms);
     work_init(&work, event);
     for (uint32_t number = 1; number <= event->n; number++)
         work_add(&work, event, number, ts_ms);

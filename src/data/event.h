@@ -35,6 +35,7 @@ struct event {
     const struct report_strategy *report; /* the device's own; NULL: the connector's */
     bool has_report;                      /* that, or one of an item, is there */
     struct str meta;                      /* a JSON object for each record of telemetry (latency mode); empty: none */
+    bool time_unsure;                     /* what has no time is given one that is ms since boot (RECORD_TIME_UNSURE) */
     bool keys_unique;                     /* the maker knows that no (kind, ts, key) repeats: no search for doubles */
     struct arena arena;                   /* for keys and texts made for this event; reset by event_begin */
     struct buf scratch;
@@ -73,7 +74,7 @@ NODISCARD enum err event_key(struct arena *arena, struct str name, struct str *o
 /*
  * Encodes all items: attributes as one record, before telemetry, one record a time; gives the number of values written
  * (doubles count once). ts_ms: for items without time (device_assign_ts); EVENT_NO_TS: the platform stamps them
- * (RECORD_NO_TS). All records are written by one sink->room(), so an error (ERR_NOMEM: no room, ERR_LIMIT: too large)
+ * (RECORD_NO_TS). With time_unsure records of ts_ms are RECORD_TIME_UNSURE; no item's own time may be equal to it. All records are written by one sink->room(), so an error (ERR_NOMEM: no room, ERR_LIMIT: too large)
  * leaves nothing behind. No items: ERR_OK and nothing written. The last record gets RECORD_END. May be called again.
  */
 NODISCARD enum err event_encode(struct event *event, int64_t ts_ms, const struct event_limits *limits,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/logging.h"
 
+#include "base/clock.h"
 #include "base/map.h"
 #include "gateway/fleet.h"
 #include "gateway/log_route.h"
@@ -188,6 +189,9 @@ static void note_trouble(void *arg, struct str reason)
 static void add_line(struct logging *logging, struct buf *json, int64_t ts, struct str key, struct str text,
                      bool is_own)
 {
+    if (UNLIKELY(ts < clock_build_ms) &&
+        !loop_stamp(logging->main->loop, &ts)) /* the clock was not set when it was said */
+        ts = clock_build_ms;
     logging->last_ts = ts > logging->last_ts ? ts : logging->last_ts + 1; /* else one would replace the other */
     buf_printf(json, "%s{\"ts\":%lld,\"values\":{", json->n > 1 ? "," : "", (long long)logging->last_ts);
     json_add_string(json, key);

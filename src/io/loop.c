@@ -25,8 +25,28 @@ static bool is_running_here(const struct loop *loop)
     return atomic_load_explicit(&loop->runner, memory_order_relaxed) == (const void *)&thread_mark;
 }
 
+/* Wall less monotonic clock when the wall clock was last believable; of all real loops, written once in a while. */
+#define NO_OFFSET INT64_MIN
+static _Atomic(int64_t) known_offset_ms = NO_OFFSET;
+
+static void note_offset(struct loop *loop, int64_t now_ms)
+{
+    enum { NEAR_MS = 100 };
+    int64_t known_ms = atomic_load_explicit(&known_offset_ms, memory_order_relaxed), off_ms;
+
+    if (loop->is_fake) {
+        loop->fake_offset_ms = now_ms - (int64_t)loop->fake_mono_ms;
+        return;
+    }
+    off_ms = now_ms - (int64_t)loop_mono_ms(loop) - known_ms;
+    if (UNLIKELY(known_ms == NO_OFFSET || off_ms > NEAR_MS || off_ms < -NEAR_MS))
+        atomic_store_explicit(&known_offset_ms, clock_wall_ms() - (int64_t)clock_mono_ms(), memory_order_relaxed);
+}
+
 static void show_wall(struct loop *loop, int64_t now_ms)
 {
+    if (LIKELY(now_ms >= loop->earliest_ms))
+        note_offset(loop, now_ms);
     if (now_ms < loop->wall_ms && loop->wall_ms - now_ms < STEP_MS)
         return;
     if (now_ms < loop->wall_ms)
@@ -44,6 +64,42 @@ int64_t loop_wall_ms(const struct loop *loop)
         own->is_wall_fresh = is_running_here(loop);
     }
     return loop->wall_ms;
+}
+
+bool loop_offset_ms(const struct loop *loop, int64_t *ms)
+{
+    bool is_fake = loop->is_fake;
+    int64_t wall_ms = is_fake ? loop->wall_ms : clock_wall_ms(); /* now: it is not asked for once a message */
+    int64_t mono_ms = is_fake ? (int64_t)loop->fake_mono_ms : (int64_t)clock_mono_ms();
+
+    int64_t known_ms = is_fake ? loop->fake_offset_ms : atomic_load_explicit(&known_offset_ms, memory_order_relaxed);
+
+    if (wall_ms >= loop->earliest_ms)
+        known_ms = wall_ms - mono_ms;
+    if (known_ms == NO_OFFSET)
+        return false;
+    *ms = known_ms;
+    return true;
+}
+
+int64_t loop_earliest_ms(const struct loop *loop)
+{
+    return loop->earliest_ms;
+}
+
+bool loop_stamp(const struct loop *loop, int64_t *ms)
+{
+    int64_t offset_ms;
+
+    *ms = loop_wall_ms(loop);
+    if (LIKELY(*ms >= loop->earliest_ms))
+        return true;
+    if (loop_offset_ms(loop, &offset_ms)) {
+        *ms = (int64_t)loop_mono_ms(loop) + offset_ms;
+        return true;
+    }
+    *ms = (int64_t)loop_mono_ms(loop);
+    return false;
 }
 
 uint64_t loop_mono_ms(const struct loop *loop)
@@ -167,6 +223,8 @@ struct loop *loop_new_fake(int64_t wall_ms)
     loop->is_fake = true;
     loop->wall_ms = wall_ms;
     loop->fake_mono_ms = 1000000;
+    loop->earliest_ms = INT64_MIN;
+    loop->fake_offset_ms = NO_OFFSET;
     snprintf(loop->name, sizeof loop->name, "fake");
     for (size_t i = 0; i < LATE_RANKS; i++)
         list_init(&loop->late[i]);
@@ -210,6 +268,12 @@ void loop_set_wall(struct loop *loop, int64_t wall_ms)
     show_wall(loop, wall_ms);
 }
 
+void loop_set_earliest(struct loop *loop, int64_t wall_ms)
+{
+    assert(loop->is_fake);
+    loop->earliest_ms = wall_ms;
+}
+
 /* --- life --------------------------------------------------------------------------------------------------------- */
 enum err loop_new(struct loop **out, const char *name)
 {
@@ -231,6 +295,7 @@ enum err loop_new(struct loop **out, const char *name)
     for (size_t i = 0; i < LATE_RANKS; i++)
         list_init(&loop->late[i]);
     loop->alarm_ms = UINT64_MAX;
+    loop->earliest_ms = clock_build_ms;
     uv_loop_configure(&loop->uv, UV_METRICS_IDLE_TIME);
     uv_prepare_init(&loop->uv, &loop->before_wait);
     uv_prepare_start(&loop->before_wait, on_before_wait);

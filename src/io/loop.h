@@ -39,10 +39,22 @@ bool loop_is_owner(const struct loop *loop);
 
 int64_t loop_wall_ms(const struct loop *loop); /* as of this turn; never steps back by less than a second */
 uint64_t loop_mono_ms(const struct loop *loop);
+/*
+ * A stamp for what has no time of its own. True: ms since the epoch, by the wall clock, or by when it was last believable if
+ * it has since gone back behind the program's own date. False: it has never been believable in this process; ms since the
+ * machine's boot, which become a time by adding what loop_offset_ms gives once it does.
+ */
+bool loop_stamp(const struct loop *loop, int64_t *ms);
+bool loop_offset_ms(const struct loop *loop,
+                    int64_t *ms); /* wall less monotonic clock; false: not known yet, ms stays */
+int64_t
+loop_earliest_ms(const struct loop *loop); /* what a wall clock that is set shows at least: the program's date */
 /* Fake loops: runs timers and mailboxes in order until ms later. Also runs what is ready when ms is 0. */
 void loop_advance(struct loop *loop, uint64_t ms);
 /* Fake loops: the system's clock steps; what loop_wall_ms shows follows the rule above. */
 void loop_set_wall(struct loop *loop, int64_t wall_ms);
+/* Fake loops: what a believable clock shows at least; at first it is always believed. */
+void loop_set_earliest(struct loop *loop, int64_t wall_ms);
 
 /* The read buffer all streams of the loop share: 256 KiB, valid within one callback. */
 enum { LOOP_READ_SIZE = 256 * 1024 };

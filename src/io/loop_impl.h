@@ -34,7 +34,9 @@ struct loop {
 
     int64_t wall_ms;
     uint64_t fake_mono_ms;
-    bool is_wall_fresh; /* read in this turn */
+    bool is_wall_fresh;  /* read in this turn */
+    int64_t earliest_ms; /* that the wall clock can show when it is set */
+    int64_t fake_offset_ms;
 
     uint8_t *read_buffer;
     struct timer read_trim; /* gives the pages of the read buffer back */

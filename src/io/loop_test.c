@@ -640,6 +640,35 @@ static void test_the_wall_clock_steps_back_by_a_second_or_not_at_all(void **stat
     loop_free(loop);
 }
 
+static void test_a_stamp_is_since_boot_until_the_clock_is_set_and_never_before_the_program(void **state)
+{
+    struct loop *loop = new_fake();
+    int64_t start_ms = loop_wall_ms(loop), ms = 7;
+
+    (void)state;
+    assert_true(loop_stamp(loop, &ms));
+    assert_int_equal(ms, start_ms);
+    loop_set_earliest(loop, start_ms + 1000000);
+    assert_false(loop_stamp(loop, &ms));
+    assert_int_equal(ms, loop_mono_ms(loop));
+    ms = 7;
+    assert_false(loop_offset_ms(loop, &ms));
+    assert_int_equal(ms, 7);
+    loop_set_wall(loop, start_ms + 2000000);
+    loop_advance(loop, 500);
+    assert_true(loop_stamp(loop, &ms));
+    assert_int_equal(ms, start_ms + 2000500);
+    loop_set_wall(loop, 0); /* a step back behind the program: what was believed goes on */
+    loop_advance(loop, 500);
+    assert_int_equal(loop_wall_ms(loop), 500);
+    assert_true(loop_stamp(loop, &ms));
+    assert_int_equal(ms, start_ms + 2001000);
+    loop_set_wall(loop, start_ms + 1000000); /* one that could be right is followed */
+    assert_true(loop_stamp(loop, &ms));
+    assert_int_equal(ms, start_ms + 1000000);
+    loop_free(loop);
+}
+
 static void test_a_real_loop_shows_the_system_clock(void **state)
 {
     struct loop *loop = new_loop();
@@ -776,6 +805,7 @@ int main(void)
         cmocka_unit_test(test_the_heap_agrees_with_a_plain_list),
         cmocka_unit_test(test_a_real_timer_never_runs_early),
         cmocka_unit_test(test_the_wall_clock_steps_back_by_a_second_or_not_at_all),
+        cmocka_unit_test(test_a_stamp_is_since_boot_until_the_clock_is_set_and_never_before_the_program),
         cmocka_unit_test(test_a_real_loop_shows_the_system_clock),
         cmocka_unit_test(test_the_closer_reports_once_after_the_last_handle_and_in_a_later_turn),
         cmocka_unit_test(test_a_stopped_loop_waits_for_handles_that_are_open_and_idle),

@@ -12,6 +12,7 @@
  *     segment head   64   magic "IOTGWLOG", version, CRC, position of its first byte, boot number, wall time, machine's boot,
  *                         order of reading
  *     group          32   magic, CRC, wall time, bytes, events and values of the records of one commit
+ *                         and tenths of a second since the machine's boot
  *       record       32+  struct record of data/record.h with name, profile, body; length and CRC-32C are its first words
  *       record …
  *     group …
@@ -279,7 +280,9 @@ static struct block *open_block(struct lane *lane, size_t n)
         block->group = block->n;
         block->n += sizeof(struct group_head);
         *(struct group_head *)(void *)(block->bytes + block->group) =
-            (struct group_head){.magic = GROUP_MAGIC, .wall_ms = loop_wall_ms(lane->store->own)};
+            (struct group_head){.magic = GROUP_MAGIC,
+                                .wall_ms = loop_wall_ms(lane->store->own),
+                                .up_tenths = (uint32_t)(loop_mono_ms(lane->store->own) / 100)};
     }
     return block;
 }

@@ -32,7 +32,7 @@ static uint32_t crc_of_head(const struct segment_head *head)
     return crc32c(crc, (const char *)head + from, sizeof *head - from);
 }
 
-static void machine_boot(uint8_t out[16])
+void segment_machine(uint8_t out[16])
 {
     char text[40] = "";
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -58,7 +58,7 @@ void segment_head_make(struct segment_head *head, uint64_t base, uint64_t boot, 
     *head = (struct segment_head){
         .version = SEGMENT_VERSION, .base = base, .boot = boot, .created_ms = created_ms, .order = order};
     memcpy(head->magic, segment_magic, sizeof segment_magic);
-    machine_boot(head->machine);
+    segment_machine(head->machine);
     head->crc = crc_of_head(head);
 }
 

@@ -30,7 +30,7 @@ struct group_head { /* before the records of one commit */
     int64_t wall_ms;  /* when they were appended */
     uint32_t n_bytes; /* of the records */
     uint32_t n_events, n_values;
-    uint32_t spare;
+    uint32_t up_tenths; /* tenths of a second since the machine's boot, then; 0: not known */
 };
 _Static_assert(sizeof(struct group_head) == 32, "the group's head is part of the disk format");
 
@@ -49,6 +49,7 @@ struct cut_head {
 _Static_assert(sizeof(struct cut_head) == sizeof(struct group_head), "whoever skips a group's head skips a cut, too");
 
 void segment_head_make(struct segment_head *head, uint64_t base, uint64_t boot, int64_t created_ms, uint64_t order);
+void segment_machine(uint8_t out[16]); /* the machine's boot; zero: not known */
 /* ERR_UNSUPPORTED: a newer format, nothing else can be said; ERR_CORRUPT; ERR_OK. */
 NODISCARD enum err segment_head_check(const struct segment_head *head);
 void segment_name(char name[SEGMENT_NAME], uint64_t base);

@@ -184,6 +184,7 @@ static void file_free(struct store *base)
         close(s->dir);
     if (s->io->free)
         s->io->free(s->io);
+    boots_fini(&s->boots);
     mem_free(s->path);
     mem_free(s);
 }
@@ -286,6 +287,7 @@ enum err store_file_new(struct store **out, struct loop *loop, const struct file
     if (err) {
         if (s->io->free)
             s->io->free(s->io);
+        boots_fini(&s->boots);
         mem_free(s->path);
         mem_free(s);
         return err;

@@ -25,6 +25,7 @@
  */
 #include "base/list.h"
 #include "data/device.h"
+#include "store/file_boots.h"
 #include "store/file_format.h"
 #include "store/lanes.h"
 
@@ -72,6 +73,7 @@ struct segment {
     struct sum lost;  /* found corrupt: counted as dropped once */
     uint64_t n_ever;  /* events appended: for rotation */
     int64_t created_ms;
+    size_t machine_boot;          /* of what was found at the start: number in boots */
     int64_t newest_wall_ms;       /* of what was found at the start: when the last of it was stored */
     int64_t oldest_ms, newest_ms; /* monotonic: when its first and last commit was, where has_age */
     int fd;                       /* of the active one */
@@ -184,6 +186,7 @@ struct file_store {
     uv_thread_t thread;
     int dir;
     uint64_t boot;
+    struct boots boots; /* of the machine, that left something */
     uint64_t segment_bytes, segment_events;
 
     /* the store's thread */

@@ -193,7 +193,7 @@ static int walk_open(struct lane *lane)
 }
 
 /* Records of an earlier life: the device's number is another one now, and what was said about its link is out of date. */
-static void adopt(struct record *record)
+static void adopt(const struct lane *lane, struct record *record)
 {
     struct device *dev = device_get(record_name(record));
     struct str meta = record_meta(record), body = record_body(record);
@@ -201,6 +201,7 @@ static void adopt(struct record *record)
     record->dev = dev ? dev->number : UINT32_MAX;
     if (record->kind == RECORD_CONNECT || record->kind == RECORD_DISCONNECT)
         record->ts = -1;
+    boots_adopt(&lane->store->boots, lane->reading->machine_boot, record);
     record_seal(record, body.n + meta.n);
 }
 
@@ -268,7 +269,7 @@ static void give_from_disk(struct lane *lane)
             break;
         }
         if (is_old)
-            adopt((struct record *)(void *)(block->bytes + block->n - lane->walk.record->size));
+            adopt(lane, (struct record *)(void *)(block->bytes + block->n - lane->walk.record->size));
         lane->n_read_tries = 0;
     }
     lane->read_off = lane->walk.off;

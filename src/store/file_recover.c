@@ -131,12 +131,14 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
         case WALK_GROUP:
             end_group(scan, false);
             scan->head = walk->group;
+            boots_note_group(&s->boots, segment->machine_boot, &walk->group, loop_earliest_ms(s->own));
             if (walk->group.wall_ms > segment->newest_wall_ms)
                 segment->newest_wall_ms = walk->group.wall_ms;
             scan->group_end = walk->off + scan->head.n_bytes;
             continue;
         case WALK_RECORD:
             sum_record(&segment->all, walk->record);
+            boots_note_record(&s->boots, segment->machine_boot, walk->record);
             if (walk->off <= scan->group_end)
                 sum_record(&scan->group, walk->record);
             file_count_found_device(s, walk->record, segment->pos + walk->off);
@@ -207,6 +209,7 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
     segment->pos = s->pos;
     s->pos += (found->size + 7) & ~(uint64_t)7;
     segment->created_ms = err ? 0 : head.created_ms;
+    segment->machine_boot = boots_add(&s->boots, err ? (const uint8_t[16]){0} : head.machine);
     if (known && known->end >= HEAD && known->end < end) {
         end = known->end;
         segment->is_cut = true;
@@ -299,8 +302,10 @@ enum err file_recover(struct file_store *s, struct why *why)
     s->next = after(found, n, &state);
     segments_order(s->io, s->dir, found, n);
     s->n_orders = n ? found[n - 1].order / 2 : 0;
+    boots_init(&s->boots);
     for (size_t i = 0; i < n; i++)
         recover_segment(s, &found[i], &state, is_newest(found, i, n));
+    boots_settle(&s->boots);
     state_fini(&state);
     waiting = file_waiting(s);
     if (waiting.n_events)

@@ -5,7 +5,9 @@
  */
 #include "store/legacy.h"
 
+#include "base/clock.h"
 #include "data/device.h"
+#include "store/file_boots.h"
 #include "store/file_format.h"
 #include "store/sqlite.h"
 
@@ -26,6 +28,9 @@ struct former {
     struct walk walk;
     int fd; /* of walk; -1: not open */
     uint64_t boot, passed;
+    struct boots boots; /* of the machine; looked at when a time is unsure */
+    bool has_boots;
+    uint8_t machine[16]; /* of the segment being read */
     unsigned n_tries;
     bool must_wait;
     struct legacy_ends ends; /* place: offset */
@@ -62,6 +67,7 @@ static enum err open_segment(struct former *f, struct why *why)
                        err_text(err_from_errno(errno)));
     (void)file_io_read_all(f->io, f->fd, &head, sizeof head, 0);
     f->boot = segment_head_check(&head) ? 0 : head.boot;
+    memcpy(f->machine, f->boot ? head.machine : (const uint8_t[16]){0}, sizeof f->machine);
     known = f->boot ? state_find(&f->state, segment->base, f->boot) : NULL;
     if (known && known->end >= from && known->end < end)
         end = known->end;
@@ -89,6 +95,36 @@ static void report_bad(struct former *f)
               KV_Z("copy", err && err != ERR_EXISTS ? err_text(err) : name));
 }
 
+/* All of it is read once more, which is rare: only when it was stored before the clock was set. */
+static void look_at_boots(struct former *f)
+{
+    if (f->has_boots)
+        return;
+    f->has_boots = true;
+    boots_init(&f->boots);
+    for (size_t i = f->at; i < f->n; i++) {
+        struct segment_head head = {0};
+        struct walk walk;
+        int fd = f->io->open(f->io, f->dir, f->all[i].name, O_RDONLY, 0);
+
+        if (fd < 0)
+            continue;
+        (void)file_io_read_all(f->io, fd, &head, sizeof head, 0);
+        size_t number = boots_add(&f->boots, segment_head_check(&head) ? (const uint8_t[16]){0} : head.machine);
+
+        walk_init(&walk, f->io, fd, sizeof head, f->all[i].size);
+        for (enum walk_step step; (step = walk_next(&walk)) != WALK_END;) {
+            if (step == WALK_GROUP)
+                boots_note_group(&f->boots, number, &walk.group, clock_build_ms);
+            else if (step == WALK_RECORD)
+                boots_note_record(&f->boots, number, walk.record);
+        }
+        walk_fini(&walk);
+        f->io->close(f->io, fd);
+    }
+    boots_settle(&f->boots);
+}
+
 /* As a record of this process: devices have other numbers now. */
 static bool take_record(struct former *f, struct legacy_chunk *chunk)
 {
@@ -102,6 +138,10 @@ static bool take_record(struct former *f, struct legacy_chunk *chunk)
     buf_add(&chunk->bytes, record, record->size);
     copy = (struct record *)(void *)(chunk->bytes.p + at);
     copy->dev = dev->number;
+    if (UNLIKELY(copy->flags & RECORD_TIME_UNSURE)) {
+        look_at_boots(f);
+        boots_adopt(&f->boots, boots_add(&f->boots, f->machine), copy);
+    }
     record_seal(copy, record_body(copy).n + record_meta(copy).n);
     return true;
 }
@@ -291,6 +331,7 @@ static void former_free(struct legacy *legacy)
     struct former *f = former_of(legacy);
 
     close_segment(f);
+    boots_fini(&f->boots);
     if (f->dir >= 0)
         f->io->close(f->io, f->dir);
     if (f->io->free)

@@ -329,6 +329,7 @@ struct deliver *deliver_new(struct loop *loop, struct log *log, const struct del
     d->arg = arg;
     d->limits = (struct deliver_limits){.payload_bytes = 8196, .window = 1};
     d->is_reading = true;
+    d->unsure_base_ms = loop_earliest_ms(loop);
     for (int lane = 0; lane < LANES; lane++)
         list_init(&d->spans[lane]);
     list_init(&d->open);

@@ -4,7 +4,8 @@
 /*
  * The inside of delivery: deliver.c passes and timers, gather.c records → packs, flight.c packs as objects and their
  * publication, outcome.c what became of them, park.c devices that the platform does not stand, lanes.c
- * what of which lane goes next, tend.c what is done for devices beside their data. Private to these files.
+ * what of which lane goes next, tend.c what is done for devices beside their data, unsure.c values that came before the clock
+ * was set. Private to these files.
  *
  * A span is a chunk of the store on its way. Records are gathered from the spans, in order, into two packers; when one is full or the
  * line is idle both are built: attributes first. A built pack with data stands in the list `open` from then on, in the
@@ -172,7 +173,14 @@ struct deliver {
     uint64_t tell_at_ms, tend_period_ms;
     uint32_t tend_at; /* device number: from there on the silent ones are looked for */
     struct timer tend_timer;
+    uint64_t unsure_since_ms; /* since then values wait for the clock; 0: none do */
+    int64_t unsure_base_ms;   /* what their times are counted from as long as it is not set */
+    bool is_unsure_sent;      /* they have waited long enough */
     struct deliver_stats stats;
+};
+
+struct deliver_times { /* for struct pack_limits: as of now */
+    int64_t offset_ms, published_ms;
 };
 
 static inline uint64_t now_ms(const struct deliver *d)
@@ -253,6 +261,10 @@ bool deliver_has_tokens(struct deliver *d);
 bool deliver_pick_lane(struct deliver *d);   /* false: there is nothing to gather now */
 bool deliver_other_waits(struct deliver *d); /* the lane that is not being gathered has something to send */
 void deliver_note_gathered(struct deliver *d, uint32_t n_values);
+
+/* unsure.c */
+struct deliver_times deliver_times(const struct deliver *d);
+bool deliver_may_time(struct deliver *d, const struct record *record); /* false: it waits for the clock */
 
 /* tend.c */
 void deliver_rebuild(struct deliver *d, struct pack *pack);

@@ -15,8 +15,6 @@ void deliver_begin(struct deliver *d)
         .max_values = d->limits.share_values,
         .max_events = d->conf.max_pack_events,
         .batch_devices = d->conf.batch_devices,
-        .unsure_offset_ms = loop_wall_ms(d->loop) - (int64_t)now_ms(d),
-        .published_ms = loop_wall_ms(d->loop),
     };
 
     packer_begin(d->packers[PACK_TELEMETRY], PACK_TELEMETRY, &limits);
@@ -159,6 +157,15 @@ static bool shrink(struct deliver *d, struct device *dev, const struct record *r
     return true;
 }
 
+/* A pack may have been begun long ago. */
+static void set_time(struct deliver *d)
+{
+    struct deliver_times times = deliver_times(d);
+
+    for (size_t i = 0; i < COUNT_OF(d->packers); i++)
+        packer_set_time(d->packers[i], times.offset_ms, times.published_ms);
+}
+
 static uint64_t token_wait(struct deliver *d, const struct packer *packer, const struct device *dev,
                            const struct record *record)
 {
@@ -201,6 +208,8 @@ static enum gathered gather_data(struct deliver *d, struct device *dev, const st
         if (is_over && shrink(d, dev, record))
             return DONE;
     }
+    if (UNLIKELY(record->flags & RECORD_TIME_UNSURE) && kind == PACK_TELEMETRY && !deliver_may_time(d, record))
+        return WAIT;
     uint64_t wait = token_wait(d, packer, dev, record);
 
     if (wait) {
@@ -209,6 +218,8 @@ static enum gathered gather_data(struct deliver *d, struct device *dev, const st
     }
     bool is_new = !packer_has(packer, dev), was_empty = !deliver_is_gathered(d);
 
+    if (was_empty)
+        set_time(d);
     if (!packer_add(packer, dev, wire_name(dev), record))
         return FULL;
     if (was_empty)

@@ -24,7 +24,7 @@ static const char *code_text(uint8_t code)
 }
 
 /* The payload of a record whose device cannot be named on the wire; what is no JSON goes as text. */
-static void add_unnamed(struct buf *out, int kind, const struct record *record)
+static void add_unnamed(struct buf *out, int kind, const struct record *record, int64_t offset_ms)
 {
     struct str body = record_body(record);
     size_t from = out->n;
@@ -34,7 +34,8 @@ static void add_unnamed(struct buf *out, int kind, const struct record *record)
     json_add_string(out, record_name(record));
     buf_add_z(out, kind == PACK_ATTRIBUTES ? ":" : ":[");
     if (!is_plain)
-        buf_printf(out, "{\"ts\":%lld,\"values\":", (long long)record->ts);
+        buf_printf(out, "{\"ts\":%lld,\"values\":",
+                   (long long)(record->ts + (record->flags & RECORD_TIME_UNSURE ? offset_ms : 0)));
     buf_add_u8(out, '{');
     buf_add_str(out, body);
     buf_add_z(out, is_plain ? "}" : "}}");
@@ -52,7 +53,9 @@ static void add_unnamed(struct buf *out, int kind, const struct record *record)
 void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason)
 {
     struct device *dev = device_of(record);
-    struct pack_limits limits = {.batch_devices = true};
+    struct deliver_times times = deliver_times(d);
+    struct pack_limits limits = {
+        .batch_devices = true, .unsure_offset_ms = times.offset_ms, .published_ms = times.published_ms};
     struct packer *packer = packer_new();
     const struct pack_part *parts;
     size_t n_parts;
@@ -79,7 +82,7 @@ void deliver_reject(struct deliver *d, int kind, const struct record *record, ui
     if (payload.n)
         buf_add_str(&line, buf_str(&payload));
     else
-        add_unnamed(&line, kind, record);
+        add_unnamed(&line, kind, record, times.offset_ms);
     buf_add_str(&line, STR("}\n"));
     LOG_ERROR(d->log, "data rejected by the platform", KV_STR("device", record_name(record)), KV_UINT("code", code),
               KV_Z("reason", reason), KV_UINT("values", record->n_values));
@@ -130,9 +133,9 @@ static void close_pack(struct deliver *d, struct pack *pack)
 /* A pack of the records [from, to) of another one, in its place. */
 static void part_of(struct deliver *d, struct pack *whole, size_t from, size_t to)
 {
-    struct pack_limits limits = {.batch_devices = true,
-                                 .unsure_offset_ms = loop_wall_ms(d->loop) - (int64_t)now_ms(d),
-                                 .published_ms = loop_wall_ms(d->loop)};
+    struct deliver_times times = deliver_times(d);
+    struct pack_limits limits = {
+        .batch_devices = true, .unsure_offset_ms = times.offset_ms, .published_ms = times.published_ms};
     struct packer *packer = packer_new();
     struct pack *pack = deliver_pack_new(d, whole->kind);
     size_t i = 0;

@@ -325,6 +325,13 @@ void packer_begin(struct packer *packer, enum pack_kind kind, const struct pack_
     packer->ts_n = 0;
 }
 
+void packer_set_time(struct packer *packer, int64_t unsure_offset_ms, int64_t published_ms)
+{
+    assert(packer_is_empty(packer));
+    packer->limits.unsure_offset_ms = unsure_offset_ms;
+    packer->limits.published_ms = published_ms;
+}
+
 bool packer_add(struct packer *packer, struct device *dev, struct str name_json, const struct record *record)
 {
     struct group *group = group_of(packer, dev);
@@ -423,7 +430,8 @@ size_t pack_alone_bytes(struct str name_json, const struct record *record)
     enum pack_kind kind = record->kind == RECORD_ATTRIBUTES ? PACK_ATTRIBUTES : PACK_TELEMETRY;
 
     return LEN("{}") + name_json.n + LEN(":[]") +
-           entry_size(kind, &limits, record, values_n(record), digits(record->ts));
+           entry_size(kind, &limits, record, values_n(record),
+                      digits(record->flags & RECORD_TIME_UNSURE ? limits.published_ms : record->ts));
 }
 
 static void split_end(struct buf *out, size_t at, const struct record *whole, size_t body_n, unsigned n_values)

@@ -31,6 +31,8 @@ struct packer *packer_new(void);
 void packer_free(struct packer *packer); /* NULL allowed */
 /* TELEMETRY or ATTRIBUTES. limits are copied. */
 void packer_begin(struct packer *packer, enum pack_kind kind, const struct pack_limits *limits);
+/* The times of limits, of now: before the first record of a pack. */
+void packer_set_time(struct packer *packer, int64_t unsure_offset_ms, int64_t published_ms);
 /* record must stay until packer_finish. name: on the wire (after renaming), as JSON string with quotes; stays too. */
 bool packer_add(struct packer *packer, struct device *dev, struct str name_json, const struct record *record);
 bool packer_is_empty(const struct packer *packer);

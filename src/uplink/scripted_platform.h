@@ -299,7 +299,7 @@ static void forget_open(void)
     pf.n_open = 0;
 }
 
-static void disconnect(bool by_peer)
+UNUSED static void disconnect(bool by_peer)
 {
     pf.is_up = false;
     deliver_closed(deliver, by_peer);

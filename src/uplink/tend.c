@@ -81,9 +81,9 @@ void deliver_device_rename(struct deliver *d, struct device *dev, const char *wi
 /* A pack that waits, or is to be sent again, with the names of now. */
 void deliver_rebuild(struct deliver *d, struct pack *pack)
 {
-    struct pack_limits limits = {.batch_devices = true,
-                                 .unsure_offset_ms = loop_wall_ms(d->loop) - (int64_t)now_ms(d),
-                                 .published_ms = loop_wall_ms(d->loop)};
+    struct deliver_times times = deliver_times(d);
+    struct pack_limits limits = {
+        .batch_devices = true, .unsure_offset_ms = times.offset_ms, .published_ms = times.published_ms};
     struct packer *packer = packer_new();
     const struct pack_part *parts;
     size_t n_parts, i = 0;

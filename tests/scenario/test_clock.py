@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wall clock jumps (DESIGN 7, invariant 15)."""
+import signal
+import time
+
 import pytest
 from faulty import Faults
-from plant import IS_INSTRUMENTED, Gateway, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
+from plant import IS_INSTRUMENTED, Broker, Gateway, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
 
 HOUR_MS = 3600 * 1000
 YEAR_MS = 365 * 24 * HOUR_MS
@@ -63,4 +66,77 @@ def test_invariant_15_what_waits_survives_a_restart_with_another_clock(made, tmp
     platform.ask("up")
     wait_until(lambda: platform.stats()["uniq"] == 1000, f"{platform.stats()}")
     assert platform.stats()["ooo"] == 0
+    assert gateway.stop() == 0
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+def stamp(platform, device):
+    return platform.values(device)["telemetry"]["seq"]["ts"]
+
+
+@pytest.mark.parametrize("storage", ("memory", "file", "killed"))
+def test_invariant_15_what_comes_before_the_clock_is_set_gets_its_time_when_it_is(made, tmp_path, storage):
+    """Invariant 15: 50 years back at the start; values without a time of their own wait, those with one do not; nothing is stamped before the program.
+    killed: the process that took the values is not the one that sends them."""
+    platform, broker = made(Platform), made(Broker)
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port, [mqtt_mapping(keys=("seq",))])},
+                   storage=STORAGES["memory" if storage == "memory" else "file"], start=False)
+    faults = Faults(tmp_path / "faults")
+    gateway.env.update(faults.env())
+    faults.wall_ms = -50 * YEAR_MS
+    gateway.start()
+    wait_until(lambda: platform.stats()["sessions"] > 0, "a session")
+    own = now_ms() - HOUR_MS
+    broker.publish("sensors/own/data", {"seq": 1, "ts": own}, args=("-r",))
+    platform.wait_for("own", seq=1)
+    assert stamp(platform, "own") == own
+    begin = now_ms()
+    broker.publish("sensors/A/data", {"seq": 1})
+    end = now_ms() + 1000
+    gateway.wait_log("the clock is not set")
+    assert "seq" not in platform.values("A").get("telemetry", {})
+    if storage == "killed":
+        gateway.stop(signal.SIGKILL)
+        gateway.start()
+        wait_until(lambda: platform.stats()["sessions"] > 1, "a session of the second process")
+    time.sleep(2)  # so that a stamp of now would be seen
+    faults.wall_ms = 0
+    platform.wait_for("A", seq=1)
+    assert begin <= stamp(platform, "A") <= end
+    for device, by in (("B", 0), ("C", -50 * YEAR_MS)):  # the last: what was believed is still known
+        faults.wall_ms = by
+        begin = now_ms()
+        broker.publish(f"sensors/{device}/data", {"seq": 1})
+        platform.wait_for(device, seq=1)
+        assert begin - 1000 <= stamp(platform, device) <= now_ms() + 1000
+    faults.wall_ms = 0
+    assert gateway.stop() == 0
+
+
+def test_invariant_15_ages_are_looked_at_and_only_what_is_old_is_dropped(made, tmp_path):
+    """Invariant 15: what was stored three days ago goes, at the first look (a minute after the start), so the look did take place; what was
+    stored under a clock that was wrong by 50 years stays, whichever way."""
+    platform, source = made(Platform, "--shared-seq"), made(Source, "--devices", 10, "--window", 300)
+    connector = mqtt_connector(source.port, [mqtt_mapping(keys=("seq",))], clientId="age", cleanStart=False, sessionExpiryInterval=3600)
+    gateway = made(Gateway, platform.port, {"Plant": connector}, storage=STORAGES["sqlite"], start=False)
+    faults = Faults(tmp_path / "faults")
+    gateway.env.update(faults.env())
+    platform.ask("down")
+    n = 0
+    for by, count in ((-72 * HOUR_MS, 30000), (50 * YEAR_MS, 500), (-50 * YEAR_MS, 500)):  # old: more than the reader has ready
+        faults.wall_ms = by
+        gateway.start()
+        source.ask(f"run {count}")
+        n += count
+        wait_until(lambda: source.stats()["accepted"] == n, f"stored at {by}")
+        gateway.stop()
+    faults.wall_ms = 0
+    gateway.start()
+    wait_until(lambda: "records are older than the limit and are dropped" in gateway.log_text(), "the look", 90)
+    platform.ask("up")
+    wait_until(lambda: platform.ask(f"missing 30000 {n}")["n"] == 0, "what is not old")
+    assert 0 < platform.stats()["uniq"] < n
     assert gateway.stop() == 0
