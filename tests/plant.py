@@ -275,7 +275,8 @@ def mqtt_connector(port, mapping=None, **broker):
 class Certificates:
     """A CA, a server's and a client's certificate, made anew by the openssl program."""
 
-    def __init__(self, directory, *, name="127.0.0.1", want_client=False):
+    def __init__(self, directory, *, name="127.0.0.1", want_client=False, days=2):
+        self.days = days  # of the certificates, not of the CA; negative: they have ended
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.want_client = want_client
@@ -295,5 +296,5 @@ class Certificates:
         key, request, cert, ext = (self._path(name + s) for s in (".key", ".csr", ".pem", ".ext"))
         pathlib.Path(ext).write_text(extension + "\n")
         self._run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
-        self._run("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "2", "-extfile", ext, "-out", cert)
+        self._run("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", str(self.days), "-extfile", ext, "-out", cert)
         return cert, key

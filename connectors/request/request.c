@@ -192,6 +192,27 @@ static void connector_command(void *arg, struct command *command)
     jobs_command(&self->jobs, command);
 }
 
+static void connector_endpoints(void *arg, void (*add)(void *arg, const struct endpoint *endpoint), void *add_arg)
+{
+    struct connector *self = arg;
+    struct arena arena;
+
+    arena_init(&arena, 1024);
+    for (size_t i = 0; i < self->n; i++) {
+        struct poll *poll = &self->polls[i];
+
+        poll->figures.name = http_url_shown(&arena, poll->mapping->request.url);
+        add(add_arg, &poll->figures);
+        if (poll->mapping->n_uses) {
+            poll->sub_figures.name = arena_printf(&arena, "sub requests of " STR_FMT, STR_ARG(poll->figures.name));
+            add(add_arg, &poll->sub_figures);
+        }
+        poll->figures.name = poll->sub_figures.name = STR_NONE;
+        arena_reset(&arena);
+    }
+    arena_fini(&arena);
+}
+
 const struct connector_type iotgw_module = {
     .size = sizeof(struct connector_type),
     .abi = IOTGW_CONNECTOR_ABI,
@@ -210,4 +231,5 @@ const struct connector_type iotgw_module = {
     .done = connector_done,
     .command = connector_command,
     .convert = request_dry_run,
+    .endpoints = connector_endpoints,
 };

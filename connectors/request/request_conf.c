@@ -51,6 +51,19 @@ static void find_credentials(struct conf_load *load, struct request_file *file)
     }
 }
 
+/* Where the peer's library looks for trusted certificates. */
+static void find_ca(struct conf_load *load, struct request_file *file)
+{
+    static const char *const names[] = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"};
+
+    for (size_t i = 0; i < COUNT_OF(names) && !file->ca_file; i++) {
+        const char *path = getenv(names[i]);
+
+        if (path && *path)
+            file->ca_file = arena_str(conf_arena(load), str_of(path, strlen(path) + 1)).p;
+    }
+}
+
 /* --- texts ----------------------------------------------------------------------------------------------------------- */
 
 static void regex_fini(void *regex)
@@ -423,6 +436,7 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
     if (str_eq_nocase(str_cut(file->base, 8), STR("https://")) && !file->verify)
         conf_warning(load, at, "SSLVerify", "is false: anybody may pretend to be the server");
     find_credentials(load, file);
+    find_ca(load, file);
     for (size_t i = 0; i < file->mappings.n; i++) {
         struct request_mapping *mapping = file->mappings.items[i];
 

@@ -70,6 +70,7 @@ struct request_file {
     /* compiled */
     struct str base;               /* with its scheme, without a slash at the end */
     struct str username, password; /* username p NULL: anonymous */
+    const char *ca_file;           /* NULL: the system's trust store */
 };
 
 extern const struct conf_type request_conf_type;

@@ -20,6 +20,7 @@ struct job {
 void request_prepare(const struct request_file *file, const struct web_request *request, struct http_call *call)
 {
     static const struct http_keys keys = {.verify = "SSLVerify",
+                                          .ca = "REQUESTS_CA_BUNDLE",
                                           .timeout = "timeout",
                                           .max_body = "maxBodyBytes",
                                           .redirects = "allowRedirects",
@@ -32,6 +33,7 @@ void request_prepare(const struct request_file *file, const struct web_request *
                                .n_headers = request->n_headers,
                                .body = request->body,
                                .verify = file->verify,
+                               .ca_file = file->ca_file,
                                .max_body = file->max_body,
                                .keys = &keys};
     if (request->with_credentials && file->username.p) {

@@ -108,6 +108,8 @@ static void sub_answered(struct http_call *call, enum err err, const struct http
     struct str url = http_url_shown(&poll->item_arena, call->url);
 
     poll->n_sub_open--;
+    endpoint_count(&poll->sub_figures, endpoint_result_of(err, reply->status), reply->latency_us, reply->n_bytes_in,
+                   reply->n_bytes_out);
     ctx_count(poll->ctx, IOTGW_MESSAGES_IN, 1);
     ctx_count(poll->ctx, IOTGW_BYTES_IN, reply->n_bytes_in);
     ctx_count(poll->ctx, IOTGW_BYTES_OUT, reply->n_bytes_out);
@@ -193,6 +195,12 @@ static void fail(struct poll *poll, const char *phrase, const char *text)
     end(poll, text);
 }
 
+/* The poll's part of its counters; bytes and time are those of the answer, whatever becomes of it. */
+static void count_end(struct poll *poll, enum endpoint_result result, const struct http_reply *reply)
+{
+    endpoint_count(&poll->figures, result, reply->latency_us, reply->n_bytes_in, reply->n_bytes_out);
+}
+
 static void answered(struct http_call *call, enum err err, const struct http_reply *reply)
 {
     struct poll *poll = call->arg;
@@ -202,6 +210,7 @@ static void answered(struct http_call *call, enum err err, const struct http_rep
     ctx_count(poll->ctx, IOTGW_BYTES_OUT, reply->n_bytes_out);
     ctx_count(poll->ctx, IOTGW_BYTES_IN, reply->n_bytes_in);
     if (err) {
+        count_end(poll, endpoint_result_of(err, 0), reply);
         fail(poll, "request", why_text(reply->why));
         return;
     }
@@ -209,13 +218,16 @@ static void answered(struct http_call *call, enum err err, const struct http_rep
     if (reply->status >= 400 || (reply->status >= 300 && !poll->mapping->allow_redirects)) {
         snprintf(text, sizeof text, "HTTP %u " STR_FMT "%s", reply->status, STR_ARG(str_cut(reply->reason, 80)),
                  reply->status < 400 ? "; see \"allowRedirects\"" : "");
+        count_end(poll, endpoint_result_of(ERR_OK, reply->status), reply);
         fail(poll, "status", text);
         return;
     }
     if (answer_open(&poll->answer, poll->mapping, reply->body, &poll->arena, &why) != ERR_OK) {
+        count_end(poll, ENDPOINT_CONTENT, reply);
         fail(poll, "body", why_text(&why));
         return;
     }
+    count_end(poll, ENDPOINT_OK, reply);
     if (poll->mapping->n_uses)
         begin_subs(poll);
     else
@@ -227,6 +239,8 @@ static void due(void *arg)
     struct poll *poll = arg;
 
     if (poll->is_busy || !ctx_has_room(poll->ctx)) {
+        poll->figures.n_overdue += poll->is_busy && !poll->is_waiting;
+        poll->figures.n_no_room += !poll->is_busy || poll->is_waiting;
         ctx_count(poll->ctx, IOTGW_SKIPPED, 1);
         return;
     }
@@ -250,6 +264,7 @@ void poll_init(struct poll *poll, struct ctx *ctx, const struct request_file *fi
     timer_init(&poll->more, ctx_loop(ctx), convert_some, poll);
     arena_init(&poll->arena, 1024);
     arena_init(&poll->item_arena, 1024);
+    poll->figures = poll->sub_figures = (struct endpoint){.size = sizeof(struct endpoint)};
 }
 
 void poll_start(struct poll *poll, struct http_client *client, uint64_t delay_ms)

@@ -7,6 +7,7 @@
  * Owner thread: the connector's loop.
  */
 #include "connector/ctx.h"
+#include "connector/endpoint.h"
 #include "http/http_client.h"
 #include "request_item.h"
 
@@ -47,6 +48,7 @@ struct poll {
 
     bool is_ok, has_result; /* of the last poll */
     char reason[200];
+    struct endpoint figures, sub_figures; /* of the polls, of their sub requests */
 };
 
 void poll_init(struct poll *poll, struct ctx *ctx, const struct request_file *file,

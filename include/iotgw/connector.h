@@ -42,6 +42,7 @@ struct command {
 
 struct report_strategy; /* how often a value is reported, as the descriptor "reportStrategy" gives it (core.md 7) */
 struct yyjson_val;
+struct endpoint;
 
 /* Input and output of a dry run (README.md 6 of the specification): both are JSON objects of the connector's own form. */
 struct convert_io {
@@ -83,6 +84,38 @@ struct connector_type {
     /* Finds what the other side has; answers through host->browse_item (JSON text), then host->browse_end. */
     enum err (*browse)(void *self, struct str path, void *request, struct why *why);
     enum err (*convert)(const void *conf, const struct convert_io *io, struct why *why);
+    /* Of what it asks of its own accord (URLs, stations): add is called for each. NULL: nothing is counted so. */
+    void (*endpoints)(void *self, void (*add)(void *arg, const struct endpoint *endpoint), void *arg);
+};
+
+/* How calls to one endpoint have ended. */
+enum endpoint_result {
+    ENDPOINT_OK,
+    ENDPOINT_MOVED,       /* a redirect that is not followed */
+    ENDPOINT_REFUSED,     /* it says that the call is wrong (HTTP 4xx) */
+    ENDPOINT_FAILED,      /* it says that it cannot (HTTP 5xx) */
+    ENDPOINT_TIMEOUT,     /* no whole answer in time */
+    ENDPOINT_UNREACHABLE, /* name, route, refused connection */
+    ENDPOINT_CLOSED,      /* the connection ended within the call */
+    ENDPOINT_TLS,
+    ENDPOINT_PROTOCOL, /* what it says is not the protocol */
+    ENDPOINT_LIMIT,    /* more than is allowed */
+    ENDPOINT_CONTENT,  /* an answer that cannot be used */
+    ENDPOINT_RESULTS
+};
+/* Longest durations in ms of the classes; the last class has what took longer. */
+#define ENDPOINT_DURATIONS_MS 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000
+enum { ENDPOINT_DURATIONS = 14 };
+/* What is known of one endpoint; one writer, the connector's loop. */
+struct endpoint {
+    size_t size;
+    struct str name;                        /* what a person would call it, without secrets */
+    uint64_t n_calls;                       /* that have ended */
+    uint64_t n_overdue, n_no_room;          /* left out: the last one had not ended; nothing more could be stored */
+    uint64_t bytes_in, bytes_out;           /* with heads, where there are any */
+    uint64_t results[ENDPOINT_RESULTS];     /* sum: n_calls */
+    uint64_t durations[ENDPOINT_DURATIONS]; /* sum: n_calls */
+    uint64_t total_us, longest_us;
 };
 
 enum iotgw_kind { IOTGW_TELEMETRY = 1, IOTGW_ATTRIBUTES };

@@ -367,23 +367,108 @@ static int devices(const struct command_line *line)
     return code ? code : command_print(&out) ? EXIT_DONE : EXIT_FAILED;
 }
 
+/* --- endpoints ---------------------------------------------------------------------------------------------------------- */
+
+static void add_results(struct buf *out, yyjson_val *endpoint)
+{
+    static const struct {
+        const char *member, *text;
+    } results[] = {{"moved", " redirected"},
+                   {"refused", " refused (4xx)"},
+                   {"failed", " failed (5xx)"},
+                   {"timeout", " timed out"},
+                   {"unreachable", " not reachable"},
+                   {"closed", " cut off"},
+                   {"tls", " TLS failures"},
+                   {"protocol", " not understood"},
+                   {"limit", " beyond a limit"},
+                   {"content", " of no use"},
+                   {"overdue", " left out, the last had not ended"},
+                   {"noRoom", " left out, the storage had no room"}};
+
+    for (size_t i = 0; i < COUNT_OF(results); i++)
+        add_if(out, endpoint, results[i].member, results[i].text);
+}
+
+/* The class of durations below which share of all calls lie. */
+static struct str duration_at(yyjson_val *endpoint, double share)
+{
+    uint64_t n = 0, wanted = (uint64_t)(share * (double)number_of(endpoint, "calls") + 0.999999);
+    yyjson_val *name, *count;
+    size_t i, max;
+
+    yyjson_obj_foreach(json_get(endpoint, STR("durations")), i, max, name, count)
+    {
+        n += number_of(json_get(endpoint, STR("durations")), json_str(name).p);
+        if (n >= wanted)
+            return json_str(name);
+    }
+    return STR("-");
+}
+
+static void add_endpoint(struct buf *out, yyjson_val *endpoint)
+{
+    autobuf struct buf count = {0};
+    uint64_t n = number_of(endpoint, "calls");
+
+    show_count(&count, n);
+    buf_printf(out, "%12.*s", STR_ARG(buf_str(&count)));
+    buf_printf(out, "%10.2f", n ? (double)number_of(endpoint, "us") / (double)n / 1000 : 0.0);
+    buf_printf(out, "%9.*s", STR_ARG(n ? duration_at(endpoint, 0.5) : STR("-")));
+    buf_printf(out, "%9.*s", STR_ARG(n ? duration_at(endpoint, 0.99) : STR("-")));
+    buf_printf(out, "%10.1f  ", (double)number_of(endpoint, "longestUs") / 1000);
+    show_text(out, text_of(endpoint, "name"));
+    add_results(out, endpoint);
+    buf_add_z(out, "\n");
+}
+
+static int show_endpoints(const struct command_line *line, yyjson_val *result)
+{
+    autobuf struct buf out = {0};
+    yyjson_val *endpoint;
+    size_t i, max;
+
+    (void)line;
+    buf_add_z(&out, "       calls   mean ms   half in   99 % in   longest  endpoint\n");
+    yyjson_arr_foreach(json_get(result, STR("endpoints")), i, max, endpoint) add_endpoint(&out, endpoint);
+    return command_print(&out) ? EXIT_DONE : EXIT_FAILED;
+}
+
+static int endpoints(const struct command_line *line)
+{
+    autobuf struct buf params = {0};
+
+    if (line->n_args) {
+        buf_add_z(&params, "{\"connector\":");
+        json_add_string(&params, str_from(line->args[0]));
+        buf_add_u8(&params, '}');
+    }
+    return talk_run(line, "endpoints", buf_str(&params), TIMEOUT_MS, show_endpoints);
+}
+
 static int run(const struct command_line *line)
 {
     if (command_has(line, "devices"))
         return devices(line);
+    if (command_has(line, "endpoints"))
+        return endpoints(line);
     if (line->n_args)
-        return command_usage(line, "found \"%s\"; a device is named with --devices", line->args[0]);
+        return command_usage(line, "found \"%s\"; a device is named with --devices, a connector with --endpoints",
+                             line->args[0]);
     return talk_run(line, "status", STR_NONE, TIMEOUT_MS, show);
 }
 
 static const struct option_spec options[] = {
     {.name = "devices", .letter = 'd', .help = "values of each device instead, or of DEVICE alone"},
+    {.name = "endpoints",
+     .letter = 'e',
+     .help = "results and durations of what connectors poll instead, or of CONNECTOR alone"},
     {.name = "json", .help = "print an object"},
     {.name = NULL}};
 
 const struct command_spec cmd_status = {
     .name = "status",
-    .arguments = "[DEVICE]",
+    .arguments = "[DEVICE|CONNECTOR]",
     .summary = "what the running gateway is doing",
     .text =
         "The link to the platform, the storage, the connectors and their links, and where every value is: read from "

@@ -580,6 +580,13 @@ void ctx_each_link(const struct ctx *ctx, void (*fn)(void *arg, const struct ctx
                                    .n_attempts = link->n_attempts});
 }
 
+void ctx_each_endpoint(const struct ctx *ctx, void (*fn)(void *arg, const struct endpoint *endpoint), void *arg)
+{
+    loop_assert(ctx->loop);
+    if (ctx->instance && ctx->type->endpoints)
+        ctx->type->endpoints(ctx->instance, fn, arg);
+}
+
 const char *link_state_name(enum link_state state)
 {
     static const char *const names[] = {[LINK_DOWN] = "down",

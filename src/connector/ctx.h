@@ -191,6 +191,8 @@ struct ctx_link {
 };
 /* Each link that the connector has told of; on the loop. Views live until fn returns. */
 void ctx_each_link(const struct ctx *ctx, void (*fn)(void *arg, const struct ctx_link *link), void *arg);
+/* Each endpoint that the connector counts; on the loop. Views live until fn returns. */
+void ctx_each_endpoint(const struct ctx *ctx, void (*fn)(void *arg, const struct endpoint *endpoint), void *arg);
 const char *link_state_name(enum link_state state); /* "up" */
 void ctx_answer(struct batch *batch);               /* any thread; from the store */
 size_t ctx_in_flight_bytes(const struct ctx *ctx);

@@ -14,7 +14,8 @@ const char *metric_section_name(enum metric_section section)
 {
     static const char *const names[] = {
         [METRICS_PLATFORM] = "platform", [METRICS_WAIT] = "platform.waits",  [METRICS_STORAGE] = "storage",
-        [METRICS_LEDGER] = "ledger",     [METRICS_CONNECTOR] = "connectors", [METRICS_LOOP] = "loops",
+        [METRICS_LEDGER] = "ledger",     [METRICS_CONNECTOR] = "connectors", [METRICS_ENDPOINT] = "connectors.polls",
+        [METRICS_LOOP] = "loops",
         [METRICS_COMMANDS] = "commands"};
 
     return section < METRICS_SECTIONS ? names[section] : "";
@@ -36,6 +37,7 @@ void metrics_add_reference(struct buf *out)
 {
     static const char *const labels[] = {[METRICS_WAIT] = "limit",
                                          [METRICS_CONNECTOR] = "connector",
+                                         [METRICS_ENDPOINT] = "connector",
                                          [METRICS_LOOP] = "loop",
                                          [METRICS_COMMANDS] = NULL};
 

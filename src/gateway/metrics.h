@@ -13,6 +13,7 @@ enum metric_section {
     METRICS_STORAGE,
     METRICS_LEDGER,
     METRICS_CONNECTOR, /* one set a connector */
+    METRICS_ENDPOINT,  /* one set a connector that polls, and one for each URL or station */
     METRICS_LOOP,      /* one set a loop */
     METRICS_COMMANDS,
     METRICS_SECTIONS

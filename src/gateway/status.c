@@ -2,6 +2,7 @@
 #include "gateway/status.h"
 
 #include "base/mem.h"
+#include "connector/endpoint.h"
 #include "connector/report.h"
 #include "gateway/metrics.h"
 
@@ -14,7 +15,10 @@
 _Static_assert(METRIC_CONNECTOR_EVENTS - METRIC_CONNECTOR_MESSAGES_IN == IOTGW_COUNTER_COUNT - 1,
                "the connectors' metrics begin with their counters, in that order");
 
-enum { PATIENCE_MS = 1000, LINKS_MAX = 1000, ROWS_A_TURN = 4096 };
+_Static_assert(METRIC_ENDPOINT_CONTENT - METRIC_ENDPOINT_OK == ENDPOINT_RESULTS - 1,
+               "the results of calls stand in the order of enum endpoint_result");
+
+enum { PATIENCE_MS = 1000, LINKS_MAX = 1000, ENDPOINTS_MAX = 20000, ROWS_A_TURN = 4096 };
 
 struct link_view {
     struct str name, reason;
@@ -28,6 +32,8 @@ struct ctx_view { /* of one connector; filled on its loop */
     struct link_view *links;
     size_t n_links, in_flight_bytes;
     struct report_stats report;
+    struct endpoint polls, *endpoints; /* sum; each, where they are asked for */
+    size_t n_endpoints;
 };
 
 struct place { /* one loop */
@@ -47,7 +53,8 @@ struct gathering {
     status_done_fn *done; /* NULL: told */
     void *arg;
     size_t n_out, n;
-    bool is_adding; /* no answer is waited for any more */
+    bool is_adding;       /* no answer is waited for any more */
+    bool wants_endpoints; /* instead of the status */
     struct status_core core;
     struct ledger_row total, *rows; /* by source */
     size_t n_rows;
@@ -86,6 +93,21 @@ static void add_link(void *arg, const struct ctx_link *link)
                                                       .n_attempts = link->n_attempts};
 }
 
+static void add_endpoint(void *arg, const struct endpoint *endpoint)
+{
+    struct adding *adding = arg;
+    struct ctx_view *view = adding->view;
+
+    endpoint_add(&view->polls, endpoint);
+    view->polls.size = sizeof view->polls; /* there are some */
+    if (!adding->place->gathering->wants_endpoints || view->n_endpoints == ENDPOINTS_MAX)
+        return;
+    if (view->n_endpoints % 64 == 0)
+        view->endpoints = mem_grow(view->endpoints, (view->n_endpoints + 64) * sizeof *view->endpoints);
+    view->endpoints[view->n_endpoints] = *endpoint;
+    view->endpoints[view->n_endpoints++].name = arena_str(&adding->place->arena, endpoint->name);
+}
+
 static void gather_there(void *arg)
 {
     struct place *place = arg;
@@ -98,6 +120,7 @@ static void gather_there(void *arg)
         view->in_flight_bytes = ctx_in_flight_bytes(view->ctx);
         view->report = ctx_report_stats(view->ctx);
         ctx_each_link(view->ctx, add_link, &(struct adding){place, view});
+        ctx_each_endpoint(view->ctx, add_endpoint, &(struct adding){place, view});
     }
     if (place == &gathering->places[0])
         conf->core(conf->arg, &gathering->core);
@@ -283,6 +306,26 @@ static void add_links(struct buf *out, const struct ctx_view *view)
     buf_add_u8(out, ']');
 }
 
+static void add_polls(struct buf *out, const struct endpoint *endpoint)
+{
+    struct metrics m = {0};
+
+    m.v[METRIC_ENDPOINT_CALLS] = endpoint->n_calls;
+    m.v[METRIC_ENDPOINT_OVERDUE] = endpoint->n_overdue;
+    m.v[METRIC_ENDPOINT_NO_ROOM] = endpoint->n_no_room;
+    m.v[METRIC_ENDPOINT_BYTES_IN] = endpoint->bytes_in;
+    m.v[METRIC_ENDPOINT_BYTES_OUT] = endpoint->bytes_out;
+    m.v[METRIC_ENDPOINT_US] = endpoint->total_us;
+    m.v[METRIC_ENDPOINT_LONGEST_US] = endpoint->longest_us;
+    for (unsigned i = 0; i < ENDPOINT_RESULTS; i++)
+        m.v[METRIC_ENDPOINT_OK + i] = endpoint->results[i];
+    metrics_add_json(out, METRICS_ENDPOINT, &m);
+    buf_add_z(out, ",\"durations\":{");
+    for (unsigned i = 0; i < ENDPOINT_DURATIONS - 1; i++)
+        buf_printf(out, "\"%ums\":%" PRIu64 ",", endpoint_durations_ms[i], endpoint->durations[i]);
+    buf_printf(out, "\"more\":%" PRIu64 "}", endpoint->durations[ENDPOINT_DURATIONS - 1]);
+}
+
 static void add_running(struct buf *out, const struct gathering *g, const struct fleet_connector *connector)
 {
     struct ctx_status link = ctx_status(connector->ctx);
@@ -302,6 +345,11 @@ static void add_running(struct buf *out, const struct gathering *g, const struct
     buf_printf(out, "},\"loop\":\"%s\",\"answers\":%s", connector->loop->name, is_there ? "true" : "false");
     if (is_there) {
         add_links(out, view);
+        if (view->polls.size) {
+            buf_add_z(out, ",\"polls\":{");
+            add_polls(out, &view->polls);
+            buf_add_u8(out, '}');
+        }
         buf_printf(
             out,
             ",\"report\":{\"devices\":%zu,\"values\":%zu,\"bytes\":%zu,\"periodic\":%zu,\"unremembered\":%" PRIu64 "}",
@@ -390,6 +438,33 @@ static void add_commands(struct buf *out, const struct status *s)
     buf_add_u8(out, '}');
 }
 
+/* {"endpoints":[…]} of one connector. */
+static void add_endpoints(struct buf *out, const struct gathering *g)
+{
+    bool is_first = true;
+
+    buf_add_z(out, "{\"endpoints\":[");
+    for (size_t i = 0; i < g->n; i++) {
+        const struct place *place = &g->places[i];
+
+        for (size_t k = 0; k < place->n_views && !place->is_out && !place->is_silent; k++) {
+            const struct ctx_view *view = &place->views[k];
+
+            for (size_t j = 0; j < view->n_endpoints; j++) {
+                buf_add_z(out, is_first ? "{\"name\":" : ",{\"name\":");
+                is_first = false;
+                json_add_string(out, view->endpoints[j].name);
+                buf_add_z(out, ",\"connector\":");
+                json_add_string(out, str_from(ctx_name(view->ctx)));
+                buf_add_u8(out, ',');
+                add_polls(out, &view->endpoints[j]);
+                buf_add_u8(out, '}');
+            }
+        }
+    }
+    buf_add_z(out, "]}");
+}
+
 static void add_document(struct buf *out, const struct gathering *g)
 {
     const struct status *s = g->status;
@@ -439,6 +514,7 @@ static void gathering_free(struct gathering *g)
         for (size_t j = 0; j < g->places[i].n_views; j++) {
             ctx_unref(g->places[i].views[j].ctx);
             mem_free(g->places[i].views[j].links);
+            mem_free(g->places[i].views[j].endpoints);
         }
         mem_free(g->places[i].views);
         arena_fini(&g->places[i].arena);
@@ -458,14 +534,17 @@ static void add_on(void *arg)
     autobuf struct buf out = {0};
     status_done_fn *done = g->done;
 
-    if (add_rows(g)) {
+    if (!g->wants_endpoints && add_rows(g)) {
         timer_start(&g->adding, 0);
         return;
     }
     if (!g->places[0].is_out && !g->places[0].is_silent)
         note_core(g->status, &g->core);
     g->done = NULL;
-    add_document(&out, g);
+    if (g->wants_endpoints)
+        add_endpoints(&out, g);
+    else
+        add_document(&out, g);
     done(g->arg, buf_str(&out));
     if (!g->n_out)
         gathering_free(g);
@@ -511,7 +590,8 @@ static bool owes_answer(const struct status *s, const struct data_loop *loop)
     return false;
 }
 
-static void fill_place(struct place *place, const struct fleet *fleet)
+/* only: of this connector; empty: of all. */
+static void fill_place(struct place *place, const struct fleet *fleet, struct str only)
 {
     size_t n = fleet_count(fleet);
 
@@ -520,18 +600,20 @@ static void fill_place(struct place *place, const struct fleet *fleet)
 
         if (!connector.ctx || connector.loop != place->loop)
             continue;
+        if (only.n && !str_eq_z(only, connector.name))
+            continue;
         place->views = mem_grow(place->views, (place->n_views + 1) * sizeof *place->views);
         place->views[place->n_views++] = (struct ctx_view){.ctx = ctx_ref(connector.ctx)};
     }
 }
 
-void status_ask(struct status *s, status_done_fn *done, void *arg)
+static void ask(struct status *s, bool wants_endpoints, struct str only, status_done_fn *done, void *arg)
 {
     size_t n = s->conf.loops->n;
     struct gathering *g = mem_zero(sizeof *g + n * sizeof g->places[0]);
 
     loop_assert(s->conf.main->loop);
-    *g = (struct gathering){.status = s, .done = done, .arg = arg, .n = n};
+    *g = (struct gathering){.status = s, .done = done, .arg = arg, .n = n, .wants_endpoints = wants_endpoints};
     for (size_t i = 0; i < n; i++) {
         struct place *place = &g->places[i];
 
@@ -540,7 +622,7 @@ void status_ask(struct status *s, status_done_fn *done, void *arg)
         place->back = (struct call){.fn = gather_back, .arg = place};
         arena_init(&place->arena, 0);
         place->is_silent = owes_answer(s, place->loop);
-        fill_place(place, s->conf.fleet);
+        fill_place(place, s->conf.fleet, only);
         place->is_out = !place->is_silent;
         g->n_out += place->is_out;
     }
@@ -551,6 +633,11 @@ void status_ask(struct status *s, status_done_fn *done, void *arg)
     for (size_t i = 0; i < n; i++)
         if (g->places[i].is_out)
             runner_call(&g->places[i].loop->runner, &g->places[i].there);
+}
+
+void status_ask(struct status *s, status_done_fn *done, void *arg)
+{
+    ask(s, false, STR_NONE, done, arg);
 }
 
 /* --- methods -------------------------------------------------------------------------------------------------------------- */
@@ -564,6 +651,23 @@ static void method_status(void *arg, struct control_request *request, yyjson_val
 {
     (void)params;
     status_ask(arg, answer, request);
+}
+
+/* {"connector":name}: of that one; else of all. */
+static void method_endpoints(void *arg, struct control_request *request, yyjson_val *params)
+{
+    struct status *s = arg;
+    struct str name = json_str(json_get(params, STR("connector")));
+
+    for (size_t i = 0; name.n; i++) {
+        if (i == fleet_count(s->conf.fleet)) {
+            control_fail(request, ERR_NOTFOUND, "there is no connector \"" STR_FMT "\"", STR_ARG(name));
+            return;
+        }
+        if (str_eq_z(name, fleet_at(s->conf.fleet, i).name))
+            break;
+    }
+    ask(s, true, name, answer, request);
 }
 
 static void add_device(struct buf *out, const struct status *s, const struct device *dev)
@@ -634,6 +738,7 @@ void status_add_methods(struct status *status, struct control *control)
 {
     control_add(control, "status", method_status, status);
     control_add(control, "devices", method_devices, status);
+    control_add(control, "endpoints", method_endpoints, status);
 }
 
 struct status *status_new(const struct status_conf *conf)

@@ -57,7 +57,7 @@ struct http_run {
     bool is_moved;   /* to another host: without credentials */
     bool is_get_now; /* redirected by 303, or a POST by 301, 302 */
     bool is_in_multi;
-    uint64_t started_ms, deadline_ms, n_in, n_out;
+    uint64_t started_ms, deadline_ms, n_in, n_out, took_us;
     enum err limit;  /* why a callback stopped it */
     enum err failed; /* before it began */
     struct why why;
@@ -341,7 +341,7 @@ static struct http_run *begin_run(struct http_client *client, struct http_call *
     run->is_moved = run->is_get_now = false;
     run->limit = run->failed = ERR_OK;
     run->why = (struct why){0};
-    run->n_in = run->n_out = 0;
+    run->n_in = run->n_out = run->took_us = 0;
     run->started_ms = loop_mono_ms(client->loop);
     run->deadline_ms = run->started_ms + (call->timeout_ms ? call->timeout_ms : TIMEOUT_MS);
     call->run = run;
@@ -551,7 +551,7 @@ static void answer(struct http_run *run, enum err err, bool is_unsent)
                                .is_unsent = is_unsent,
                                .n_bytes_in = run->n_in,
                                .n_bytes_out = run->n_out,
-                               .latency_us = (now - run->started_ms) * 1000};
+                               .latency_us = run->took_us};
 
     if (!reply.reason.n)
         reply.reason = str_from(http_reason(reply.status));
@@ -731,7 +731,7 @@ static bool redirect(struct http_run *run, enum err *err)
 
 static void finish(struct http_run *run, CURLcode code)
 {
-    curl_off_t n_in = 0;
+    curl_off_t n_in = 0, took_us = 0;
     long n_head = 0, n_out = 0, status = 0;
     enum err err = ERR_OK;
 
@@ -739,6 +739,8 @@ static void finish(struct http_run *run, CURLcode code)
     curl_easy_getinfo(run->easy, CURLINFO_HEADER_SIZE, &n_head);
     curl_easy_getinfo(run->easy, CURLINFO_REQUEST_SIZE, &n_out);
     curl_easy_getinfo(run->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(run->easy, CURLINFO_TOTAL_TIME_T, &took_us);
+    run->took_us += (uint64_t)took_us;
     run->n_in += (uint64_t)n_in + (uint64_t)n_head;
     run->n_out += (uint64_t)n_out;
     run->status = (unsigned)status;

@@ -1,128 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Request connector, end to end: servers that answer, answer late, badly, or not at all, and requests of the platform."""
-import base64
-import http.server
 import json
 import pathlib
-import ssl
-import threading
 import time
 
 import pytest
 
 from plant import Certificates, Gateway, Platform, wait_until
+from web_peer import Server, connector, mapping
 
-LOGIN = "Basic " + base64.b64encode(b"me:pa ss").decode()
 PEER_FILE = pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer" / "request.json"
-
-
-class Server:
-    """An HTTP server whose pages are functions of the request."""
-
-    def __init__(self, tls=None, version="HTTP/1.1"):
-        self.seen, self.over, server = [], threading.Event(), self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = version
-
-            def respond(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                server.seen.append((self.command, self.path, self.rfile.read(length).decode(), dict(self.headers)))
-                page = getattr(server, "page_" + self.path.strip("/").split("?")[0].split("/")[0], None)
-                if page:
-                    page(self)
-                else:
-                    server.json(self, {"error": "no such page"}, 404)
-
-            do_GET = do_POST = do_PUT = respond
-
-            def log_message(self, *args):
-                pass
-
-        class Quiet(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *args):
-                pass
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*tls)
-            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
-        self.port = self.http.server_address[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.over.set()
-        self.http.shutdown()
-        self.http.server_close()
-
-    @staticmethod
-    def json(request, value, status=200, **headers):
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        request.send_response(status)
-        for name, text in headers.items():
-            request.send_header(name, text)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    def count(self, page):
-        return sum(1 for _, path, _, _ in self.seen if path.startswith("/" + page))
-
-    def page_data(self, request):
-        self.json(request, {"t": 21.5, "n": self.count("data")})
-
-    def page_hang(self, _request):
-        self.over.wait(60)
-
-    def page_circle(self, request):
-        self.json(request, {}, 302, Location="/circle")
-
-    def page_garbage(self, request):
-        request.wfile.write(b"hello, this is not HTTP\r\n\r\n")
-        request.close_connection = True
-
-    def page_text(self, request):
-        self.json(request, b"not json")
-
-    def page_trickle(self, request):
-        request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        try:
-            while not self.over.wait(0.05):
-                request.wfile.write(b" ")
-        except OSError:
-            pass
-
-    def page_list(self, request):
-        if request.path.endswith("/avg"):
-            self.json(request, {"avg": {"A": 1.5, "B": 2.5}[request.path.split("/")[2]]})
-        else:
-            self.json(request, [{"id": "A"}, {"id": "B"}])
-
-    def page_login(self, request):
-        ok = request.headers.get("Authorization") == LOGIN
-        self.json(request, {"t": 7} if ok else {}, 200 if ok else 401)
-
-    def page_call(self, request):
-        method, path, body, _ = self.seen[-1]
-        self.json(request, {"method": method, "path": path, "body": body})
-
-    def page_fails(self, request):
-        self.json(request, {}, 500)
-
-
-def mapping(url, device, period=0.2, points=(("t", "double"),), **more):
-    return {"url": url, "scanPeriod": period, "timeout": 0.5, "converter": {
-        "type": "json", "deviceNameJsonExpression": device, "deviceTypeJsonExpression": "meter",
-        "telemetry": [{"key": k, "type": kind, "value": "${%s}" % k} for k, kind in points]}, **more}
-
-
-def connector(server, *mappings, **more):
-    return {"_type": "request", "host": server.url, "mapping": list(mappings), **more}
 
 
 @pytest.fixture
