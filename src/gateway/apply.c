@@ -606,6 +606,45 @@ static void set_views(struct gateway_conf *conf)
     conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
 }
 
+/* A connector whose entry has errors runs on with what it was; of the former configuration nothing is left then. */
+static void keep_connector(struct gateway_conf *next, struct gateway_connector *former)
+{
+    struct gateway_connector *kept = &next->connectors[next->n_connectors++];
+    struct connector_entry *entry = arena_zero(&next->arena, sizeof *entry);
+    const struct connector_entry *from = former->entry;
+
+    *kept = *former;
+    former->conf = NULL;
+    *entry = (struct connector_entry){.type = arena_str(&next->arena, from->type),
+                                      .name = arena_str(&next->arena, from->name),
+                                      .configuration = arena_str(&next->arena, from->configuration),
+                                      .class_name = arena_str(&next->arena, from->class_name),
+                                      .key.value = arena_str(&next->arena, from->key.value),
+                                      .grpc_force = from->grpc_force};
+    entry->at = entry->type_at = entry->configuration_at = (struct conf_at){.file = next->path, .path = ""};
+    kept->entry = entry;
+    kept->type = arena_text(&next->arena, str_from(former->type));
+    kept->name = arena_text(&next->arena, str_from(former->name));
+    kept->path = former->path ? arena_text(&next->arena, str_from(former->path)) : NULL;
+    kept->reason = former->reason ? arena_text(&next->arena, str_from(former->reason)) : NULL;
+    entry->path = kept->path;
+}
+
+static void keep_connectors(struct apply *apply, struct gateway_conf *next, struct gateway_conf *running)
+{
+    struct gateway_connector *all =
+        arena_zero(&next->arena, (next->n_connectors + running->n_connectors + 1) * sizeof *all);
+
+    memcpy(all, next->connectors, next->n_connectors * sizeof *all);
+    next->connectors = all;
+    for (size_t i = 0; i < apply->plan->n; i++) {
+        const struct plan_item *item = &apply->plan->items[i];
+
+        if (item->kind == PLAN_REFUSED && !item->after)
+            keep_connector(next, same_in(running, item->before->name));
+    }
+}
+
 /* next becomes what runs: connectors that were left as they are keep their former configuration, also where it is equal, since
  * they run with it. */
 static void keep_what_runs(struct apply *apply, struct gateway_conf *next, struct gateway_conf *running)
@@ -623,6 +662,7 @@ static void keep_what_runs(struct apply *apply, struct gateway_conf *next, struc
             connector->name = arena_text(&next->arena, str_from(former->name));
         swap_connectors(next, connector, former);
     }
+    keep_connectors(apply, next, running);
     if (next->n_errors.logs)
         keep_file(&next->logs_file, running->logs_file);
     if (next->n_errors.filter)
@@ -737,19 +777,28 @@ static void finish(struct apply *apply)
         runner_call(apply->conf.main, &apply->begin);
 }
 
-static const struct problem *error_in(const struct problems *problems, const struct change *change)
+static bool is_in(const struct change *change, const struct problem *problem)
 {
-    for (const struct problem *problem = problems->first; problem; problem = problem->next)
-        for (size_t i = 0; i < change->n_texts && problem->severity == CONF_ERROR; i++)
-            if (problem->file && strcmp(problem->file, change->texts[i].path) == 0)
-                return problem;
+    for (size_t i = 0; i < change->n_texts && problem->file; i++)
+        if (strcmp(problem->file, change->texts[i].path) == 0)
+            return true;
+    return false;
+}
+
+/* What was wrong already is not the change's fault. */
+static const struct problem *error_in(const struct apply *apply)
+{
+    for (const struct problem *problem = apply->problems.first; problem; problem = problem->next)
+        if (problem->severity == CONF_ERROR && is_in(apply->change, problem) &&
+            !(apply->next && plan_is_old_problem(apply->running, apply->next, problem)))
+            return problem;
     return NULL;
 }
 
 static void loaded(void *arg)
 {
     struct apply *apply = arg;
-    const struct problem *wrong = error_in(&apply->problems, apply->change);
+    const struct problem *wrong = error_in(apply);
 
     if (apply->is_ended) {
         fail(apply, ERR_CANCELLED, "the gateway stops");

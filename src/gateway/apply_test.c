@@ -171,6 +171,22 @@ static void test_what_has_errors_is_left_as_it_is(void **state)
                    "tb_gateway.json: leave as it is, the file has errors: 1 error\n");
 }
 
+static void test_an_entry_with_errors_concerns_no_other(void **state)
+{
+    struct conf_text texts[2];
+
+    (void)state;
+    texts[1] = (struct conf_text){path_of("C.json"), STR("{\"id\":\"idc\"}")};
+    texts[0] = (struct conf_text){path_of("tb_gateway.json"),
+                                  STR(MAIN("", ENTRY("A") "," ENTRY("missing") ",5,{}," ENTRY("C")))};
+    assert_plan(texts, 2, "B: remove\nmissing: add\nC: add\n");
+    /* It may be the one that runs. */
+    texts[0].text = STR(MAIN("", "{\"name\":\"A\",\"type\":3},{\"configuration\":\"B.json\"}," ENTRY("C")));
+    assert_plan(texts, 2,
+                "A: leave as it is: its entry in the main file has errors\n"
+                "B: leave as it is: its entry in the main file has errors\nC: add\n");
+}
+
 /* ---- changes ---- */
 
 struct plant {
@@ -335,6 +351,44 @@ static void test_content_with_errors_changes_nothing(void **state)
     end(&plant);
 }
 
+/* The main file is wrong in places that nobody has touched since the start. */
+static void test_what_was_wrong_before_stands_in_nobodys_way(void **state)
+{
+    static const char wrong[] = MAIN(",\"port\":\"x\"", ENTRY("A") "," ENTRY("missing") ",{\"name\":7}," ENTRY("B"));
+    static const char added[] =
+        MAIN(",\"port\":\"x\"", ENTRY("A") "," ENTRY("missing") ",{\"name\":7}," ENTRY("B") "," ENTRY("D"));
+    static const char worse[] = MAIN(",\"port\":\"y\"", ENTRY("A") "," ENTRY("missing") ",{\"name\":7}," ENTRY("B"));
+    struct conf_text texts[] = {{path_of("tb_gateway.json"), str_from(added)},
+                                {path_of("D.json"), STR("{\"period\":0}")}};
+    struct problems problems;
+    struct gateway_conf *before, *after;
+    struct plan *plan;
+    autobuf struct buf text = {0};
+
+    (void)state;
+    put("tb_gateway.json", wrong);
+    problems_init(&problems);
+    before = gateway_conf_load(dir, &types, &problems);
+    after = gateway_conf_load_again(before, texts, 2, &types, &problems);
+    plan = plan_new(before, after, NULL, NULL);
+    plan_add_text(&text, plan);
+    assert_true(str_eq(buf_str(&text), STR("D: add\n")));
+    for (const struct problem *problem = problems.first; problem; problem = problem->next)
+        assert_true(problem->severity != CONF_ERROR || plan_is_old_problem(before, after, problem));
+    plan_free(plan);
+    gateway_conf_free(after);
+    texts[0].text = str_from(worse);
+    problems_fini(&problems);
+    problems_init(&problems);
+    after = gateway_conf_load_again(before, texts, 1, &types, &problems);
+    for (const struct problem *problem = problems.first; problem; problem = problem->next)
+        assert_true(problem->severity != CONF_ERROR ||
+                    plan_is_old_problem(before, after, problem) == !strstr(problem->path, "port"));
+    gateway_conf_free(after);
+    gateway_conf_free(before);
+    problems_fini(&problems);
+}
+
 static void test_a_waiting_change_gives_way_to_a_newer_one_and_reloads_are_one(void **state)
 {
     struct plant plant;
@@ -367,6 +421,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_connector_is_known_by_its_id_when_its_name_changes, make_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_what_has_errors_is_left_as_it_is, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_an_entry_with_errors_concerns_no_other, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_what_was_wrong_before_stands_in_nobodys_way, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_content_that_runs_is_written, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_what_one_owner_refuses_the_others_give_back_and_nothing_is_written,
                                         make_dir, remove_dir),

@@ -237,7 +237,7 @@ struct gateway_conf {
     const struct filter_conf *filter; /* NULL: none */
     struct gateway_connector *connectors;
     size_t n_connectors;
-    struct { /* reported of each file; some may leave the rest usable */
+    struct { /* reported of each file; some may leave the rest usable. main: but for those of connectors[] */
         unsigned main, logs, filter, commands;
     } n_errors;
     uint32_t rate_percent;   /* share of each rate limit that is used */
@@ -260,6 +260,8 @@ struct gateway_conf *gateway_conf_load_again(const struct gateway_conf *running,
                                              size_t n_texts, const struct gateway_types *types,
                                              struct problems *problems);
 void gateway_conf_free(struct gateway_conf *conf); /* NULL allowed */
+/* It is of one entry of connectors[] in the main file, and no other part is concerned. */
+bool gateway_conf_is_of_entry(const struct gateway_conf *conf, const struct problem *problem);
 /* The configuration directory that is meant, in out; the main file's name behind it when file is not NULL. */
 void gateway_conf_dir(struct buf *dir, struct buf *file, const char *dir_or_file);
 /* The first of the known directories that exists, whatever the environment says. */

@@ -522,6 +522,12 @@ static void check_credentials(struct gateway_conf *conf, struct problems *proble
                 "gateway can log in");
 }
 
+bool gateway_conf_is_of_entry(const struct gateway_conf *conf, const struct problem *problem)
+{
+    return problem->file && problem->path && strcmp(problem->file, json_file_name(conf_source(conf->main_file))) == 0 &&
+           str_starts(str_from(problem->path), STR("connectors["));
+}
+
 static struct gateway_conf *load_all(const char *dir_or_file, const struct gateway_types *types,
                                      const struct loading *loading, struct problems *problems)
 {
@@ -529,6 +535,7 @@ static struct gateway_conf *load_all(const char *dir_or_file, const struct gatew
     const struct conf_list *entries;
     const struct platform_conf *platform;
     const unsigned n_before = problems->n_errors;
+    struct problem *const *first = problems->last;
     autobuf struct buf dir = {0}, file = {0};
 
     arena_init(&conf->arena, 4096);
@@ -542,6 +549,8 @@ static struct gateway_conf *load_all(const char *dir_or_file, const struct gatew
     }
     check_credentials(conf, problems);
     conf->n_errors.main = problems->n_errors - n_before;
+    for (const struct problem *problem = *first; problem; problem = problem->next)
+        conf->n_errors.main -= problem->severity == CONF_ERROR && gateway_conf_is_of_entry(conf, problem);
     platform = conf->main->platform;
     if (exists_beside(conf, "logs.json"))
         conf->logs_file =
@@ -556,8 +565,6 @@ static struct gateway_conf *load_all(const char *dir_or_file, const struct gatew
     conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
     conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
     entries = &conf->main->connectors;
-    for (size_t i = 0; i < entries->n; i++) /* a missing file is its connector's error, not the main file's */
-        conf->n_errors.main -= !((const struct connector_entry *)entries->items[i])->path;
     conf->connectors = arena_zero(&conf->arena, (entries->n + 1) * sizeof *conf->connectors);
     for (size_t i = 0; i < entries->n; i++)
         load_connector(conf, &conf->connectors[conf->n_connectors++], entries->items[i], types, loading, problems);

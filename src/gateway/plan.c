@@ -2,6 +2,9 @@
 #include "gateway/plan.h"
 
 #include "base/mem.h"
+#include "gateway/remote_form.h"
+
+#include <stdio.h>
 
 enum { PATHS_SHOWN = 4 };
 
@@ -64,10 +67,30 @@ static void compare_file(struct making *making, const char *file, const struct c
     }
 }
 
+static bool is_same_but_connectors(const struct gateway_conf *before, const struct gateway_conf *after)
+{
+    autoform struct form a = form_copy(json_file_root(conf_source(before->main_file)));
+    autoform struct form b = form_copy(json_file_root(conf_source(after->main_file)));
+
+    if (!a.root || !b.root)
+        return false;
+    yyjson_mut_obj_remove_key(a.root, "connectors");
+    yyjson_mut_obj_remove_key(b.root, "connectors");
+    return form_equal(a.root, b.root);
+}
+
+/* What was wrong before, and is as it was, stands in nobody's way. */
+static unsigned new_errors_of_main(const struct gateway_conf *before, const struct gateway_conf *after)
+{
+    return after->n_errors.main && !is_same_but_connectors(before, after) ? after->n_errors.main : 0;
+}
+
 static void compare_general(struct making *making, const struct gateway_conf *before, const struct gateway_conf *after)
 {
-    making->plan->is_main_refused = after->n_errors.main > 0;
-    compare_file(making, "tb_gateway.json", before->main_file, after->main_file, after->n_errors.main);
+    unsigned n_errors = new_errors_of_main(before, after);
+
+    making->plan->is_main_refused = n_errors > 0;
+    compare_file(making, "tb_gateway.json", before->main_file, after->main_file, n_errors);
     compare_file(making, "logs.json", before->logs_file, after->logs_file, after->n_errors.logs);
     compare_file(making, "list.json", before->filter_file, after->filter_file, after->n_errors.filter);
     compare_file(making, "statistics.json", before->commands_file, after->commands_file, after->n_errors.commands);
@@ -192,6 +215,65 @@ static bool is_kept(const struct gateway_conf *before, const struct gateway_conf
     return false;
 }
 
+/* Entries that cannot be used are not in the configuration: the running connector that one may be stays. */
+static bool is_entry_loaded(const struct gateway_conf *conf, size_t index)
+{
+    char path[40];
+
+    snprintf(path, sizeof path, "connectors[%zu]", index);
+    for (size_t i = 0; i < conf->n_connectors; i++)
+        if (strcmp(conf->connectors[i].entry->at.path, path) == 0)
+            return true;
+    return false;
+}
+
+static bool is_in_broken_entry(const struct gateway_conf *after, const struct gateway_connector *connector)
+{
+    yyjson_val *list = json_get(json_file_root(conf_source(after->main_file)), STR("connectors")), *entry;
+    size_t i, n;
+
+    yyjson_arr_foreach(list, i, n, entry)
+    {
+        if (is_entry_loaded(after, i))
+            continue;
+        if (str_eq_z(json_str(json_get(entry, STR("name"))), connector->name) ||
+            str_eq(json_str(json_get(entry, STR("configuration"))), connector->entry->configuration))
+            return true;
+    }
+    return false;
+}
+
+static void compare_missing(struct making *making, const struct gateway_conf *after,
+                            const struct gateway_connector *connector)
+{
+    bool is_broken = is_in_broken_entry(after, connector);
+    struct plan_item *item = add(making, is_broken ? PLAN_REFUSED : PLAN_REMOVE, connector->name);
+
+    item->before = connector;
+    if (is_broken)
+        item->error = "its entry in the main file has errors";
+}
+
+bool plan_is_old_problem(const struct gateway_conf *before, const struct gateway_conf *after,
+                         const struct problem *problem)
+{
+    yyjson_val *list = json_get(json_file_root(conf_source(before->main_file)), STR("connectors")), *item, *entry;
+    struct str path = str_from(problem->path ? problem->path : "");
+    uint64_t index;
+    size_t i, n;
+
+    if (!problem->file || strcmp(problem->file, json_file_name(conf_source(after->main_file))) != 0)
+        return false;
+    if (!gateway_conf_is_of_entry(after, problem))
+        return is_same_but_connectors(before, after);
+    path = str_skip(path, 11); /* connectors[ */
+    if (str_to_u64(str_cut(path, str_chr(path, ']')), &index))
+        return false;
+    entry = yyjson_arr_get(json_get(json_file_root(conf_source(after->main_file)), STR("connectors")), index);
+    yyjson_arr_foreach(list, i, n, item) if (entry && json_equal(item, entry)) return true;
+    return false;
+}
+
 struct plan *plan_new(const struct gateway_conf *before, const struct gateway_conf *after, plan_live_fn *is_live,
                       void *arg)
 {
@@ -202,7 +284,7 @@ struct plan *plan_new(const struct gateway_conf *before, const struct gateway_co
     compare_general(&making, before, after);
     for (size_t i = 0; i < before->n_connectors && !plan->is_main_refused; i++)
         if (!is_kept(before, after, &before->connectors[i]))
-            add(&making, PLAN_REMOVE, before->connectors[i].name)->before = &before->connectors[i];
+            compare_missing(&making, after, &before->connectors[i]);
     for (size_t i = 0; i < after->n_connectors; i++) {
         const struct gateway_connector *connector = &after->connectors[i];
         const struct gateway_connector *former = former_of(before, after, connector);
@@ -243,6 +325,8 @@ static const char *action_of(const struct plan_item *item)
         return "takes effect at the next start";
     if (item->kind == PLAN_RESTART && !item->before->conf)
         return "start";
+    if (item->kind == PLAN_REFUSED && !item->after)
+        return "leave as it is";
     return names[item->kind];
 }
 

@@ -16,9 +16,9 @@ enum plan_kind {
     PLAN_RESTART,         /* changed, renamed, or usable at last */
     PLAN_LIVE,            /* all that changed may change while it runs; its type has the last word */
     PLAN_LIVE_BY_GATEWAY, /* the same, and the connector itself is not concerned: its log level … */
-    PLAN_REFUSED,         /* a connector's file with errors: the running one is left as it is */
-    PLAN_GENERAL,         /* a key of the main file or of one beside it */
-    PLAN_GENERAL_REFUSED  /* one of these files has errors: nothing of it is taken */
+    PLAN_REFUSED, /* a connector's file, or its entry (then there is no after), with errors: it is left as it is */
+    PLAN_GENERAL, /* a key of the main file or of one beside it */
+    PLAN_GENERAL_REFUSED /* one of these files has errors: nothing of it is taken */
 };
 enum plan_outcome { PLAN_OPEN, PLAN_DONE, PLAN_FAILED };
 
@@ -45,6 +45,10 @@ struct plan {
 typedef bool plan_live_fn(void *arg, const char *file, const char *path);
 struct plan *plan_new(const struct gateway_conf *before, const struct gateway_conf *after, plan_live_fn *is_live,
                       void *arg);
+/* An error in the main file of after that was there before: in an entry that is as it was, or in other parts, where none of them
+ * changes. */
+bool plan_is_old_problem(const struct gateway_conf *before, const struct gateway_conf *after,
+                         const struct problem *problem);
 void plan_free(struct plan *plan); /* NULL allowed */
 /* "Plant: restart: broker.host" and so on, a line an item; "nothing changes" if there is none. */
 void plan_add_text(struct buf *out, const struct plan *plan);

@@ -60,6 +60,11 @@ struct remote {
 
 static void next(struct remote *remote);
 
+static const struct gateway_conf *running_of(const struct remote *remote)
+{
+    return apply_running(remote->conf.apply);
+}
+
 /* --- errors ---------------------------------------------------------------------------------------------------------------- */
 
 static void refuse(struct remote *remote, const char *path, const char *text)
@@ -82,11 +87,14 @@ static struct str path_in_attribute(struct str key, struct str path)
     return path;
 }
 
-static bool is_of_change(const struct remote_change *change, const struct problem *problem)
+/* Of what a connector's change says of the main file the first is told as the reason. */
+static bool is_of_change(const struct remote *remote, const struct problem *problem)
 {
+    const struct remote_change *change = &remote->change;
+
     for (size_t i = 0; i < change->n && problem->file; i++)
         if (strcmp(change->texts[i].path, problem->file) == 0)
-            return true;
+            return !change->connector || strcmp(problem->file, running_of(remote)->path) != 0;
     return false;
 }
 
@@ -100,7 +108,7 @@ static void refuse_result(struct remote *remote, const struct apply_result *resu
     published_error_begin(&remote->published, key);
     for (const struct problem *problem = result->problems ? result->problems->first : NULL; problem;
          problem = problem->next) {
-        if (problem->severity != CONF_ERROR || !is_of_change(&remote->change, problem))
+        if (problem->severity != CONF_ERROR || !is_of_change(remote, problem))
             continue;
         published_error_add(&remote->published, path_in_attribute(key, str_from(problem->path ? problem->path : "")),
                             str_from(problem->text));
@@ -137,11 +145,6 @@ static bool was_refused(const struct remote *remote, const struct job *job)
 }
 
 /* --- one attribute from its arrival to its echo --------------------------------------------------------------------------------- */
-
-static const struct gateway_conf *running_of(const struct remote *remote)
-{
-    return apply_running(remote->conf.apply);
-}
 
 static enum remote_kind kind_of(struct str key)
 {

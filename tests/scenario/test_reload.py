@@ -219,3 +219,41 @@ def test_hangup_reloads_and_what_needs_a_restart_is_named(made):
     gateway.wait_log("takes effect at the next start")
     gateway.wait_log("thingsboard.loops")
     assert gateway.process.poll() is None
+
+
+def test_an_entry_with_errors_stands_in_no_other_connectors_way(made):
+    """At the start, for edited files, and for what the platform sends."""
+    platform, broker = made(Platform), made(Broker)
+    gateway = made(Gateway, platform.port, {"Plant": persistent(broker.port, "plant"), "Hall": persistent(broker.port, "hall")}, start=False,
+                   thingsboard={"remoteConfiguration": True})
+    broken = [{"type": "mqtt", "name": "Gone", "configuration": "gone.json"}, {"name": 5}, "x", {"type": "nothing", "name": "N", "configuration": "plant.json"}]
+    edit(gateway, "tb_gateway.json", lambda conf: conf["connectors"].extend(broken))
+    gateway.start()
+    gateway.wait_log("Plant: connected")
+    gateway.wait_log("Hall: connected")
+
+    (gateway.directory / "three.json").write_text(json.dumps(persistent(broker.port, "three")))
+    edit(gateway, "tb_gateway.json", lambda conf: conf["connectors"].append({"type": "mqtt", "name": "Three", "configuration": "three.json"}))
+    gateway.wait_log("Three: connected")
+    wait_until(lambda: "Three" in platform.ask("values")["attributes"], "it is told")
+
+    four = {"name": "Four", "type": "mqtt", "logLevel": "INFO", "configurationJson": persistent(broker.port, "four")}
+    platform.ask("publish v1/devices/me/attributes " + json.dumps({"Four": four}))
+    gateway.wait_log("Four: connected")
+    platform.ask("publish v1/devices/me/attributes " + json.dumps({"active_connectors": ["Plant", "Hall", "Four", "Gone", "N"]}))
+    wait_until(lambda: not (gateway.directory / "three.json").exists(), "Three goes")
+
+    # The entry of one that runs is spoilt: it runs on, and its neighbour goes.
+    def spoil(conf):
+        conf["connectors"] = [{**c, "type": []} if c["name"] == "Plant" else c for c in conf["connectors"] if isinstance(c, dict) and c["name"] != "Hall"]
+    before = edit(gateway, "tb_gateway.json", spoil)
+    gateway.wait_log("its entry in the main file has errors")
+    wait_until(lambda: "Hall" not in str(platform.ask("values")["attributes"]["active_connectors"]["value"]), "Hall is removed")
+    broker.publish("plant/a/data", {"seq": 1, "temperature": 2})
+    platform.wait_for("a", seq=1)
+    (gateway.directory / "tb_gateway.json").write_text(before)
+    wait_until(lambda: "Hall" in str(platform.ask("values")["attributes"]["active_connectors"]["value"]), "Hall is there again")
+    broker.publish("plant/a/data", {"seq": 2, "temperature": 2})
+    platform.wait_for("a", seq=2)
+    assert count(gateway, "Plant: connected") == 1
+    assert platform.stats()["dup"] == 0
