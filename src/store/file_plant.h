@@ -74,7 +74,7 @@ static bool fails(enum call call)
 
 struct deed {
     int what; /* enum call, MADE_… */
-    char name[QUARANTINE_NAME], to[16];
+    char name[QUARANTINE_NAME], to[QUARANTINE_NAME];
     uint64_t at, n; /* answer: first and behind the last number; ack: behind the last number */
     uint8_t *bytes;
 };
