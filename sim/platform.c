@@ -359,6 +359,7 @@ enum err platform_set_limits(struct platform *platform, struct str json, struct 
 
 void platform_reset(struct platform *platform)
 {
+    platform_metrics_reset(platform);
     tally_reset(&platform->tally);
     tally_values_fini(&platform->own_telemetry);
     tally_values_fini(&platform->own_attributes);
@@ -404,12 +405,14 @@ enum err platform_init(struct platform *platform, struct loop *loop, const struc
 
 void platform_close(struct platform *platform, struct closer *closer)
 {
+    platform_metrics_reset(platform);
     server_close(platform->server, closer);
     platform->server = NULL;
 }
 
 void platform_fini(struct platform *platform)
 {
+    platform_metrics_reset(platform);
     for (struct map_slot *slot = NULL; (slot = map_next(&platform->shared, slot));) {
         struct tally_device *device = slot->value;
 

@@ -7,7 +7,7 @@
  * is strict on purpose: what a lenient parser would forgive is BAD_JSON here.
  *
  * platform.c: sessions, acknowledgement and what the outcomes mean; platform_topics.c: what is done with each topic; platform_journal.c: what outlives it;
- * platform_load.c: requests at a steady rate; platform_command.c: the lines that steer it; platform_view.c: the live picture. One thread.
+ * platform_load.c: requests at a steady rate; platform_metrics.c: metadata of telemetry; platform_command.c: the lines that steer it; platform_view.c: the live picture. One thread.
  */
 #include "access.h"
 #include "quota.h"
@@ -95,6 +95,9 @@ struct platform {
     uint64_t ready_us;     /* first session since reset */
     uint64_t awaited;      /* tell when so many different seq are there; 0: no */
 
+    struct map metrics; /* connector → what its metadata says */
+    struct timer metrics_timer;
+
     struct load *load; /* of requests; NULL: there was none */
     uint64_t next_load_id;
 
@@ -141,6 +144,11 @@ NODISCARD enum err platform_load_start(struct platform *platform, struct str res
 void platform_load_add(const struct platform *platform, struct buf *out);
 bool platform_load_replied(struct platform *platform, yyjson_val *root);
 void platform_load_free(struct platform *platform);
+
+/* platform_metrics.c: each minute, or when asked, they become the gateway's telemetry gatewayMetrics. */
+void platform_metrics_take(struct platform *platform, yyjson_val *metadata);
+void platform_metrics_add(struct platform *platform, struct buf *out); /* writes them; and the last metadata of each */
+void platform_metrics_reset(struct platform *platform);
 
 /* platform_view.c */
 struct view;

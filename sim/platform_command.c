@@ -434,6 +434,12 @@ static enum err cmd_delete(struct platform *platform, struct str rest, struct bu
     return ERR_OK;
 }
 
+static enum err cmd_metrics(struct platform *platform, struct str rest UNUSED, struct buf *out, struct why *why UNUSED)
+{
+    platform_metrics_add(platform, out);
+    return ERR_OK;
+}
+
 static enum err cmd_help(struct platform *platform, struct str rest, struct buf *out, struct why *why);
 
 static const struct {
@@ -471,6 +477,8 @@ static const struct {
     {"delete", "DEVICE: delete a device; the gateway is told", cmd_delete},
     {"shared", "[DEVICE] {…}: set shared attributes", cmd_shared},
     {"firmware", "FILE: what the gateway may load as its firmware; nothing: none", cmd_firmware},
+    {"metrics", "write gatewayMetrics of the metadata that came, as each minute; tell the last of each connector",
+     cmd_metrics},
     {"help", "this list", cmd_help},
     {"quit", "end", NULL},
 };

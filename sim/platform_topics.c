@@ -239,10 +239,13 @@ static enum outcome take_entries(struct platform *platform, struct tally_device 
     {
         yyjson_val *values = entry_values(entry, now_ms, &ts_ms);
 
-        if (!values)
+        if (!values) {
             outcome = OUTCOME_BAD_PART;
-        else
-            tally_entry(&platform->tally, device, ts_ms, values, platform->now_us);
+            continue;
+        }
+        tally_entry(&platform->tally, device, ts_ms, values, platform->now_us);
+        if (values != entry && yyjson_obj_get(entry, "metadata"))
+            platform_metrics_take(platform, yyjson_obj_get(entry, "metadata"));
     }
     return outcome;
 }

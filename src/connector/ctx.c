@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "connector/ctx_impl.h"
 
+#include "base/clock.h"
 #include "build_id.h"
 #include "connector/module.h"
 #include "data/json.h"
@@ -174,6 +175,22 @@ static bool is_denied(struct ctx *ctx, struct device *dev)
     return UNLIKELY(ctx->host->device_allowed != NULL) && !ctx->host->device_allowed(ctx->host->arg, ctx, dev);
 }
 
+/* Conversion, filter and storing are one step here, so their times are one. received_ms: when the turn began to read. */
+static void add_meta(struct ctx *ctx, struct event *event, int64_t received_ms)
+{
+    struct buf *text = &ctx->text;
+    long long now_ms = loop_is_fake(ctx->loop) ? received_ms : clock_wall_ms();
+
+    if (now_ms < received_ms) /* the clock has gone back a little, which loops do not show */
+        now_ms = received_ms;
+    text->n = 0;
+    buf_add_z(text, "{\"connector\":");
+    json_add_string(text, str_from(ctx->name));
+    buf_printf(text, ",\"receivedTs\":%lld,\"convertedTs\":%lld,\"sendToStorageTs\":%lld,\"putToStorageTs\":%lld}",
+               (long long)received_ms, now_ms, now_ms, now_ms);
+    event->meta = buf_str(text);
+}
+
 enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
 {
     unsigned n_attributes = 0, n_without_time = 0;
@@ -190,6 +207,8 @@ enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values)
     }
     if (UNLIKELY(has_escape))
         replace_nul(ctx, event);
+    if (UNLIKELY(ctx->host->adds_meta) && is_sure)
+        add_meta(ctx, event, now_ms);
     if (n_without_time)
         now_ms = device_assign_ts(event->dev, now_ms);
     if (UNLIKELY(!is_sure))

@@ -28,6 +28,7 @@ struct ctx_host { /* what the gateway gives to every ctx of one loop; outlives t
     const char *config_dir;
     struct report_strategy report; /* of the main level; zeroed: none. After a change: ctx_reset_report of each */
     uint32_t report_cleanup_s;     /* how often expired values are given back; 0: never */
+    bool adds_meta;                /* latency mode: telemetry carries when it came; changed on the loop only */
     /* The gateway's device filter: false: denied. Any thread. NULL: none. */
     bool (*device_allowed)(void *arg, struct ctx *ctx, struct device *dev);
     void (*state_changed)(void *arg, struct ctx *ctx);

@@ -162,6 +162,28 @@ static void test_a_burst_is_one_batch_and_one_completion(void **state)
     assert_string_equal(device_get(STR("ctx 1"))->profile, "pump");
 }
 
+static void test_latency_mode_tells_when_values_came_and_ends_with_the_next_value(void **state)
+{
+    struct fixture *f = *state;
+    const struct str want = STR("{\"connector\":\"test\",\"receivedTs\":1700000000000,\"convertedTs\":1700000000000,"
+                                "\"sendToStorageTs\":1700000000000,\"putToStorageTs\":1700000000000}");
+
+    assert_true(message(f, 1));
+    f->host.adds_meta = true;
+    assert_true(message(f, 2));
+    f->host.adds_meta = false;
+    assert_true(message(f, 3));
+    f->host.adds_meta = true;
+    loop_set_earliest(f->loop, 1800000000000); /* the clock is not set: no time is better than a wrong one */
+    assert_true(message(f, 4));
+    loop_advance(f->loop, 0);
+    assert_null(record_meta(record_at(f, 0)).p);
+    assert_true(str_eq(record_meta(record_at(f, 1)), want));
+    assert_true(str_eq(record_body(record_at(f, 1)), STR("\"a\":1")));
+    assert_null(record_meta(record_at(f, 2)).p);
+    assert_null(record_meta(record_at(f, 3)).p);
+}
+
 static void test_answers_of_one_burst_are_told_at_once_unless_they_differ(void **state)
 {
     struct fixture *f = *state;
@@ -751,6 +773,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_only_what_has_no_time_of_its_own_is_unsure_and_only_until_the_clock_is_set),
         TEST(test_a_burst_is_one_batch_and_one_completion),
+        TEST(test_latency_mode_tells_when_values_came_and_ends_with_the_next_value),
         TEST(test_answers_of_one_burst_are_told_at_once_unless_they_differ),
         TEST(test_a_mark_without_values_is_answered_behind_what_came_before),
         TEST(test_without_credit_the_source_is_told_to_stop_and_later_to_go_on),

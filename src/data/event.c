@@ -427,19 +427,33 @@ static uint32_t next_part(const struct work *work, const struct event *event, ui
 /* What stands behind the body of each of its records. */
 static struct str meta_of(const struct event *event, const struct group *group)
 {
-    return group->kind == RECORD_TELEMETRY && event->meta.n <= UINT16_MAX ? event->meta : STR_NONE;
+    return group->kind == RECORD_TELEMETRY && group->ts != EVENT_NO_TS && event->meta.n <= UINT16_MAX ? event->meta
+                                                                                                      : STR_NONE;
+}
+
+/* The payload's limit holds for values and metadata together. */
+static struct event_limits limits_beside(const struct event_limits *limits, struct str meta)
+{
+    size_t n = meta.n + RECORD_META_ROOM;
+    struct event_limits left = *limits;
+
+    if (meta.n && left.max_bytes)
+        left.max_bytes = left.max_bytes > n ? left.max_bytes - n : 1; /* 1: each value alone */
+    return left;
 }
 
 static size_t group_size(const struct work *work, const struct group *group, const struct writer *writer,
                          const struct event_limits *limits, size_t max_values)
 {
-    size_t size = 0, meta_n = meta_of(writer->event, group).n;
+    struct str meta = meta_of(writer->event, group);
+    struct event_limits left = limits_beside(limits, meta);
+    size_t size = 0, meta_n = meta.n;
     struct part part;
 
-    if (group->n <= max_values && (!limits->max_bytes || group->body_n <= limits->max_bytes))
+    if (group->n <= max_values && (!left.max_bytes || group->body_n <= left.max_bytes))
         return record_size(writer->name.n, writer->profile.n, group->body_n + meta_n);
     for (uint32_t number = group->first; number != NONE;) {
-        number = next_part(work, writer->event, number, limits, max_values, &part);
+        number = next_part(work, writer->event, number, &left, max_values, &part);
         size += record_size(writer->name.n, writer->profile.n, part.body_n + meta_n);
     }
     return size;
@@ -450,12 +464,13 @@ static void write_group(struct writer *writer, const struct work *work, const st
 {
     const struct event *event = writer->event;
     struct str meta = meta_of(event, group);
+    struct event_limits left = limits_beside(limits, meta);
     struct part part;
 
     for (uint32_t number = group->first, end; number != NONE; number = end) {
         uint8_t *at;
 
-        end = next_part(work, event, number, limits, max_values, &part);
+        end = next_part(work, event, number, &left, max_values, &part);
         at = begin_record(writer, group->kind, group->ts, part.n);
         for (;;) {
             at = put_item(at, &event->items[number - 1]);

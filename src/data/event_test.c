@@ -261,6 +261,48 @@ static void test_profile_is_the_given_the_known_or_default(void **state)
     }
 }
 
+static void test_metadata_stands_behind_telemetry_with_a_time_and_limits_leave_room_for_it(void **state)
+{
+    struct fixture *f = *state;
+    const struct str meta = STR("{\"connector\":\"m\"}");
+
+    for (int unique = 0; unique < 2; unique++) {
+        struct batch *batch;
+        const struct record *record;
+
+        begin(f, "d1");
+        add(f, RECORD_ATTRIBUTES, "u", "1", EVENT_NO_TS);
+        add(f, RECORD_TELEMETRY, "a", "1", 5);
+        add(f, RECORD_TELEMETRY, "b", "2", 5);
+        add(f, RECORD_TELEMETRY, "c", "3", 5);
+        f->event.keys_unique = unique;
+        f->event.meta = meta;
+        f->limits.max_bytes = 11 + meta.n + RECORD_META_ROOM; /* of "a":1,"b":2 and what stands around it */
+        assert_int_equal(encode(f, 9), 4);
+        batch = batch_sink_take(&f->sink);
+        on_full(&f->taken, batch);
+        assert_string_equal(shown(batch), "A 9 1 \"u\":1\nT 5 2 \"a\":1,\"b\":2\nT 5 1 E \"c\":3\n");
+        record = batch_first(batch);
+        assert_null(record_meta(record).p);
+        record = record_next(record);
+        assert_true(str_eq(record_meta(record), meta));
+        assert_true(str_eq(record_meta(record_next(record)), meta));
+        f->limits.max_bytes = 20; /* less than the metadata alone: each value by itself */
+        begin(f, "d1");
+        add(f, RECORD_TELEMETRY, "a", "1", 5);
+        add(f, RECORD_TELEMETRY, "b", "2", 5);
+        f->event.meta = meta;
+        assert_int_equal(encode(f, 9), 2);
+        assert_shown(f, "T 5 1 \"a\":1\nT 5 1 E \"b\":2\n");
+    }
+    begin(f, "d1");
+    add(f, RECORD_TELEMETRY, "a", "1", EVENT_NO_TS);
+    f->event.meta = meta;
+    f->limits.max_bytes = 0;
+    assert_int_equal(encode(f, EVENT_NO_TS), 1);
+    assert_shown(f, "T 0 1 E N \"a\":1\n"); /* the platform stamps it */
+}
+
 static void test_an_event_without_items_writes_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -411,6 +453,7 @@ int main(void)
         T(test_records_are_split_by_values_and_by_bytes_and_repeat_their_time),
         T(test_more_values_than_a_record_counts_make_several_records),
         T(test_profile_is_the_given_the_known_or_default),
+        T(test_metadata_stands_behind_telemetry_with_a_time_and_limits_leave_room_for_it),
         T(test_an_event_without_items_writes_nothing),
         T(test_keys_the_platform_would_lose_are_refused_with_the_reason),
         T(test_a_message_moves_whole_to_the_next_batch_when_the_slab_is_full),

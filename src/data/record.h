@@ -33,6 +33,7 @@ struct record {
 _Static_assert(sizeof(struct record) == 32, "the record's head is part of the disk format");
 
 enum { RECORD_NAME_MAX = 255, RECORD_PROFILE_MAX = 255 };
+enum { RECORD_META_ROOM = 40 }; /* what packing adds to metadata: ,"metadata": and ,"publishedTs":1700000000000 */
 
 static inline const char *record_bytes(const struct record *record)
 {

@@ -877,6 +877,7 @@ static NODISCARD enum err make_loops(struct gateway *gateway)
                                   .wire_passes = wire_passes,
                                   .report = report ? *report : (struct report_strategy){0},
                                   .report_cleanup_s = conf->main->platform->report_cleanup_s,
+                                  .adds_meta = conf->main->platform->latency_debug,
                                   .device_allowed = conf->filter ? device_allowed : NULL,
                                   .device_seen = device_seen,
                                   .attached = attached,

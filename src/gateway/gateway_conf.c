@@ -296,7 +296,8 @@ static const struct field platform_fields[] = {
     F_BOOL(struct platform_conf, remote_shell, "remoteShell", .live = true, .doc = "Allow shell commands by RPC."),
     F_BOOL(struct platform_conf, remote_configuration, "remoteConfiguration",
            .doc = "The platform may change the configuration."),
-    F_BOOL(struct platform_conf, latency_debug, "latencyDebugMode", .doc = "Add metadata with times to telemetry."),
+    F_BOOL(struct platform_conf, latency_debug, "latencyDebugMode", .live = true,
+           .doc = "Each entry of telemetry also tells its connector and when it came, was stored and sent."),
     F_BOOL(struct platform_conf, sync_shared_attributes, "syncDevicesSharedAttributesOnConnect", .live = true,
            .def = true, .has_offset = offsetof(struct platform_conf, has_sync_shared_attributes),
            .doc = "Ask for a device's shared attributes when it connects."),
@@ -683,7 +684,6 @@ static void warn_of_what_has_no_effect(struct conf_load *load, const struct main
     if (platform->remote_shell)
         conf_warning(load, &platform->at, "remoteShell",
                      "is on: the platform can run any command here, with the rights of this program");
-    later(load, &platform->at, "latencyDebugMode", platform->latency_debug);
     later(load, &conf->grpc->at, "enabled", conf->grpc->enabled);
     if (conf->admin)
         later(load, &conf->admin->at, NULL, conf->admin->enabled);

@@ -73,6 +73,39 @@ static enum err take_report(void *arg, const struct gateway_conf *before, const 
     return ERR_BUSY;
 }
 
+/* --- latency mode ------------------------------------------------------------------------------------------------------- */
+
+struct new_latency {
+    bool adds_meta;
+    struct apply_step *step;
+};
+
+static void set_latency(void *arg, struct ctx_host *host)
+{
+    host->adds_meta = ((const struct new_latency *)arg)->adds_meta;
+}
+
+static void latency_is_set(void *arg)
+{
+    struct new_latency *new = arg;
+
+    apply_answer(new->step, ERR_OK, NULL);
+    mem_free(new);
+}
+
+static enum err take_latency(void *arg, const struct gateway_conf *before, const struct gateway_conf *after,
+                             struct apply_step *step, struct why *why)
+{
+    struct live *live = arg;
+    struct new_latency *new = mem_new(sizeof *new);
+
+    (void)before;
+    (void)why;
+    *new = (struct new_latency){.adds_meta = after->main->platform->latency_debug, .step = step};
+    loops_update(live->loops, set_latency, latency_is_set, new);
+    return ERR_BUSY;
+}
+
 /* --- loggers ------------------------------------------------------------------------------------------------------------ */
 
 static enum err take_logs(void *arg, const struct gateway_conf *before, const struct gateway_conf *after,
@@ -240,10 +273,12 @@ void live_add_owners(struct apply *apply, struct live *live)
                                               NULL};
     static const char *const report_keys[] = {"thingsboard.reportStrategy",
                                               "thingsboard.reportStrategyDataCacheCleanupInterval", NULL};
+    static const char *const latency_keys[] = {"thingsboard.latencyDebugMode", NULL};
     static const char *const log_keys[] = {"logs.json", NULL};
     static const char *const statistics_keys[] = {"thingsboard.statistics", "statistics.json", NULL};
 
     apply_add_owner(apply, &(struct apply_owner){.keys = report_keys, .take = take_report, .arg = live});
+    apply_add_owner(apply, &(struct apply_owner){.keys = latency_keys, .take = take_latency, .arg = live});
     apply_add_owner(apply, &(struct apply_owner){.keys = log_keys, .take = take_logs, .arg = live});
     apply_add_owner(apply, &(struct apply_owner){.keys = statistics_keys, .take = take_statistics, .arg = live});
     apply_add_owner(apply, &(struct apply_owner){.keys = filter_keys, .take = take_filter, .arg = live});

@@ -25,7 +25,10 @@ void deliver_begin(struct deliver *d)
 void deliver_build_gathered(struct deliver *d)
 {
     static const int order[] = {PACK_ATTRIBUTES, PACK_TELEMETRY};
+    int64_t now;
 
+    if (loop_stamp(d->loop, &now))
+        packer_set_published(d->packers[PACK_TELEMETRY], now);
     for (size_t i = 0; i < COUNT_OF(order); i++) {
         struct packer *packer = d->packers[order[i]];
 

@@ -332,6 +332,12 @@ void packer_set_time(struct packer *packer, int64_t unsure_offset_ms, int64_t pu
     packer->limits.published_ms = published_ms;
 }
 
+void packer_set_published(struct packer *packer, int64_t published_ms)
+{
+    if (digits(published_ms) == digits(packer->limits.published_ms)) /* the size is counted already */
+        packer->limits.published_ms = published_ms;
+}
+
 bool packer_add(struct packer *packer, struct device *dev, struct str name_json, const struct record *record)
 {
     struct group *group = group_of(packer, dev);

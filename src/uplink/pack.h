@@ -47,6 +47,8 @@ struct pack_part {
     struct device *dev;
     uint32_t n_records, n_values;
 };
+/* The time of publication, for what was gathered for a while; before packer_finish. */
+void packer_set_published(struct packer *packer, int64_t published_ms);
 /* Writes the payload (replaces out's content) and gives the parts, valid until the next begin. */
 void packer_finish(struct packer *packer, struct buf *out, const struct pack_part **parts, size_t *n_parts);
 /* The n records of the finished pack in the order of the payload, grouped as the parts; valid until the next begin. */

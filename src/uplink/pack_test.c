@@ -166,6 +166,31 @@ static void test_metadata_follows_the_values_with_the_time_of_publication(void *
     mem_free(record);
 }
 
+static void test_metadata_has_the_time_of_publication_not_of_gathering(void **state)
+{
+    struct pack_limits limits = unlimited;
+    struct packer *packer = packer_new();
+    struct device *a = dev("A");
+    struct record *record = made(a, RECORD_TELEMETRY, 5, 1, RECORD_HAS_META, "\"t\":1{\"connector\":\"m\"}", 17);
+    const struct pack_part *parts;
+    size_t n_parts;
+    autobuf struct buf out = {0};
+
+    (void)state;
+    limits.published_ms = 1700000000001;
+    packer_begin(packer, PACK_TELEMETRY, &limits);
+    assert_true(packer_add(packer, a, name_of(a), record));
+    packer_set_published(packer, 1700000000777);
+    packer_set_published(packer, 5); /* of another length: what was counted would be wrong */
+    assert_int_equal(packer_bytes(packer), pack_alone_bytes(name_of(a), record));
+    packer_finish(packer, &out, &parts, &n_parts);
+    buf_add_u8(&out, 0);
+    assert_string_equal((char *)out.p, "{\"A\":[{\"ts\":5,\"values\":{\"t\":1},\"metadata\":{\"connector\":\"m\","
+                                       "\"publishedTs\":1700000000777}}]}");
+    packer_free(packer);
+    mem_free(record);
+}
+
 static void test_limits_are_kept_to_the_byte_and_the_first_record_always_fits(void **state)
 {
     struct device *a = dev("A"), *b = dev("B");
@@ -302,6 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records_of_several_devices_become_one_payload),
         cmocka_unit_test(test_metadata_follows_the_values_with_the_time_of_publication),
+        cmocka_unit_test(test_metadata_has_the_time_of_publication_not_of_gathering),
         cmocka_unit_test(test_limits_are_kept_to_the_byte_and_the_first_record_always_fits),
         cmocka_unit_test(test_telemetry_and_attributes_of_a_device_are_packed_side_by_side),
         cmocka_unit_test(test_a_record_above_a_limit_is_split_by_values),

@@ -138,3 +138,40 @@ def test_nothing_is_sent_of_an_outage(made, tmp_path):
     platform.ask("up")
     wait_until(lambda: own(platform)["answer"] > told, "it goes on")
     assert own(platform)["answer"] > n_outage, "a result of the outage was sent"
+
+
+def test_latency_mode_adds_metadata_and_changes_while_the_gateway_runs(made):
+    platform, broker, gateway = running(made, latencyDebugMode=True)
+    begun = int(time.time() * 1000)
+    broker.publish_lines(TOPIC, [{"temperature": n} for n in range(50)])
+    platform.wait_for("boiler", temperature=49)
+    assert "no effect" not in gateway.log_text()
+    metadata = platform.ask("metrics")["metadata"]["Plant"]
+    times = [metadata[key] for key in ("receivedTs", "convertedTs", "sendToStorageTs", "putToStorageTs", "publishedTs")]
+    assert set(metadata) == {"connector", "receivedTs", "convertedTs", "sendToStorageTs", "putToStorageTs", "publishedTs"}
+    assert metadata["connector"] == "Plant" and begun <= times[0] and times == sorted(times) and times[-1] <= time.time() * 1000
+    metrics = own(platform)["gatewayMetrics"]["Plant"]
+    assert 0 <= metrics["minGwLatency"] <= metrics["avgGwLatency"] <= metrics["maxGwLatency"] < 60000
+
+    path = gateway.directory / "tb_gateway.json"
+    main = json.loads(path.read_text())
+    for is_on in (False, True):
+        main["thingsboard"]["latencyDebugMode"] = is_on
+        gateway_log = len(gateway.log_text())
+        path.write_text(json.dumps(main))
+        wait_until(lambda: "configuration" in gateway.log_text()[gateway_log:], "the change is taken")
+        platform.ask("reset")
+        broker.publish(TOPIC, json.dumps({"temperature": 100 + is_on}))
+        platform.wait_for("boiler", temperature=100 + is_on)
+        assert ("Plant" in platform.ask("metrics")["metadata"]) == is_on
+    assert "restart" not in gateway.log_text()
+
+
+def test_metadata_and_values_stay_within_the_payload_limit(made):
+    platform, broker, gateway = running(made, latencyDebugMode=True, maxPayloadSizeBytes=1024)
+    platform.ask("reset")
+    broker.publish_lines(TOPIC, [{"temperature": n, "seq": "x" * 300} for n in range(40)])
+    platform.wait_for("boiler", temperature=39)
+    stats = platform.stats()
+    assert stats["outcomes"]["OK"] == sum(stats["outcomes"].values()) and stats["values"] == 80
+    assert stats["bytes"] / stats["telemetry"] <= 1024
