@@ -1037,10 +1037,19 @@ void ctx_set_conf(struct ctx *ctx, struct conf *conf)
     conf_unref(before);
 }
 
+/* What it was in the midst of will never be marked; the whole messages before it are stored. */
+static void run_barred(struct ctx *ctx, struct ctx_down *down)
+{
+    mem_free(down);
+    batch_sink_cut(&ctx->sink);
+    ctx_flush(ctx);
+}
+
 void ctx_bar(struct ctx *ctx)
 {
     atomic_store(&ctx->is_barred, true);
     ctx_hand_over(ctx, NULL);
+    post_down(ctx, mem_zero(sizeof(struct ctx_down)), run_barred);
 }
 
 void ctx_keep_devices(struct ctx *ctx)

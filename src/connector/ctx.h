@@ -88,7 +88,8 @@ void ctx_inherit_gone(struct ctx *ctx, struct ctx *from);
 void ctx_continue_counters(struct ctx *ctx, struct ctx *from);
 /* The configuration that runs; a reference is taken. */
 void ctx_set_conf(struct ctx *ctx, struct conf *conf);
-/* For one that does not end when it should: what it still emits is refused, and its devices have no owner. Any thread. */
+/* For one that does not end when it should: what it still emits is refused, the message it was in the midst of is taken back
+ * (as soon as its loop runs), and its devices have no owner. Any thread. */
 void ctx_bar(struct ctx *ctx);
 /* It stops to come back at once: from now on ctx_disconnect tells nothing. */
 void ctx_keep_devices(struct ctx *ctx);

@@ -9,7 +9,11 @@
 #include "base/mem.h"
 #include "connector/ctx.h"
 #include "gateway/ledger.h"
+#include "store/file_io.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +111,27 @@ static void end_connector(struct plant *p)
     loop_advance(p->loop, 0);
 }
 
+static void begin_plant(struct plant *p, const struct memory_conf *conf)
+{
+    static const struct store_events events = {0};
+
+    *p = (struct plant){.loop = loop_new_fake(1700000000000)};
+    for (uint32_t i = 0; i < device_count(); i++)
+        clear(device_at(i));
+    p->store = store_memory_new(p->loop, conf, &events, p);
+    p->host.store = p->store;
+    p->ledger = ledger_new(&(struct ledger_conf){.loop = p->loop, .log = &quiet, .stats = stats_of, .arg = p});
+    p->ctx = connector(p);
+}
+
+static void end_plant(struct plant *p)
+{
+    end_connector(p);
+    ledger_free(p->ledger);
+    store_free(p->store);
+    loop_free(p->loop);
+}
+
 static void put_some(struct plant *p)
 {
     char name[16];
@@ -152,16 +177,12 @@ static void test_it_balances_after_each_step_whatever_happens(void **state)
 
     (void)state;
     for (unsigned round = 0; round < 30; round++) {
-        struct plant p = {.loop = loop_new_fake(1700000000000)};
-        struct store_events events = {0};
+        struct plant p;
+        struct ctx *left[64]; /* behind, until the end */
+        size_t n_left = 0;
 
         seed = round;
-        for (uint32_t i = 0; i < device_count(); i++)
-            clear(device_at(i));
-        p.store = store_memory_new(p.loop, &confs[round % COUNT_OF(confs)], &events, &p);
-        p.host.store = p.store;
-        p.ledger = ledger_new(&(struct ledger_conf){.loop = p.loop, .log = &quiet, .stats = stats_of, .arg = &p});
-        p.ctx = connector(&p);
+        begin_plant(&p, &confs[round % COUNT_OF(confs)]);
         for (unsigned step = 0; step < 500; step++) {
             switch (chance(8)) {
             case 0:
@@ -174,6 +195,11 @@ static void test_it_balances_after_each_step_whatever_happens(void **state)
                 deliver_some(&p);
                 break;
             case 3:
+                if (chance(20) == 0 && n_left < COUNT_OF(left)) {
+                    ctx_bar(p.ctx);
+                    left[n_left++] = p.ctx;
+                    p.ctx = connector(&p);
+                }
                 if (chance(20) == 0) { /* in the middle of a message, perhaps */
                     end_connector(&p);
                     p.ctx = connector(&p);
@@ -185,15 +211,111 @@ static void test_it_balances_after_each_step_whatever_happens(void **state)
             (void)total(p.ledger);
         }
         end_connector(&p);
+        loop_advance(p.loop, 0);
         if (!store_stats(p.store).is_blocked) /* nothing is left between connector and store */
             assert_int_equal(total(p.ledger).waiting, store_stats(p.store).n_values);
         store_stop(p.store, nothing, NULL); /* what waited for room is given back */
         loop_advance(p.loop, 0);
         assert_int_equal(total(p.ledger).waiting, store_stats(p.store).n_values);
+        while (n_left) {
+            p.ctx = left[--n_left];
+            end_connector(&p);
+        }
         ledger_free(p.ledger);
         store_free(p.store);
         loop_free(p.loop);
     }
+}
+
+/* --- what ends without being stored --------------------------------------------------------------------------------------- */
+
+static void put_one(struct ctx *ctx)
+{
+    event_add(ctx_event(ctx, device_get(STR("dev0")), STR("")), RECORD_TELEMETRY, STR("\"a\":"), STR("1"), 1);
+    assert_int_equal(ctx_put(ctx), ERR_OK);
+}
+
+static void test_invariant_2_a_connector_that_is_left_behind_keeps_nothing_waiting(void **state)
+{
+    struct plant p;
+
+    (void)state;
+    begin_plant(&p, &(struct memory_conf){.max_events = 100});
+    put_one(p.ctx);
+    assert_true(ctx_mark(p.ctx, 1));
+    put_one(p.ctx); /* and it hangs in the middle of this message */
+    assert_int_equal(total(p.ledger).waiting, 2);
+    ctx_bar(p.ctx);
+    loop_advance(p.loop, 0);
+    assert_int_equal(store_stats(p.store).n_values, 1); /* the whole one is stored */
+    assert_int_equal(total(p.ledger).collected, 1);
+    assert_int_equal(total(p.ledger).waiting, 1);
+    event_add(ctx_event(p.ctx, device_get(STR("dev0")), STR("")), RECORD_TELEMETRY, STR("\"a\":"), STR("2"), 1);
+    assert_int_equal(ctx_put(p.ctx), ERR_CLOSED); /* it goes on after all */
+    assert_false(ctx_mark(p.ctx, 2));
+    loop_advance(p.loop, 0);
+    assert_int_equal(total(p.ledger).waiting, store_stats(p.store).n_values);
+    end_plant(&p);
+}
+
+static void remove_store(const char *path)
+{
+    DIR *list = opendir(path);
+
+    assert_non_null(list);
+    for (const struct dirent *entry; (entry = readdir(list));)
+        (void)unlinkat(dirfd(list), entry->d_name, 0);
+    closedir(list);
+    assert_int_equal(rmdir(path), 0);
+}
+
+static ssize_t no_write(const struct file_io *io, int fd, const struct iovec *parts, int n_parts, off_t at)
+{
+    (void)io, (void)fd, (void)parts, (void)n_parts, (void)at;
+    errno = EIO;
+    return -1;
+}
+
+static void test_invariant_2_what_a_failing_disk_never_stored_does_not_wait_when_its_store_has_ended(void **state)
+{
+    static const struct store_events events = {0};
+    char path[64] = "/tmp/iotgw-ledger-XXXXXX";
+    struct file_io io = file_io_system;
+    struct log log;
+    struct why why;
+    struct plant p = {.loop = loop_new_fake(1700000000000)};
+    struct file_conf conf = {.path = path, .log = &log, .io = &io, .own = p.loop};
+
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    log_init(&log, "storage", LOG_LEVEL_OFF);
+    for (uint32_t i = 0; i < device_count(); i++)
+        clear(device_at(i));
+    assert_int_equal(store_file_new(&p.store, p.loop, &conf, &events, &p, &why), ERR_OK);
+    p.host.store = p.store;
+    p.ledger = ledger_new(&(struct ledger_conf){.loop = p.loop, .log = &quiet, .stats = stats_of, .arg = &p});
+    p.ctx = connector(&p);
+    put_one(p.ctx);
+    ctx_mark(p.ctx, 1);
+    loop_advance(p.loop, 0);
+    io.pwritev = no_write;
+    for (unsigned i = 2; i < 5; i++) {
+        put_one(p.ctx);
+        ctx_mark(p.ctx, i);
+        loop_advance(p.loop, 0);
+    }
+    assert_int_equal(total(p.ledger).waiting, 4); /* one is stored, and three are with the store */
+    store_stop(p.store, nothing, NULL);
+    loop_advance(p.loop, 10);
+    put_one(p.ctx);
+    ctx_mark(p.ctx, 5);
+    loop_advance(p.loop, 0);
+    assert_int_equal(total(p.ledger).waiting, 1);
+    assert_int_equal(total(p.ledger).collected, 1);
+    assert_int_equal(store_stats(p.store).n_values, 1);
+    end_plant(&p);
+    log_fini(&log);
+    remove_store(path);
 }
 
 /* --- read while three threads count ----------------------------------------------------------------------------------------- */
@@ -443,6 +565,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_balances_after_each_step_whatever_happens),
+        cmocka_unit_test(test_invariant_2_a_connector_that_is_left_behind_keeps_nothing_waiting),
+        cmocka_unit_test(test_invariant_2_what_a_failing_disk_never_stored_does_not_wait_when_its_store_has_ended),
         cmocka_unit_test(test_it_balances_at_every_instant_while_threads_count),
         cmocka_unit_test_setup_teardown(test_it_goes_on_after_a_restart_and_takes_what_the_storage_holds_after_a_crash,
                                         make_dir, remove_dir),
