@@ -13,7 +13,8 @@
  * (in a batch, in the storage, in flight), is never less than none. What ends between two of the readings counts as waiting.
  *
  * Collected goes back only for what its source learns was not stored (it gives it again), or for a message of which a source that
- * has gone or was left behind left no more than a part; while such a one blocks its loop, what is in its batch waits. Failed are values that could not be converted or encoded, where their device is known.
+ * has gone, or was left behind, left no more than a part; while such a one blocks its loop, what is in its batch waits. Failed
+ * are values that could not be converted or encoded, where their device is known.
  *
  * With a durable storage the books go on after a restart: the file ledger.json in its directory, which is written when something
  * has changed, seldom enough for flash, and at the end. After a crash it is behind; then what the storage holds counts, see
