@@ -540,7 +540,10 @@ static void tell_core(void *arg, struct status_core *out)
 
     out->uplink = uplink_status(gateway->uplink);
     out->store = storage_stats_there(gateway->storage);
-    snprintf(out->trouble, sizeof out->trouble, "%s", out->store.trouble ? out->store.trouble : "");
+    snprintf(out->trouble, sizeof out->trouble, "%s",
+             out->store.trouble    ? out->store.trouble
+             : out->uplink.trouble ? out->uplink.trouble
+                                   : "");
     out->store.trouble = NULL; /* it is of this thread */
 }
 

@@ -274,7 +274,7 @@ enum err store_file_new(struct store **out, struct loop *loop, const struct file
     struct file_store *s = mem_zero(sizeof *s);
     enum err err = ERR_OK;
 
-    s->store = (struct store){.ops = &file_ops, .loop = loop, .events = *events, .arg = arg};
+    s->store = (struct store){.ops = &file_ops, .loop = loop, .events = *events, .arg = arg, .is_durable = true};
     s->conf = *conf;
     s->path = mem_dup(conf->path);
     s->log = conf->log;

@@ -71,6 +71,7 @@ struct store { /* embedded first in each kind */
     struct loop *loop;
     struct store_events events;
     void *arg;
+    bool is_durable; /* gives what was not acknowledged again after a crash */
 };
 
 static inline void store_append(struct store *store, struct batch *batch) /* any thread */

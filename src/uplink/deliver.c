@@ -30,7 +30,8 @@ static bool has_tokens(struct deliver *d, const struct pack *pack)
 /* One at a time while it is being found out which message makes the server close. */
 bool deliver_is_blocked(const struct deliver *d)
 {
-    return now_ms(d) < d->pause_until_ms || !deliver_has_window(d);
+    return now_ms(d) < d->pause_until_ms || (d->store && d->store->is_durable && d->reject_bytes > REJECTS_MAX) ||
+           !deliver_has_window(d);
 }
 
 static bool send_pack(struct deliver *d, struct pack *pack)
@@ -334,6 +335,7 @@ struct deliver *deliver_new(struct loop *loop, struct log *log, const struct del
         list_init(&d->spans[lane]);
     list_init(&d->open);
     list_init(&d->others);
+    list_init(&d->rejects);
     list_init(&d->free);
     list_init(&d->free_spans);
     d->packers[PACK_TELEMETRY] = packer_new();
@@ -367,6 +369,8 @@ void deliver_free(struct deliver *d)
     timer_stop(&d->settle_timer);
     timer_stop(&d->check_timer);
     timer_stop(&d->again_timer);
+    deliver_rejected_to(d, UINT64_MAX);
+    late_cancel(&d->late);
     free_list(&d->open);
     free_list(&d->others);
     free_list(&d->free);
@@ -584,8 +588,8 @@ bool deliver_is_idle(const struct deliver *d)
         is_at_end &= !stream->cursor || stream->at == stream->cursor->chunk->bytes + stream->cursor->chunk->n;
         has_pieces |= stream->piece_at != stream->piece_end;
     }
-    return list_is_empty(&d->open) && !deliver_is_gathered(d) && d->n_known == 0 && !has_pieces &&
-           (!d->is_reading || !d->store || (is_at_end && store_stats(d->store).n_events == 0));
+    return list_is_empty(&d->open) && list_is_empty(&d->rejects) && !deliver_is_gathered(d) && d->n_known == 0 &&
+           !has_pieces && (!d->is_reading || !d->store || (is_at_end && store_stats(d->store).n_events == 0));
 }
 
 bool deliver_goodbye(struct deliver *d)

@@ -25,7 +25,8 @@ struct deliver_link {
     void (*close)(void *arg, const char *reason); /* deliver_closed follows, later */
     void (*quota)(void *arg);                     /* the platform says a limit is exceeded */
     void (*not_gateway)(void *arg);               /* nothing on gateway topics has ever been answered */
-    void (*rejected)(void *arg, struct str line); /* one line for the rejected file */
+    /* One line for the rejected file: its number, for deliver_rejected_to once it is durable. */
+    uint64_t (*rejected)(void *arg, struct str line);
 };
 
 struct deliver_conf {
@@ -67,6 +68,9 @@ void deliver_open(struct deliver *deliver, bool is_v5, uint8_t qos);
 /* by_peer: the server ended it, for a reason that one of the messages may have given. */
 void deliver_closed(struct deliver *deliver, bool by_peer);
 void deliver_acked(struct deliver *deliver, uint16_t id, uint8_t code);
+/* The lines up to this number are durable. Until then a durable store keeps what was rejected, and when many wait nothing more
+ * is sent. */
+void deliver_rejected_to(struct deliver *deliver, uint64_t number);
 void deliver_wake(struct deliver *deliver); /* there may be something to do: readable, writable */
 /* Something of the gateway's own, or a reply: copied and sent at once; false: cannot be sent now. Not kept over a reconnect. */
 bool deliver_own(struct deliver *deliver, struct str topic, struct str payload, uint8_t qos);

@@ -46,6 +46,7 @@ enum {
     BACKLOG_FLYING_MAX = 1280 * 1024, /* of these, of the backlog beside a live lane */
     LEAD_MAX = 16 * 1024,             /* values */
     FREE_BYTES_MAX = FLYING_MAX,      /* payload buffers kept with the packs that are not used now */
+    REJECTS_MAX = 4 * 1024 * 1024,    /* bytes of lines that are not in the rejected file yet */
     FREE_PACKS_IDLE = 1,
     FREE_PAYLOAD_MAX = 256 * 1024,
     ID_BUCKETS = 256,
@@ -89,6 +90,15 @@ struct pack {
     uint64_t n_taken;          /* of delivery, at the first quota */
     uint64_t until;            /* SETTLING: monotonic; QoS 0: position in the stream, then 0 */
     const char *reason;        /* of a suspect without code */
+};
+
+/* A line that is not durable in the rejected file: what it is about stays in the store. */
+struct reject {
+    struct list node;
+    uint64_t number;
+    size_t n_bytes;
+    int lane;
+    struct span *first, *last;
 };
 
 /* A device under suspicion, or found guilty: park.c. */
@@ -173,6 +183,8 @@ struct deliver {
     uint64_t tell_at_ms, tend_period_ms;
     uint32_t tend_at; /* device number: from there on the silent ones are looked for */
     struct timer tend_timer;
+    struct list rejects; /* oldest first */
+    size_t reject_bytes;
     uint64_t unsure_since_ms; /* since then values wait for the clock; 0: none do */
     int64_t unsure_base_ms;   /* what their times are counted from as long as it is not set */
     bool is_unsure_sent;      /* they have waited long enough */
@@ -215,6 +227,8 @@ void deliver_pack_put(struct deliver *d, struct pack *pack);
 void deliver_free_packs(struct deliver *d, unsigned keep);
 struct span *deliver_span_new(struct deliver *d);
 void deliver_free_spans(struct deliver *d);
+void deliver_spans_hold(struct deliver *d, int lane, struct span *first, struct span *last);
+void deliver_spans_unhold(struct deliver *d, int lane, struct span *first, struct span *last); /* first NULL: none */
 void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last);
 void deliver_pack_unhold(struct deliver *d, struct pack *pack);
 void deliver_span_free(struct deliver *d, int lane, struct span *span);
@@ -231,7 +245,9 @@ bool deliver_say(struct deliver *d, struct device *dev, int kind);
 bool deliver_announce(struct deliver *d, struct device *dev);
 
 /* outcome.c */
-void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason);
+/* first, last: the spans of d->lane's or the pack's lane that stay until the line is durable. */
+void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason,
+                    int lane, struct span *first, struct span *last);
 void deliver_build(struct deliver *d, struct packer *packer, struct pack *pack);
 void deliver_expel(struct deliver *d, struct pack *pack, size_t part, uint8_t code, const char *reason);
 void deliver_empty_buckets(struct deliver *d, bool is_own);

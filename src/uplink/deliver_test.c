@@ -1037,6 +1037,69 @@ static void test_goodbye_disconnects_what_was_announced(void **state)
     close_all();
 }
 
+static void test_what_is_rejected_stays_in_a_durable_store_until_its_line_is(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    store->is_durable = true; /* as far as delivery can tell */
+    pf.holds_rejects = true;
+    push(0, 1, ",\"s\":\"POISON\"");
+    loop_advance(loop, 0);
+    answer_others();
+    answer(oldest_data(), 0x99);
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_rejected, 1);
+    push(0, 2, "");
+    loop_advance(loop, 0);
+    answer_all();
+    assert_int_equal(pf.stored[0][0], 0);
+    assert_int_equal(pf.stored[0][2], 1);
+    assert_int_equal(store_stats(store).n_events, 3); /* the position waits, the flow does not */
+    assert_false(deliver_is_idle(deliver));
+    deliver_rejected_to(deliver, 1);
+    loop_advance(loop, 0);
+    assert_int_equal(store_stats(store).n_events, 0);
+    assert_true(deliver_is_idle(deliver));
+    check_ledger();
+    close_all();
+}
+
+static void test_when_lines_cannot_be_written_only_so_many_wait_and_then_the_flow_does(void **state)
+{
+    unsigned n_rejected;
+
+    (void)state;
+    open_all(&usual, 60000, 1000, true);
+    store->is_durable = true;
+    pf.holds_rejects = true;
+    for (unsigned i = 0; i < 20; i++)
+        push(i, 1500, ",\"s\":\"POISON POISON POISON POISON POISON POISON POISON POISON POISON POISON\"");
+    loop_advance(loop, 100);
+    for (unsigned i = 0; i < 200000 && oldest(); i++) {
+        answer(oldest(), oldest()->is_data ? 0x99 : 0);
+        loop_advance(loop, 0);
+    }
+    n_rejected = pf.n_rejected;
+    assert_in_range(n_rejected, 1000, 29999);
+    assert_true(pf.rejected.n < 12 * 1024 * 1024);
+    loop_advance(loop, 100000);
+    assert_int_equal(pf.n_rejected, n_rejected);
+    for (unsigned i = 0; i < 200000 && pf.n_rejected < 30000; i++) {
+        deliver_rejected_to(deliver, pf.n_rejected);
+        loop_advance(loop, 100);
+        while (oldest()) {
+            answer(oldest(), oldest()->is_data ? 0x99 : 0);
+            loop_advance(loop, 0);
+        }
+    }
+    deliver_rejected_to(deliver, pf.n_rejected);
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_rejected, 30000);
+    assert_int_equal(store_stats(store).n_events, 0);
+    check_ledger();
+    close_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1076,6 +1139,8 @@ int main(void)
         cmocka_unit_test(test_events_per_message_are_bounded),
         cmocka_unit_test(test_the_gateways_own_messages_pass_and_are_not_kept),
         cmocka_unit_test(test_goodbye_disconnects_what_was_announced),
+        cmocka_unit_test(test_what_is_rejected_stays_in_a_durable_store_until_its_line_is),
+        cmocka_unit_test(test_when_lines_cannot_be_written_only_so_many_wait_and_then_the_flow_does),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,24 +95,34 @@ static struct span *span_next(const struct deliver *d, int lane, const struct sp
     return span->node.next == &d->spans[lane] ? NULL : CONTAINER_OF(span->node.next, struct span, node);
 }
 
-void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last)
+void deliver_spans_hold(struct deliver *d, int lane, struct span *first, struct span *last)
 {
-    pack->first = first;
-    pack->last = last;
-    for (struct span *span = first;; span = span_next(d, pack->lane, span)) {
+    for (struct span *span = first;; span = span_next(d, lane, span)) {
         span->n_open++;
         if (span == last)
             break;
     }
 }
 
-void deliver_pack_unhold(struct deliver *d, struct pack *pack)
+void deliver_spans_unhold(struct deliver *d, int lane, struct span *first, struct span *last)
 {
-    for (struct span *span = pack->first; span; span = span_next(d, pack->lane, span)) {
+    for (struct span *span = first; span; span = span_next(d, lane, span)) {
         span->n_open--;
-        if (span == pack->last)
+        if (span == last)
             break;
     }
+}
+
+void deliver_pack_hold(struct deliver *d, struct pack *pack, struct span *first, struct span *last)
+{
+    pack->first = first;
+    pack->last = last;
+    deliver_spans_hold(d, pack->lane, first, last);
+}
+
+void deliver_pack_unhold(struct deliver *d, struct pack *pack)
+{
+    deliver_spans_unhold(d, pack->lane, pack->first, pack->last);
     pack->first = pack->last = NULL;
 }
 

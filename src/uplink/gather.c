@@ -132,6 +132,14 @@ static int kind_of(const struct record *record)
     return record->kind == RECORD_ATTRIBUTES ? PACK_ATTRIBUTES : PACK_TELEMETRY;
 }
 
+/* The record at the cursor. */
+static void reject_next(struct deliver *d, const struct record *record, uint8_t code, const char *reason)
+{
+    struct span *span = d->streams[d->lane].cursor;
+
+    deliver_reject(d, kind_of(record), record, code, reason, d->lane, span, span);
+}
+
 /* A record above a limit: false: it goes as it is (one value alone that the server takes); true: the cursor stands at its parts, or it is gone. */
 static bool shrink(struct deliver *d, struct device *dev, const struct record *record)
 {
@@ -155,7 +163,7 @@ static bool shrink(struct deliver *d, struct device *dev, const struct record *r
     }
     if (!d->limits.hard_bytes || n <= d->limits.hard_bytes)
         return false;
-    deliver_reject(d, kind_of(record), record, 0x95, NULL);
+    reject_next(d, record, 0x95, NULL);
     step(d, record);
     return true;
 }
@@ -254,14 +262,14 @@ static enum gathered gather_state(struct deliver *d, struct device *dev, const s
 
 static void reject_unknown(struct deliver *d, const struct record *record)
 {
-    deliver_reject(d, kind_of(record), record, 0, "not a valid device name");
+    reject_next(d, record, 0, "not a valid device name");
     step(d, record);
 }
 
 static void reject_parked(struct deliver *d, const struct park *park, const struct record *record)
 {
     if (record->kind == RECORD_TELEMETRY || record->kind == RECORD_ATTRIBUTES)
-        deliver_reject(d, kind_of(record), record, park->code, park->reason);
+        reject_next(d, record, park->code, park->reason);
     step(d, record);
 }
 

@@ -34,6 +34,8 @@ void deliver_split(struct deliver *d)
     d->streams[LANE_LIVE] = (struct stream){0};
     LIST_EACH(at, &d->open)
         CONTAINER_OF(at, struct pack, node)->lane = LANE_BACKLOG;
+    LIST_EACH(at, &d->rejects)
+        CONTAINER_OF(at, struct reject, node)->lane = LANE_BACKLOG;
     d->lane = LANE_BACKLOG;
     d->is_split = true;
     d->lead = 0;

@@ -49,8 +49,46 @@ static void add_unnamed(struct buf *out, int kind, const struct record *record, 
     yyjson_doc_free(doc);
 }
 
+/* A store that survives a crash gives the record again after one, until its line is safe. */
+static void write_line(struct deliver *d, struct str line, int lane, struct span *first, struct span *last)
+{
+    struct reject *reject;
+    uint64_t number;
+
+    if (!d->store->is_durable && d->reject_bytes > REJECTS_MAX) /* nothing there to keep it for */
+        return;
+    number = d->link->rejected(d->arg, line);
+    if (!number)
+        return;
+    reject = mem_new(sizeof *reject);
+    *reject = (struct reject){.number = number, .n_bytes = line.n, .lane = lane};
+    if (d->store->is_durable) {
+        reject->first = first;
+        reject->last = last;
+        deliver_spans_hold(d, lane, first, last);
+    }
+    list_add_tail(&d->rejects, &reject->node);
+    d->reject_bytes += line.n;
+}
+
+void deliver_rejected_to(struct deliver *d, uint64_t number)
+{
+    while (!list_is_empty(&d->rejects)) {
+        struct reject *reject = CONTAINER_OF(d->rejects.next, struct reject, node);
+
+        if (reject->number > number)
+            break;
+        deliver_spans_unhold(d, reject->lane, reject->first, reject->last);
+        d->reject_bytes -= reject->n_bytes;
+        list_del(&reject->node);
+        mem_free(reject);
+    }
+    deliver_wake(d);
+}
+
 /* One line of the rejected file: time, code, reason, topic, and the payload with this record alone. */
-void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason)
+void deliver_reject(struct deliver *d, int kind, const struct record *record, uint8_t code, const char *reason,
+                    int lane, struct span *first, struct span *last)
 {
     struct device *dev = device_of(record);
     struct deliver_times times = deliver_times(d);
@@ -86,7 +124,7 @@ void deliver_reject(struct deliver *d, int kind, const struct record *record, ui
     buf_add_str(&line, STR("}\n"));
     LOG_ERROR(d->log, "data rejected by the platform", KV_STR("device", record_name(record)), KV_UINT("code", code),
               KV_Z("reason", reason), KV_UINT("values", record->n_values));
-    d->link->rejected(d->arg, buf_str(&line));
+    write_line(d, buf_str(&line), lane, first, last);
 }
 
 /* Takes over what the packer holds. */
@@ -162,6 +200,11 @@ static void part_of(struct deliver *d, struct pack *whole, size_t from, size_t t
     list_add_after(whole->node.prev, &pack->node);
 }
 
+static void reject_of(struct deliver *d, const struct pack *pack, size_t i, uint8_t code, const char *reason)
+{
+    deliver_reject(d, pack->kind, pack->records[i], code, reason, pack->lane, pack->first, pack->last);
+}
+
 /* The records of one device are rejected, the rest stays in the pack's place. The pack is not FLYING, and no longer counted as QUEUED. */
 void deliver_expel(struct deliver *d, struct pack *pack, size_t part, uint8_t code, const char *reason)
 {
@@ -171,7 +214,7 @@ void deliver_expel(struct deliver *d, struct pack *pack, size_t part, uint8_t co
         from += pack->parts[i].n_records;
     to = from + pack->parts[part].n_records;
     for (size_t i = from; i < to; i++)
-        deliver_reject(d, pack->kind, pack->records[i], code, reason);
+        reject_of(d, pack, i, code, reason);
     if (from > 0)
         part_of(d, pack, 0, from);
     if (to < pack->n_records)
@@ -185,7 +228,7 @@ void deliver_suspect(struct deliver *d, struct pack *pack, uint8_t code, const c
     pack->code = code;
     pack->reason = reason;
     if (pack->n_records == 1) {
-        deliver_reject(d, pack->kind, pack->records[0], code, reason);
+        reject_of(d, pack, 0, code, reason);
     } else {
         size_t half = pack->n_records / 2;
 

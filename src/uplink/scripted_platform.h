@@ -32,6 +32,7 @@ struct platform {
         n_not_gateway, n_provoked;
     uint16_t next_id;
     bool is_up, is_v5, is_lax; /* lax: order is not checked */
+    bool holds_rejects;        /* the test says when lines are durable */
     uint8_t qos;
     uint64_t queued, sent, last_in_ms;
     size_t max_packet;
@@ -218,7 +219,7 @@ static void on_not_gateway(void *arg)
     pf.n_not_gateway++;
 }
 
-static void on_rejected(void *arg, struct str line)
+static uint64_t on_rejected(void *arg, struct str line)
 {
     yyjson_doc *doc = yyjson_read(line.p, line.n, 0);
 
@@ -227,6 +228,7 @@ static void on_rejected(void *arg, struct str line)
     yyjson_doc_free(doc);
     pf.n_rejected++;
     buf_add_str(&pf.rejected, line);
+    return pf.holds_rejects ? pf.n_rejected : 0;
 }
 
 static const struct deliver_link link_ops = {

@@ -716,9 +716,9 @@ static void link_not_gateway(void *arg)
     LOG_WARN(u->log, "no message for a device has ever been answered: is the device a gateway on the platform?");
 }
 
-static void link_rejected(void *arg, struct str line)
+static uint64_t link_rejected(void *arg, struct str line)
 {
-    reject_add(&((struct uplink *)arg)->rejected, line);
+    return reject_add(&((struct uplink *)arg)->rejected, line);
 }
 
 const struct deliver_link session_link = {

@@ -48,6 +48,13 @@ static struct deliver_conf deliver_conf_of(const struct uplink_conf *conf)
     };
 }
 
+static void rejected_to(void *arg, uint64_t number)
+{
+    struct uplink *u = arg;
+
+    deliver_rejected_to(u->deliver, number);
+}
+
 struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplink_conf *conf,
                           const struct uplink_events *events, void *arg)
 {
@@ -61,6 +68,7 @@ struct uplink *uplink_new(struct loop *loop, struct log *log, const struct uplin
     u->arg = arg;
     reject_init(&u->rejected, loop, log, conf->rejected_path ? conf->rejected_path : "rejected.jsonl");
     u->deliver = deliver_new(loop, log, &deliver, u->limiters, &session_link, u);
+    reject_tell(&u->rejected, rejected_to, u);
     session_init(u);
     timer_init(&u->stop_timer, loop, stop_step, u);
     if (conf->qos == 0)
@@ -191,6 +199,7 @@ struct uplink_status uplink_status(struct uplink *u)
         .in_flight = stats.in_flight,
         .window = u->window,
         .payload_limit = u->payload_limit,
+        .trouble = u->rejected.is_failing ? "rejected data cannot be written down" : NULL,
     };
 
     for (unsigned kind = 0; kind < LIMIT_KINDS; kind++) {

@@ -3,6 +3,8 @@
 
 IOTGW_KILLS scales the number of rounds: at its default there are about 490, with some 580 kills of gateway and platform. About a
 hundred share a plant, so that a round costs a tenth of a second. IOTGW_SEED makes other moments."""
+import contextlib
+import json
 import os
 import signal
 
@@ -134,3 +136,35 @@ def test_invariants_3_and_4_only_the_platform_is_killed(made, tmp_path, storage)
         plant.kill_platform()
     stats = plant.finish()
     assert stats["ooo"] == 0, stats
+
+
+def rejected(directory):
+    """seq of each value in the rejected file; a line that a kill has torn is none."""
+    found = set()
+    for path in directory.glob("rejected.jsonl*"):
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                entry = json.loads(line)
+                found |= {item["values"]["seq"] for items in entry["payload"].values() for item in items}
+    return found
+
+
+@pytest.mark.skipif(IS_INSTRUMENTED, reason="the shim is made for the plain program")
+def test_invariant_1_what_is_rejected_leaves_the_storage_only_when_its_line_is_on_the_disk(made, tmp_path, storage):
+    """Invariants 1, 2: killed before any call on the directory, writing and syncing of the rejected file among them; one device's data are refused."""
+    random = chance("rejected")
+    plant = Plant(made, tmp_path, storage)
+    plant.platform.ask('puback 0x99 "dev00003":')
+    plant.source.ask("run 0 1000")
+    for _ in range(ROUNDS):
+        plant.run_until_killed_at(random.randint(1, 80))
+    plant.faults.heal()
+    plant.start()
+    plant.source.ask("stop")
+    wait_until(lambda: plant.source.stats()["inflight"] == 0, "everything is accepted or given up")
+    stats = plant.source.stats()
+    accepted = set(range(stats["made"])) - set(stats["unaccepted"])
+    data = plant.gateway.directory / "data"
+    wait_until(lambda: not (accepted & plant.missing(stats["made"])) - rejected(data), "all that was accepted is delivered or in the rejected file", 60)
+    assert rejected(data) and not rejected(data) - plant.missing(stats["made"]), "only what was refused"
+    assert plant.gateway.stop() == 0, plant.gateway.log_text()[-2000:]

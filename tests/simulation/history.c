@@ -260,6 +260,7 @@ static void close_life(void)
     deliver_free(world.deliver);
     world.deliver = NULL;
     platform_forget();
+    platform.rejects.n = 0;
     memset(platform.connected, 0, sizeof platform.connected);
     for (unsigned i = 0; i < DEVICES; i++)
         world.n_dropped_before += atomic_load(&world.devices[i]->n_overflowed);
@@ -295,6 +296,8 @@ static void pass_time(uint64_t ms)
             loop_advance(world.disk_loop, loop_mono_ms(world.loop) - loop_mono_ms(world.disk_loop));
         pump();
         platform_up();
+        if (!world.is_hung && mix(world.seed ^ loop_mono_ms(world.loop)) % 16 == 0) /* the pool is slow */
+            platform_sync_rejects();
     }
 }
 
@@ -449,6 +452,7 @@ static void restart(void)
     deliver_finish(world.deliver, false);
     pass_time(2000);
     pass_time(3500);
+    platform_sync_rejects();
     CHECK(is_stopped, "invariant 6: the store does not stop");
     CHECK(sources_are_answered(), "invariant 8: batches are not answered by a store that has stopped");
     begin_again(0, false);

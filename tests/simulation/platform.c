@@ -170,15 +170,21 @@ static bool has_stuck(void)
     return platform.n_late;
 }
 
-static void take_rejected(unsigned at, unsigned n, bool is_resent)
+static void check_rejected(unsigned at, unsigned n, bool is_resent)
 {
     const struct shape *shape = &world.shape;
-    uint8_t *flags = &world.streams[at].flags[n];
 
     (void)is_resent;
     CHECK(world.is_rejecting_poison || shape->has_refusals || shape->has_shrinking || shape->poison_closes ||
               has_stuck(),
           "invariant 10: stream %u, value %u is no poison and is rejected: %s", at, n, world.reject_line);
+}
+
+static void take_rejected(unsigned at, unsigned n, bool is_resent)
+{
+    uint8_t *flags = &world.streams[at].flags[n];
+
+    (void)is_resent;
     if (!(*flags & VALUE_REJECTED))
         world.n_rejected++;
     *flags |= VALUE_REJECTED;
@@ -257,23 +263,45 @@ static void on_close(void *arg, const char *reason)
     platform.wants_close = true;
 }
 
-static void on_rejected(void *arg, struct str line)
+/* Calls fn for each value of a line of the rejected file; true: one is poison. */
+static bool each_rejected(struct str line, value_fn *fn, point_fn *on_point)
 {
     yyjson_doc *doc = yyjson_read(line.p, line.n, 0);
     size_t n;
     char *payload = yyjson_val_write(yyjson_obj_get(yyjson_doc_get_root(doc), "payload"), 0, &n);
 
-    (void)arg;
     CHECK(payload, "rejected line: " STR_FMT, STR_ARG(line));
-    tell("      rejected: %.*s", (int)(line.n < 150 ? line.n : 150), line.p);
-    struct str text = str_of(payload, n);
     bool is_list = str_ends(json_str(yyjson_obj_get(yyjson_doc_get_root(doc), "topic")), STR("telemetry"));
+    bool has_poison = each_value(str_of(payload, n), is_list, true, fn, on_point);
 
-    snprintf(world.reject_line, sizeof world.reject_line, STR_FMT, STR_ARG(line));
-    world.is_rejecting_poison = each_value(text, is_list, true, NULL, NULL);
-    each_value(text, is_list, true, take_rejected, lose_point);
     free(payload);
     yyjson_doc_free(doc);
+    return has_poison;
+}
+
+static uint64_t on_rejected(void *arg, struct str line)
+{
+    (void)arg;
+    tell("      rejected: %.*s", (int)(line.n < 150 ? line.n : 150), line.p);
+    snprintf(world.reject_line, sizeof world.reject_line, STR_FMT, STR_ARG(line));
+    world.is_rejecting_poison = each_rejected(line, NULL, NULL);
+    each_rejected(line, check_rejected, NULL);
+    buf_add_str(&platform.rejects, line);
+    return ++platform.n_rejects;
+}
+
+/* What stood in the rejected file is durable. */
+void platform_sync_rejects(void)
+{
+    struct str rest = buf_str(&platform.rejects), line;
+
+    if (!rest.n)
+        return;
+    while (str_split(&rest, '\n', &line))
+        if (line.n)
+            each_rejected(line, take_rejected, lose_point);
+    platform.rejects.n = 0;
+    deliver_rejected_to(world.deliver, platform.n_rejects);
 }
 
 const struct deliver_link platform_link = {
@@ -396,6 +424,7 @@ void platform_up(void)
 
 void platform_init(void)
 {
+    buf_fini(&platform.rejects);
     memset(&platform, 0, sizeof platform);
     list_init(&platform.open);
     platform.is_reachable = true;

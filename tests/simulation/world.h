@@ -130,6 +130,8 @@ struct platform {
     uint16_t next_id;
     uint64_t queued;
     uint64_t last_in_ms;
+    struct buf rejects; /* lines that are not durable */
+    uint64_t n_rejects;
     bool connected[DEVICES];
 };
 extern struct platform platform;
@@ -139,4 +141,5 @@ bool platform_work(void); /* answers by its pace; false: nothing to do */
 void platform_down(bool by_peer);
 void platform_up(void);
 void platform_forget(void);
+void platform_sync_rejects(void);
 #endif
