@@ -106,6 +106,21 @@ static enum err compile_headers(struct conf_load *load, const struct conf_at *at
     return ERR_CONFIG;
 }
 
+/* RFC 9110 5.6.2. */
+static enum err check_method(struct conf_load *load, const struct conf_at *at, struct str method)
+{
+    for (size_t i = 0; i < method.n; i++) {
+        unsigned char c = (unsigned char)method.p[i];
+
+        if (c > ' ' && c < 0x7f && !strchr("()<>@,;:\\\"/[]?={}", c))
+            continue;
+        conf_error(load, at, "httpMethod", "\"" STR_FMT "\" is not a method: letters as in GET, POST, PUT",
+                   STR_ARG(method));
+        return ERR_CONFIG;
+    }
+    return ERR_OK;
+}
+
 static uint64_t ms_of(double s)
 {
     return (uint64_t)(s * 1000 + 0.5);
@@ -177,7 +192,7 @@ static const struct field mapping_fields[] = {
     F_METHOD(struct request_mapping, method),
     F_HEADERS(struct request_mapping, headers),
     F_JSON(struct request_mapping, data, "data", .doc = "Body: a text as it is, an object as a form."),
-    F_IGNORED("content", "did you mean \"data\"?"),
+    F_JSON(struct request_mapping, content, "content", .doc = "No effect: did you mean data?"),
     F_DOUBLE(struct request_mapping, scan_s, "scanPeriod", .def_double = 10, .min_double = 0.1,
              .max_double = 31 * 86400.0, .unit = "s", .doc = "From the start of a poll to the start of the next."),
     F_SECONDS(struct request_mapping, timeout_s, "timeout", 1, "For connecting and for the whole answer."),
@@ -186,6 +201,8 @@ static const struct field mapping_fields[] = {
           .doc = "A tag or path: its value takes the place of the answer."),
     F_MAP(struct request_mapping, subs, "subRequests", &sub_type,
           .doc = "Further requests, by the key of the datapoint that needs them."),
+    F_BOOL(struct request_mapping, with_credentials, "sendCredentials",
+           .doc = "Credentials go to other hosts than that of host, too."),
     F_OBJECT(struct request_mapping, converter, "converter", &converter_type, .need = true,
              .doc = "How an answer becomes values of devices."),
     F_REPORT_STRATEGY(struct request_mapping, report),
@@ -292,7 +309,11 @@ static enum err check_mapping(struct conf_load *load, void *object, const struct
                      "extensions are not supported in this version: this entry is left out, the others work");
     if (mapping->converter->is_custom)
         return ERR_OK;
+    if (mapping->content)
+        conf_warning(load, at, "content", "has no effect; did you mean \"data\"?");
     mapping->request.method = mapping->method;
+    if (check_method(load, at, mapping->method) != ERR_OK)
+        return ERR_CONFIG;
     if (compile_headers(load, at, mapping->headers, &fields, &mapping->request.n_headers) != ERR_OK)
         return ERR_CONFIG;
     mapping->request.headers = fields;
@@ -355,6 +376,7 @@ static enum err check_section(struct conf_load *load, struct request_section *se
     section->response_timeout_ms = ms_of(section->response_timeout_s);
     if (compile_filter(load, at, "deviceNameFilter", section->device_filter, &section->device_regex) != ERR_OK ||
         compile_filter(load, at, filter_key, section->name_filter, &section->name_regex) != ERR_OK ||
+        check_method(load, at, section->method) != ERR_OK ||
         compile_template(load, at, "requestUrlExpression", section->url, &section->url_template) != ERR_OK ||
         compile_template(load, at, "requestValueExpression", value, &section->value_template) != ERR_OK ||
         compile_headers(load, at, section->headers, &section->fields, &section->n_fields) != ERR_OK)
@@ -400,8 +422,7 @@ static const struct field file_fields[] = {
            .doc = "What is sent when the platform changes an attribute."),
     F_LIST(struct request_file, rpcs, "serverSideRpc", &rpc_type,
            .doc = "What is sent when the platform calls a device."),
-    F_BOOL(struct request_file, with_credentials, "sendCredentials",
-           .doc = "Polls send credentials to other hosts than that of host, too."),
+    F_BOOL(struct request_file, with_credentials, "sendCredentials", .doc = "As in each entry of mapping."),
     F_UINT(struct request_file, max_body, "maxBodyBytes", .def = MAX_BODY, .min = 1, .max = 1 << 30, .unit = "bytes",
            .doc = "Largest answer; a larger one is an error."),
     F_END};
@@ -419,13 +440,15 @@ static void finish_mapping(const struct request_file *file, struct request_mappi
             buf_add_u8(&url, (uint8_t)request->url.p[i]);
     }
     request->url = arena_str(arena, buf_str(&url));
-    request->with_credentials = file->with_credentials || web_is_same_host(file->base, request->url);
+    mapping->with_credentials |= file->with_credentials;
+    request->with_credentials = mapping->with_credentials || web_is_same_host(file->base, request->url);
 }
 
 static enum err check_file(struct conf_load *load, void *object, const struct conf_at *at)
 {
     struct request_file *file = object;
     struct arena *arena = conf_arena(load);
+    bool is_secure;
     size_t n = 0;
 
     file->base = str_trim(file->host);
@@ -433,8 +456,7 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
         file->base = arena_printf(arena, "http://" STR_FMT, STR_ARG(file->base));
     while (file->base.n && file->base.p[file->base.n - 1] == '/')
         file->base.n--;
-    if (str_eq_nocase(str_cut(file->base, 8), STR("https://")) && !file->verify)
-        conf_warning(load, at, "SSLVerify", "is false: anybody may pretend to be the server");
+    is_secure = str_eq_nocase(str_cut(file->base, 8), STR("https://"));
     find_credentials(load, file);
     find_ca(load, file);
     for (size_t i = 0; i < file->mappings.n; i++) {
@@ -443,9 +465,12 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
         if (mapping->converter->is_custom)
             continue;
         finish_mapping(file, mapping, arena);
+        is_secure |= str_eq_nocase(str_cut(mapping->request.url, 8), STR("https://"));
         file->mappings.items[n++] = mapping;
     }
     file->mappings.n = n;
+    if (is_secure && !file->verify)
+        conf_warning(load, at, "SSLVerify", "is false: anybody may pretend to be the server");
     return ERR_OK;
 }
 

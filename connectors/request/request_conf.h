@@ -30,9 +30,9 @@ struct sub_use { /* in the order in which datapoints name them */
 struct request_mapping {
     struct conf_at at;
     struct str url, method, unpack;
-    const struct yyjson_val *headers, *data;
+    const struct yyjson_val *headers, *data, *content;
     double scan_s, timeout_s;
-    bool allow_redirects;
+    bool allow_redirects, with_credentials;
     struct conf_map subs;
     struct web_converter *converter;
     const struct report_strategy *report;

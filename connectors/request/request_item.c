@@ -55,7 +55,7 @@ enum err item_request(const struct request_file *file, const struct request_mapp
         return ERR_NOTFOUND;
     *out = mapping->request;
     out->url = web_join(arena, mapping->request.url, url);
-    out->with_credentials = file->with_credentials || web_is_same_host(file->base, out->url);
+    out->with_credentials = mapping->with_credentials || web_is_same_host(file->base, out->url);
     return ERR_OK;
 }
 

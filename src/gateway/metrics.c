@@ -15,8 +15,7 @@ const char *metric_section_name(enum metric_section section)
     static const char *const names[] = {
         [METRICS_PLATFORM] = "platform", [METRICS_WAIT] = "platform.waits",  [METRICS_STORAGE] = "storage",
         [METRICS_LEDGER] = "ledger",     [METRICS_CONNECTOR] = "connectors", [METRICS_ENDPOINT] = "connectors.polls",
-        [METRICS_LOOP] = "loops",
-        [METRICS_COMMANDS] = "commands"};
+        [METRICS_LOOP] = "loops",        [METRICS_COMMANDS] = "commands"};
 
     return section < METRICS_SECTIONS ? names[section] : "";
 }
