@@ -52,7 +52,7 @@ struct member {
     int64_t since_ms;
 
     struct list ops; /* the first is being done */
-    bool is_begun;
+    bool is_begun, is_held;
     bool is_going_back; /* next is the former one again */
     struct why why;     /* of the op */
     struct all *quiet;  /* of fleet_quiesce_all, which waits for the op to end; NULL: nobody waits */
@@ -609,6 +609,7 @@ static void op_begin(void *arg)
         return;
     }
     member->is_begun = true;
+    member->is_held = false;
     member->why = (struct why){0};
     switch (op->kind) {
     case OP_START:
@@ -673,6 +674,18 @@ static void ask(struct fleet *fleet, struct str name, enum op_kind kind, const s
             return;
     }
     runner_call(fleet->loops->main, &op->call);
+}
+
+void fleet_hold(struct fleet *fleet, struct str name, const char *why)
+{
+    struct member *member = find(fleet, name);
+
+    if (!member || member->instance)
+        return;
+    member->is_held = true;
+    why_set(&member->error, ERR_BUSY, "%s", why);
+    set_idle(member, INSTANCE_FAILED);
+    LOG_ERROR(&member->log, "connector is held back", KV_Z("why", why));
 }
 
 void fleet_start(struct fleet *fleet, struct str name, fleet_done_fn *done, void *arg)
@@ -746,7 +759,7 @@ void fleet_start_all(struct fleet *fleet, fleet_all_fn *done, void *arg)
     for (size_t i = 0; i < fleet->n; i++) {
         struct member *member = fleet->members[i];
 
-        if (!member->spec.conf || member->instance)
+        if (!member->spec.conf || member->instance || member->is_held)
             continue;
         all->n_waiting++;
         fleet_start(fleet, str_from(member->spec.name), one_started, all);
@@ -928,7 +941,8 @@ static struct fleet_connector view_of(const struct member *member)
                                     .error = member->error.err ? why_text(&member->error) : "",
                                     .since_ms = member->since_ms,
                                     .conf = member->spec.conf,
-                                    .is_busy = member->is_begun};
+                                    .is_busy = member->is_begun,
+                                    .is_held = member->is_held};
 }
 
 struct fleet_connector fleet_at(const struct fleet *fleet, size_t i)

@@ -35,6 +35,9 @@ void fleet_add(struct fleet *fleet, const struct fleet_spec *spec, const char *t
 /* Appends what a configuration names, modules loaded; says in the log which cannot be used. */
 void fleet_add_configured(struct fleet *fleet, const struct gateway_connector *connector);
 
+/* One that does not run is not started with the others, for this reason, until it is asked for by name. */
+void fleet_hold(struct fleet *fleet, struct str name, const char *why);
+
 /* Starts one that does not run; does nothing for one that runs. ERR_NOTFOUND: there is none of that name. */
 void fleet_start(struct fleet *fleet, struct str name, fleet_done_fn *done, void *arg);
 /* Its devices are told to have gone. It stays in the fleet. */
@@ -57,6 +60,7 @@ struct fleet_connector {
     int64_t since_ms;          /* wall clock; of state */
     struct conf *conf;         /* what it runs with, or would; NULL: its file cannot be used */
     bool is_busy;              /* something asked for is being done */
+    bool is_held;              /* fleet_hold */
 };
 /* In the order of the configuration; what was added later last. Views live until the main loop goes on. */
 size_t fleet_count(const struct fleet *fleet);

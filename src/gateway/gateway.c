@@ -9,9 +9,11 @@
 #include "gateway/anew.h"
 #include "gateway/apply.h"
 #include "gateway/connection.h"
+#include "gateway/crash.h"
 #include "gateway/console.h"
 #include "gateway/filter.h"
 #include "gateway/fleet.h"
+#include "gateway/holdback.h"
 #include "gateway/live.h"
 #include "gateway/logging.h"
 #include "gateway/north.h"
@@ -59,6 +61,7 @@ struct gateway {
     struct loops loops;
     struct fleet *fleet;
     struct apply *apply;
+    struct holdback holdback;
     struct live live;
     struct connection connection;
     struct watch *watch; /* NULL: not running yet */
@@ -442,6 +445,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
     remote_stop(gateway->remote);
     ota_stop(gateway->ota);
     apply_end(gateway->apply);
+    holdback_stop(&gateway->holdback);
     fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
 }
 
@@ -450,16 +454,19 @@ static void begin_stop(struct gateway *gateway, const char *why)
 static void fleet_is_started(void *arg)
 {
     struct gateway *gateway = arg;
-    size_t n = fleet_count(gateway->fleet), n_failed = 0;
+    size_t n = fleet_count(gateway->fleet), n_failed = 0, n_held = 0;
 
     if (gateway->phase != PHASE_STARTING)
         return;
     gateway->phase = PHASE_RUNNING;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         n_failed += fleet_at(gateway->fleet, i).state != INSTANCE_RUNNING;
+        n_held += fleet_at(gateway->fleet, i).is_held;
+    }
     LOG_INFO(gateway->log, "gateway is running", KV_UINT("connectors", n - n_failed), KV_UINT("failed", n_failed));
     notify_send(STR("READY=1"));
-    if (n_failed > 0 && n_failed == n && !remote_is_on(gateway->remote)) { /* else the platform can mend it */
+    if (n_failed > 0 && n_failed == n && !n_held &&
+        !remote_is_on(gateway->remote)) { /* else the platform can mend it */
         gateway->start_err = ERR_CONFIG;
         begin_stop(gateway, "no connector could be started");
         return;
@@ -472,8 +479,10 @@ static void start_connectors(void *arg)
 {
     struct gateway *gateway = arg;
 
-    if (gateway->phase == PHASE_STARTING)
-        fleet_start_all(gateway->fleet, fleet_is_started, gateway);
+    if (gateway->phase != PHASE_STARTING)
+        return;
+    holdback_begin(&gateway->holdback, gateway->main.loop, gateway->fleet, gateway->log);
+    fleet_start_all(gateway->fleet, fleet_is_started, gateway);
 }
 
 static void loop0_is_there(void *arg)
@@ -956,6 +965,21 @@ static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const
                     &(struct apply_owner){.keys = remote_shell_keys, .take = take_remote_shell, .arg = gateway});
 }
 
+/* Beside the data, where these have a directory. */
+static void begin_to_record_faults(struct gateway *gateway)
+{
+    const struct storage_conf *storage = gateway->conf->main->storage;
+    struct str dir = storage->type == STORAGE_FILE     ? storage->folder
+                     : storage->type == STORAGE_SQLITE ? storage->db_path
+                                                       : str_from(gateway->conf->dir);
+    struct str path =
+        arena_printf(&gateway->arena, STR_FMT "%scrashes.jsonl", STR_ARG(dir), str_ends(dir, STR("/")) ? "" : "/");
+    struct why why = {0};
+
+    if (crash_begin(path.p, loop_wall_ms(gateway->main.loop) / 1000, &gateway->holdback.book, &why))
+        LOG_WARN(gateway->log, "which connector a fault belongs to cannot be remembered", KV_WHY(&why));
+}
+
 static NODISCARD enum err start(struct gateway *gateway)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
@@ -987,6 +1011,7 @@ static NODISCARD enum err start(struct gateway *gateway)
 static void fini(struct gateway *gateway)
 {
     loops_wait(&gateway->loops);
+    crash_end();
     logging_detach(gateway->logging);
     console_fini(&gateway->console);
     remote_stop(gateway->remote);
@@ -1062,6 +1087,7 @@ int gateway_run(struct gateway_conf *conf, const struct gateway_types *types, co
         fini(&gateway);
         return 1;
     }
+    begin_to_record_faults(&gateway);
     make_registry(&gateway);
     make_router(&gateway);
     make_remote(&gateway, types);

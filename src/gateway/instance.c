@@ -2,6 +2,7 @@
 #include "gateway/instance.h"
 
 #include "base/mem.h"
+#include "gateway/crash.h"
 
 #include <assert.h>
 
@@ -15,6 +16,7 @@ enum step { STEP_OPEN, STEP_START, STEP_APPLY, STEP_QUIESCE, STEP_STOP, STEP_CLO
 
 struct instance {
     struct instance_conf conf;
+    struct crash_owner crash_owner;
     struct conf *next;   /* of apply */
     struct conf *former; /* before the last apply: what is on its way may still point into it */
     struct ctx *ctx;
@@ -189,6 +191,7 @@ static void end(struct instance *instance)
     } else {
         answer(instance, ERR_OK);
     }
+    crash_remove(&instance->crash_owner);
     mem_free(instance->self);
     ctx_unref(ctx);
     conf_unref(instance->former);
@@ -306,6 +309,8 @@ struct instance *instance_new(const struct instance_conf *conf)
     instance->self = mem_zero(conf->type->state_size);
     instance->ctx = ctx_new(conf->type, conf->name, conf->runner->loop, conf->host, conf->conf);
     ctx_set_log_levels(instance->ctx, conf->log_level, conf->remote_level);
+    crash_add(&instance->crash_owner, str_from(conf->name), str_from(conf->type->name), (const void *)conf->type->open,
+              instance->self, conf->type->state_size, instance->ctx, conf_root(conf->conf));
     timer_init(&instance->limit, conf->main->loop, too_late, instance);
     return instance;
 }

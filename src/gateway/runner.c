@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/runner.h"
 
+#include "gateway/crash.h"
+
 enum { STACK_SIZE = 256 * 1024 };
 
 static void run_calls(void *arg, struct node *nodes)
@@ -19,6 +21,7 @@ static void thread_main(void *arg)
 {
     struct runner *runner = arg;
 
+    crash_thread_begin();
     loop_run(runner->loop);
 }
 
