@@ -6,7 +6,6 @@
 #include "request_dry.h"
 
 #include "base/clock.h"
-#include "base/map.h"
 #include "request_down.h"
 #include "request_item.h"
 
@@ -32,70 +31,12 @@ static struct event *dry_begin(struct web_out *out, struct device *dev, struct s
     return &dry->event;
 }
 
-/* Values of one kind and time, in the order of the first of each key; the last value of a key counts. */
-static void add_values(struct dry *dry, enum record_kind kind, int64_t ts)
-{
-    struct event *event = &dry->event;
-    struct map seen = {0};
-    bool is_first = true;
-
-    for (size_t i = 0; i < event->n; i++)
-        if (event->items[i].kind == kind && event->items[i].ts == ts)
-            (void)map_put(&seen, event->items[i].key, &event->items[i]);
-    for (size_t i = 0; i < event->n; i++) {
-        struct event_item *item = &event->items[i], *last;
-
-        if (item->kind != kind || item->ts != ts || !(last = map_del(&seen, item->key)))
-            continue;
-        if (!is_first)
-            buf_add_u8(&dry->messages, ',');
-        is_first = false;
-        buf_add_str(&dry->messages, last->key);
-        buf_add_str(&dry->messages, last->text);
-    }
-    map_fini(&seen);
-}
-
-static bool is_first_of_time(const struct event *event, size_t at)
-{
-    for (size_t i = 0; i < at; i++)
-        if (event->items[i].kind == RECORD_TELEMETRY && event->items[i].ts == event->items[at].ts)
-            return false;
-    return event->items[at].kind == RECORD_TELEMETRY;
-}
-
 static enum err dry_end(struct web_out *out)
 {
     struct dry *dry = CONTAINER_OF(out, struct dry, out);
-    bool is_first = true, has_attributes = false;
 
     comma(&dry->messages);
-    buf_add_z(&dry->messages, "{\"device\":");
-    json_add_string(&dry->messages, device_name(dry->event.dev));
-    buf_add_z(&dry->messages, ",\"profile\":");
-    json_add_string(&dry->messages, dry->event.profile);
-    for (size_t i = 0; i < dry->event.n; i++) {
-        int64_t ts = dry->event.items[i].ts;
-
-        has_attributes |= dry->event.items[i].kind == RECORD_ATTRIBUTES;
-        if (!is_first_of_time(&dry->event, i))
-            continue;
-        buf_add_z(&dry->messages, is_first ? ",\"telemetry\":[{" : ",{");
-        if (ts != EVENT_NO_TS)
-            buf_printf(&dry->messages, "\"ts\":%lld,", (long long)ts);
-        buf_add_z(&dry->messages, "\"values\":{");
-        add_values(dry, RECORD_TELEMETRY, ts);
-        buf_add_z(&dry->messages, "}}");
-        is_first = false;
-    }
-    if (!is_first)
-        buf_add_u8(&dry->messages, ']');
-    if (has_attributes) {
-        buf_add_z(&dry->messages, ",\"attributes\":{");
-        add_values(dry, RECORD_ATTRIBUTES, EVENT_NO_TS);
-        buf_add_u8(&dry->messages, '}');
-    }
-    buf_add_u8(&dry->messages, '}');
+    web_describe_event(&dry->messages, &dry->event);
     return ERR_OK;
 }
 

@@ -38,3 +38,18 @@ enum err base64_decode(struct buf *out, struct str text)
     out->n = (size_t)(to - out->p);
     return ERR_OK;
 }
+
+void base64_encode(struct buf *out, struct str bytes)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    for (size_t i = 0; i < bytes.n; i += 3) {
+        size_t n = bytes.n - i < 3 ? bytes.n - i : 3;
+        uint32_t bits = (uint32_t)(uint8_t)bytes.p[i] << 16;
+
+        bits |= n > 1 ? (uint32_t)(uint8_t)bytes.p[i + 1] << 8 : 0;
+        bits |= n > 2 ? (uint8_t)bytes.p[i + 2] : 0;
+        for (size_t k = 0; k < 4; k++)
+            buf_add_u8(out, (uint8_t)(k <= n ? digits[bits >> (18 - 6 * k) & 63] : '='));
+    }
+}

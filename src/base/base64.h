@@ -6,4 +6,5 @@
 
 /* Appends the bytes. Strict: nothing but the alphabet, padded to a multiple of four; else ERR_SYNTAX and nothing is added. */
 NODISCARD enum err base64_decode(struct buf *out, struct str text);
+void base64_encode(struct buf *out, struct str bytes); /* appends the text, padded */
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "convert/web_convert.h"
 
+#include "base/map.h"
+
 /* --- keys ---------------------------------------------------------------------------------------------------------------- */
 
 static const struct field point_fields[] = {
@@ -268,4 +270,69 @@ enum err web_convert(const struct web_converter *converter, const struct report_
         return drop(out, WEB_REFUSED, err);
     out->n_converted++;
     return ERR_OK;
+}
+
+/* --- dry runs ------------------------------------------------------------------------------------------------------------ */
+
+/* Values of one kind and time, in the order of the first of each key; the last value of a key counts. */
+static void add_values(struct buf *out, const struct event *event, enum record_kind kind, int64_t ts)
+{
+    struct map seen = {0};
+    bool is_first = true;
+
+    for (size_t i = 0; i < event->n; i++)
+        if (event->items[i].kind == kind && event->items[i].ts == ts)
+            (void)map_put(&seen, event->items[i].key, &event->items[i]);
+    for (size_t i = 0; i < event->n; i++) {
+        struct event_item *item = &event->items[i], *last;
+
+        if (item->kind != kind || item->ts != ts || !(last = map_del(&seen, item->key)))
+            continue;
+        if (!is_first)
+            buf_add_u8(out, ',');
+        is_first = false;
+        buf_add_str(out, last->key);
+        buf_add_str(out, last->text);
+    }
+    map_fini(&seen);
+}
+
+static bool is_first_of_time(const struct event *event, size_t at)
+{
+    for (size_t i = 0; i < at; i++)
+        if (event->items[i].kind == RECORD_TELEMETRY && event->items[i].ts == event->items[at].ts)
+            return false;
+    return event->items[at].kind == RECORD_TELEMETRY;
+}
+
+void web_describe_event(struct buf *out, const struct event *event)
+{
+    bool is_first = true, has_attributes = false;
+
+    buf_add_z(out, "{\"device\":");
+    json_add_string(out, device_name(event->dev));
+    buf_add_z(out, ",\"profile\":");
+    json_add_string(out, event->profile);
+    for (size_t i = 0; i < event->n; i++) {
+        int64_t ts = event->items[i].ts;
+
+        has_attributes |= event->items[i].kind == RECORD_ATTRIBUTES;
+        if (!is_first_of_time(event, i))
+            continue;
+        buf_add_z(out, is_first ? ",\"telemetry\":[{" : ",{");
+        if (ts != EVENT_NO_TS)
+            buf_printf(out, "\"ts\":%lld,", (long long)ts);
+        buf_add_z(out, "\"values\":{");
+        add_values(out, event, RECORD_TELEMETRY, ts);
+        buf_add_z(out, "}}");
+        is_first = false;
+    }
+    if (!is_first)
+        buf_add_u8(out, ']');
+    if (has_attributes) {
+        buf_add_z(out, ",\"attributes\":{");
+        add_values(out, event, RECORD_ATTRIBUTES, EVENT_NO_TS);
+        buf_add_u8(out, '}');
+    }
+    buf_add_u8(out, '}');
 }

@@ -79,4 +79,7 @@ struct web_out {
  * .end gave. Texts of the event live in data, converter and arena. */
 enum err web_convert(const struct web_converter *converter, const struct report_strategy *report, struct web_out *out,
                      yyjson_val *data, int64_t wall_ms, struct arena *arena);
+
+/* {"device":…,"profile":…,"telemetry":[…],"attributes":{…}} for `iotgw convert`. */
+void web_describe_event(struct buf *out, const struct event *event);
 #endif

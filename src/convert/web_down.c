@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "convert/web_down.h"
 
+#include "base/base64.h"
 #include "base/utf8.h"
 #include "data/number.h"
 
@@ -258,21 +259,6 @@ struct str web_value(struct str body, struct arena *arena)
     return json_quote(arena, buf_str(&text));
 }
 
-static void add_base64(struct buf *out, struct str s)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-    for (size_t i = 0; i < s.n; i += 3) {
-        size_t n = s.n - i < 3 ? s.n - i : 3;
-        uint32_t bits = (uint32_t)(uint8_t)s.p[i] << 16;
-
-        bits |= n > 1 ? (uint32_t)(uint8_t)s.p[i + 1] << 8 : 0;
-        bits |= n > 2 ? (uint8_t)s.p[i + 2] : 0;
-        for (size_t k = 0; k < 4; k++)
-            buf_add_u8(out, (uint8_t)(k <= n ? digits[bits >> (18 - 6 * k) & 63] : '='));
-    }
-}
-
 void web_describe(struct buf *out, const struct web_request *request, struct str username, struct str password)
 {
     bool with_login = username.p && request->with_credentials;
@@ -297,7 +283,7 @@ void web_describe(struct buf *out, const struct web_request *request, struct str
             buf_add_u8(&login, ':');
             buf_add_str(&login, password);
             buf_add_z(out, request->n_headers ? ",\"Authorization\":\"Basic " : "\"Authorization\":\"Basic ");
-            add_base64(out, buf_str(&login));
+            base64_encode(out, buf_str(&login));
             buf_add_u8(out, '"');
         }
         buf_add_u8(out, '}');

@@ -4,6 +4,7 @@
 #include "data/template.h"
 
 #include <pcre2.h>
+#include <stdio.h>
 
 /*
  * Python's re by PCRE2. Which group "closed last" is a property of the pattern: the rank of a group is the place of its
@@ -187,7 +188,23 @@ static struct str result_of(const struct regex *regex, const PCRE2_SIZE *ovector
     return (struct str){text.p + ovector[2 * best], ovector[2 * best + 1] - ovector[2 * best]};
 }
 
-static bool match(const struct regex *regex, struct str text, struct str *out)
+static void groups_of(const struct regex *regex, const PCRE2_SIZE *ovector, struct str text, struct str *out,
+                      unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        char name[16];
+        int number;
+
+        snprintf(name, sizeof name, "v%u", i);
+        number = pcre2_substring_number_from_name(regex->code, (PCRE2_SPTR)name);
+        out[i] = STR_NONE;
+        if (number > 0 && ovector[2 * number] != PCRE2_UNSET && ovector[2 * number] <= ovector[2 * number + 1])
+            out[i] = str_of(text.p + ovector[2 * number], ovector[2 * number + 1] - ovector[2 * number]);
+    }
+}
+
+/* n 0: out is the result, else the groups. */
+static bool match(const struct regex *regex, struct str text, struct str *out, unsigned n)
 {
     struct pool pool;
     pcre2_general_context *general;
@@ -199,7 +216,9 @@ static bool match(const struct regex *regex, struct str text, struct str *out)
     data = general ? pcre2_match_data_create_from_pattern(regex->code, general) : NULL;
     if (data) {
         matched = pcre2_match(regex->code, (PCRE2_SPTR)(text.p ? text.p : ""), text.n, 0, 0, data, regex->context) > 0;
-        if (matched)
+        if (matched && n)
+            groups_of(regex, pcre2_get_ovector_pointer(data), text, out, n);
+        else if (matched)
             *out = result_of(regex, pcre2_get_ovector_pointer(data), text);
     }
     pcre2_match_data_free(data);
@@ -209,10 +228,15 @@ static bool match(const struct regex *regex, struct str text, struct str *out)
 
 bool regex_topic(const struct regex *regex, struct str topic, bool literal_ok, struct str *out)
 {
-    if (match(regex, topic, out))
+    if (match(regex, topic, out, 0))
         return true;
     if (!literal_ok || !regex->is_literal)
         return false;
     *out = regex->pattern;
     return true;
+}
+
+bool regex_groups(const struct regex *regex, struct str text, struct str *out, unsigned n)
+{
+    return match(regex, text, out, n);
 }

@@ -65,4 +65,6 @@ void regex_free(struct regex *regex);
 /* Topic expression: the group that closed last, else the whole match. literal_ok: a pattern without special characters
  * that does not match is the result itself (device name and profile). false: unresolved. *out points into topic or pattern. */
 bool regex_topic(const struct regex *regex, struct str topic, bool literal_ok, struct str *out);
+/* A match, and the groups called v0, v1 … of it (p NULL: took no part), n of them. They point into text. */
+bool regex_groups(const struct regex *regex, struct str text, struct str *out, unsigned n);
 #endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rest_wait.h"
+
+enum { MAX_SPARE = 1024, KEEP_CAP = 4096 };
+
+static void time_out(void *arg);
+
+void waits_init(struct waits *waits, struct loop *loop, wait_answer_fn *answer, void *arg)
+{
+    *waits = (struct waits){.loop = loop, .answer = answer, .arg = arg};
+    list_init(&waits->durable);
+    list_init(&waits->attribute);
+    list_init(&waits->questions);
+    list_init(&waits->spare);
+}
+
+static void wait_free(struct wait *wait)
+{
+    buf_fini(&wait->text);
+    mem_free(wait);
+}
+
+void waits_fini(struct waits *waits)
+{
+    struct list *node;
+
+    while (waits->loop && (node = list_take_first(&waits->spare)))
+        wait_free(CONTAINER_OF(node, struct wait, node));
+}
+
+struct wait *waits_add(struct waits *waits, struct http_request *request, const struct rest_endpoint *endpoint,
+                       const char *origin)
+{
+    struct list *node = list_take_first(&waits->spare);
+    struct wait *wait = node ? CONTAINER_OF(node, struct wait, node) : mem_zero(sizeof *wait);
+    struct buf text = wait->text;
+
+    waits->n_spare -= node != NULL;
+    text.n = 0;
+    *wait = (struct wait){.waits = waits, .request = request, .endpoint = endpoint, .origin = origin, .text = text};
+    return wait;
+}
+
+/* The end of each: its answer. */
+static void answer(struct wait *wait, unsigned status, struct str text)
+{
+    struct waits *waits = wait->waits;
+
+    timer_stop(&wait->timer);
+    list_del(&wait->node);
+    waits->n_awaiting -= wait->awaits;
+    waits->answer(waits->arg, wait, status, text);
+    if (waits->n_spare == MAX_SPARE) {
+        wait_free(wait);
+        return;
+    }
+    if (wait->text.cap > KEEP_CAP)
+        buf_fini(&wait->text);
+    list_add_after(&waits->spare, &wait->node);
+    waits->n_spare++;
+}
+
+static void set_answer(struct wait *wait, unsigned status, struct str text)
+{
+    wait->status = status;
+    wait->text.n = 0;
+    buf_add_str(&wait->text, text);
+}
+
+void wait_set_failure(struct wait *wait, unsigned status, struct str text)
+{
+    set_answer(wait, status, text);
+}
+
+void wait_for_attribute(struct waits *waits, struct wait *wait, struct device *dev)
+{
+    wait->dev = dev;
+    wait->awaits = true;
+    waits->n_awaiting++;
+    timer_init(&wait->timer, waits->loop, time_out, wait);
+    timer_start(&wait->timer, wait->endpoint->response->timeout_ms);
+}
+
+void waits_until_durable(struct waits *waits, struct wait *wait, uint64_t cookie)
+{
+    wait->cookie = cookie;
+    list_add_tail(&waits->durable, &wait->node);
+}
+
+void waits_until_answered(struct waits *waits, struct wait *wait, struct device *dev, uint64_t cookie, bool is_one)
+{
+    wait->dev = dev;
+    wait->cookie = cookie;
+    wait->is_one = is_one;
+    waits->n_questions++;
+    list_add_tail(&waits->questions, &wait->node);
+    timer_init(&wait->timer, waits->loop, time_out, wait);
+    timer_start(&wait->timer, wait->endpoint->timeout_ms);
+}
+
+static void time_out(void *arg)
+{
+    struct wait *wait = arg;
+
+    if (!wait->endpoint->converter) {
+        wait->waits->n_questions--;
+        answer(wait, 408, STR("the platform did not answer in time"));
+    } else if (wait->is_durable) {
+        answer(wait, 408, STR("the awaited attribute did not come in time"));
+    } else {
+        set_answer(wait, 408, STR("the awaited attribute did not come in time"));
+    }
+}
+
+void waits_durable(struct waits *waits, uint64_t cookie, enum err result)
+{
+    struct list *node;
+
+    while ((node = list_first(&waits->durable))) {
+        struct wait *wait = CONTAINER_OF(node, struct wait, node);
+
+        if (wait->cookie > cookie)
+            break;
+        if (result) {
+            answer(wait, 503, STR("the data could not be stored"));
+        } else if (wait->status) {
+            answer(wait, wait->status, buf_str(&wait->text));
+        } else if (wait->awaits) {
+            wait->is_durable = true;
+            list_del(&wait->node);
+            list_add_tail(&waits->attribute, &wait->node);
+        } else {
+            answer(wait, 200, wait->endpoint->response->success);
+        }
+    }
+}
+
+/* The oldest request of the device that awaits this attribute. True: it was there. */
+static bool give_attribute(struct list *list, const struct device *dev, yyjson_val *values, struct arena *arena)
+{
+    LIST_EACH(node, list) {
+        struct wait *wait = CONTAINER_OF(node, struct wait, node);
+        struct str text;
+
+        if (!wait->awaits || wait->status || wait->dev != dev ||
+            !rest_awaited(wait->endpoint->response, values, arena, &text))
+            continue;
+        if (wait->is_durable)
+            answer(wait, 200, text);
+        else
+            set_answer(wait, 200, text);
+        return true;
+    }
+    return false;
+}
+
+void waits_attribute(struct waits *waits, const struct device *dev, yyjson_val *values, struct arena *arena)
+{
+    if (waits->n_awaiting && !give_attribute(&waits->attribute, dev, values, arena))
+        (void)give_attribute(&waits->durable, dev, values, arena);
+}
+
+void waits_answered(struct waits *waits, uint64_t cookie, enum err result, struct str json, struct arena *arena)
+{
+    LIST_EACH(node, &waits->questions) {
+        struct wait *wait = CONTAINER_OF(node, struct wait, node);
+
+        if (wait->cookie != cookie)
+            continue;
+        waits->n_questions--;
+        if (result == ERR_OK)
+            answer(wait, 200, rest_answer_to_question(device_name(wait->dev), cookie, wait->is_one, json, arena));
+        else if (result == ERR_TIMEOUT)
+            answer(wait, 408, STR("the platform did not answer in time"));
+        else
+            answer(wait, 503, STR("the platform cannot be asked at the moment"));
+        return;
+    }
+}
+
+static void end_all(struct list *list)
+{
+    struct list *node;
+
+    while ((node = list_first(list)))
+        answer(CONTAINER_OF(node, struct wait, node), 503, STR("the connector was stopped"));
+}
+
+void waits_end(struct waits *waits)
+{
+    end_all(&waits->durable);
+    end_all(&waits->attribute);
+    end_all(&waits->questions);
+    waits->n_questions = 0;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOTGW_CONNECTOR_REST_WAIT_H
+#define IOTGW_CONNECTOR_REST_WAIT_H
+/*
+ * Requests that are not answered yet: until their data is durable, until an attribute update of the device comes, until the
+ * platform answers. Each is answered exactly once, at the latest by waits_end, through the function given.
+ * Owner thread: the connector's loop. Memory of what was answered is used again.
+ */
+#include "http/http_server.h"
+#include "rest_up.h"
+
+struct wait {
+    struct list node; /* by what it waits for: durable, attribute or question; or among the spare ones */
+    struct waits *waits;
+    struct http_request *request;
+    const struct rest_endpoint *endpoint;
+    const char *origin;
+    uint64_t cookie;
+    struct device *dev; /* whose attribute, or of the question */
+    struct timer timer;
+    unsigned status; /* 0: not known yet */
+    struct buf text; /* the answer */
+    bool is_durable, awaits, is_one;
+};
+
+typedef void wait_answer_fn(void *arg, struct wait *wait, unsigned status, struct str text);
+struct waits {
+    struct loop *loop;
+    wait_answer_fn *answer;
+    void *arg;
+    struct list durable;   /* not durable yet, in the order of cookies */
+    struct list attribute; /* durable, but its attribute has not come; oldest first */
+    struct list questions, spare;
+    size_t n_questions, n_spare, n_awaiting;
+};
+
+void waits_init(struct waits *waits, struct loop *loop, wait_answer_fn *answer, void *arg);
+void waits_fini(struct waits *waits); /* after waits_end, or when nothing has begun; also a zeroed one */
+struct wait *waits_add(struct waits *waits, struct http_request *request, const struct rest_endpoint *endpoint,
+                       const char *origin);
+/* To be followed by waits_until_durable: what is answered then. */
+void wait_set_failure(struct wait *wait, unsigned status, struct str text);
+void wait_for_attribute(struct waits *waits, struct wait *wait, struct device *dev);
+void waits_until_durable(struct waits *waits, struct wait *wait, uint64_t cookie);
+void waits_until_answered(struct waits *waits, struct wait *wait, struct device *dev, uint64_t cookie, bool is_one);
+
+void waits_durable(struct waits *waits, uint64_t cookie, enum err result); /* all up to cookie */
+void waits_attribute(struct waits *waits, const struct device *dev, yyjson_val *values, struct arena *arena);
+void waits_answered(struct waits *waits, uint64_t cookie, enum err result, struct str json, struct arena *arena);
+void waits_end(struct waits *waits); /* all that still wait are answered with 503 */
+#endif
