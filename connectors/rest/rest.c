@@ -270,7 +270,7 @@ static void on_head(void *arg, struct http_request *request)
                is_token ? "WWW-Authenticate: Bearer\r\n" : "WWW-Authenticate: Basic realm=\"iotgw\"\r\n");
         return;
     }
-    if (match.endpoint->converter && !ctx_has_room(self->ctx)) {
+    if (match.endpoint->converter && (self->waits.is_stuck || !ctx_has_room(self->ctx))) {
         refuse_busy(self, request, origin, "the event storage takes no more at the moment");
         return;
     }
@@ -460,7 +460,7 @@ static void connector_done(void *arg, uint64_t cookie, enum err result)
     struct connector *self = arg;
 
     if (result != ERR_OK && result != ERR_FULL)
-        LOG_ERROR(ctx_log(self->ctx), "data was not stored: its clients are told to send it again", KV_ERR(result));
+        LOG_ERROR(ctx_log(self->ctx), "data was not stored; its clients are told to send it again", KV_ERR(result));
     waits_durable(&self->waits, cookie, result);
     if (self->quiet_done && ctx_is_idle(self->ctx))
         timer_start(&self->quiet_timer, 0);

@@ -25,7 +25,7 @@ enum err rest_cert_get(const char *directory, const char *host, int64_t now_ms, 
     if (access(*key_file, R_OK) == 0 && tls->expiry(*cert_file, false, &until_ms, NULL) == ERR_OK &&
         until_ms - now_ms > RENEWED_AT_DAYS * DAY_MS)
         return ERR_OK;
-    err = tls->self_signed(host, DAYS, &cert, &key, why);
+    err = tls->self_signed(host, DAYS, true, &cert, &key, why);
     if (!err) /* the key first: a certificate without its key would be taken at the next start */
         err = file_put(*key_file, buf_str(&key), FILE_REPLACE, NULL, why);
     if (!err)

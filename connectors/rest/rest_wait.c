@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rest_wait.h"
 
-enum { MAX_SPARE = 1024, KEEP_CAP = 4096 };
+enum { MAX_SPARE = 1024, KEEP_CAP = 4096, SWEEP_MS = 500, STUCK_MS = 1000, DURABLE_MS = 5000 };
 
 static void time_out(void *arg);
+static void sweep(void *arg);
 
 void waits_init(struct waits *waits, struct loop *loop, wait_answer_fn *answer, void *arg)
 {
@@ -12,6 +13,7 @@ void waits_init(struct waits *waits, struct loop *loop, wait_answer_fn *answer, 
     list_init(&waits->attribute);
     list_init(&waits->questions);
     list_init(&waits->spare);
+    timer_init(&waits->sweep, loop, sweep, waits);
 }
 
 static void wait_free(struct wait *wait)
@@ -24,6 +26,8 @@ void waits_fini(struct waits *waits)
 {
     struct list *node;
 
+    if (waits->loop)
+        timer_stop(&waits->sweep);
     while (waits->loop && (node = list_take_first(&waits->spare)))
         wait_free(CONTAINER_OF(node, struct wait, node));
 }
@@ -84,7 +88,10 @@ void wait_for_attribute(struct waits *waits, struct wait *wait, struct device *d
 void waits_until_durable(struct waits *waits, struct wait *wait, uint64_t cookie)
 {
     wait->cookie = cookie;
+    wait->since_ms = loop_mono_ms(waits->loop);
     list_add_tail(&waits->durable, &wait->node);
+    if (!timer_is_running(&waits->sweep))
+        timer_start(&waits->sweep, SWEEP_MS);
 }
 
 void waits_until_answered(struct waits *waits, struct wait *wait, struct device *dev, uint64_t cookie, bool is_one)
@@ -112,10 +119,30 @@ static void time_out(void *arg)
     }
 }
 
+/* What waits for the storage; stops when nothing does. */
+static void sweep(void *arg)
+{
+    struct waits *waits = arg;
+    uint64_t now_ms = loop_mono_ms(waits->loop);
+    struct list *node;
+
+    while ((node = list_first(&waits->durable))) {
+        struct wait *wait = CONTAINER_OF(node, struct wait, node);
+
+        waits->is_stuck = now_ms - wait->since_ms >= STUCK_MS;
+        if (now_ms - wait->since_ms < DURABLE_MS)
+            break;
+        answer(wait, 503, STR("the event storage did not take the data in time"));
+    }
+    if (!list_is_empty(&waits->durable))
+        timer_start(&waits->sweep, SWEEP_MS);
+}
+
 void waits_durable(struct waits *waits, uint64_t cookie, enum err result)
 {
     struct list *node;
 
+    waits->is_stuck = false;
     while ((node = list_first(&waits->durable))) {
         struct wait *wait = CONTAINER_OF(node, struct wait, node);
 

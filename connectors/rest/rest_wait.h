@@ -4,6 +4,7 @@
 /*
  * Requests that are not answered yet: until their data is durable, until an attribute update of the device comes, until the
  * platform answers. Each is answered exactly once, at the latest by waits_end, through the function given.
+ * Data that is not durable within 5 s is answered with 503, though it may yet be stored: its client sends it again.
  * Owner thread: the connector's loop. Memory of what was answered is used again.
  */
 #include "http/http_server.h"
@@ -15,7 +16,7 @@ struct wait {
     struct http_request *request;
     const struct rest_endpoint *endpoint;
     const char *origin;
-    uint64_t cookie;
+    uint64_t cookie, since_ms;
     struct device *dev; /* whose attribute, or of the question */
     struct timer timer;
     unsigned status; /* 0: not known yet */
@@ -32,6 +33,8 @@ struct waits {
     struct list attribute; /* durable, but its attribute has not come; oldest first */
     struct list questions, spare;
     size_t n_questions, n_spare, n_awaiting;
+    struct timer sweep;
+    bool is_stuck; /* the storage has taken nothing for some time: whoever comes now would wait as well */
 };
 
 void waits_init(struct waits *waits, struct loop *loop, wait_answer_fn *answer, void *arg);

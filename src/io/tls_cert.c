@@ -7,10 +7,14 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/rsa.h>
 #include <openssl/x509v3.h>
+
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <time.h>
 
-enum { SERIAL_BITS = 127, DAY_S = 24 * 60 * 60, COMMON_NAME_MAX = 64 /* RFC 5280, ub-common-name */ };
+enum { SERIAL_BITS = 127, RSA_BITS = 2048, DAY_S = 24 * 60 * 60, COMMON_NAME_MAX = 64 /* RFC 5280, ub-common-name */ };
 
 static void add_bio(struct buf *out, BIO *bio)
 {
@@ -68,19 +72,44 @@ static bool add_extension(X509 *cert, int nid, const char *value)
     return is_ok;
 }
 
-enum err tls_cert_self_signed(const char *name, unsigned days, struct buf *cert_out, struct buf *key_out,
-                              struct why *why)
+/* What a server is reached by: its address or name, and this machine's own. */
+static bool add_names(X509 *cert, const char *name)
 {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
+    uint8_t address[16];
+    bool is_address = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+    bool is_name = !is_address && *name && strlen(name) < 200 &&
+                   strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == strlen(name);
+    char text[256];
+
+    snprintf(text, sizeof text, "DNS:localhost%s%s",
+             is_address ? ",IP:"
+             : is_name  ? ",DNS:"
+                        : "",
+             is_address || is_name ? name : "");
+    return add_extension(cert, NID_subject_alt_name, text);
+}
+
+static bool add_uses(X509 *cert, const char *name, bool is_server)
+{
+    if (!is_server)
+        return add_extension(cert, NID_key_usage, "critical,digitalSignature") &&
+               add_extension(cert, NID_ext_key_usage, "clientAuth");
+    return add_extension(cert, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
+           add_extension(cert, NID_ext_key_usage, "serverAuth") && add_names(cert, name);
+}
+
+enum err tls_cert_self_signed(const char *name, unsigned days, bool is_server, struct buf *cert_out,
+                              struct buf *key_out, struct why *why)
+{
+    EVP_PKEY *key = is_server ? EVP_RSA_gen(RSA_BITS) : EVP_EC_gen("P-256");
     X509 *cert = X509_new();
     BIO *bio = BIO_new(BIO_s_secmem());
     /* A day back: the platform's clock may be behind this machine's. */
     bool is_ok = key && cert && bio && X509_set_version(cert, X509_VERSION_3) == 1 && set_serial(cert) &&
                  set_name(cert, name) && X509_gmtime_adj(X509_getm_notBefore(cert), -(long)DAY_S) &&
                  X509_time_adj_ex(X509_getm_notAfter(cert), (int)days, 0, NULL) && X509_set_pubkey(cert, key) == 1 &&
-                 add_extension(cert, NID_basic_constraints, "critical,CA:FALSE") &&
-                 add_extension(cert, NID_key_usage, "critical,digitalSignature") &&
-                 add_extension(cert, NID_ext_key_usage, "clientAuth") && X509_sign(cert, key, EVP_sha256()) > 0 &&
+                 add_extension(cert, NID_basic_constraints, "critical,CA:FALSE") && add_uses(cert, name, is_server) &&
+                 X509_sign(cert, key, EVP_sha256()) > 0 &&
                  PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1;
 
     if (is_ok) {

@@ -338,7 +338,7 @@ static void test_a_certificate_made_by_itself_has_its_key_and_ends_when_asked(vo
     (void)state;
     assert_non_null(tls);
     assert_int_equal(tls->self_signed("Gateway of a very long hall name, which goes on and on, past sixty-four", 365,
-                                      &made, &made_key, NULL),
+                                      false, &made, &made_key, NULL),
                      ERR_OK);
     put_file(cert_path, &made);
     put_file(key_path, &made_key);
@@ -348,7 +348,7 @@ static void test_a_certificate_made_by_itself_has_its_key_and_ends_when_asked(vo
     assert_true(until_ms > clock_wall_ms() + days_ms - 60000 && until_ms < clock_wall_ms() + days_ms + 60000);
     unlink(cert_path);
     /* Of several the first that ends counts; in a bundle the last. */
-    assert_int_equal(tls->self_signed("b", 10, &other, &other_key, NULL), ERR_OK);
+    assert_int_equal(tls->self_signed("b", 10, true, &other, &other_key, NULL), ERR_OK);
     assert_false(str_eq(buf_str(&made_key), buf_str(&other_key)));
     buf_add_str(&made, buf_str(&other));
     snprintf(cert_path, sizeof cert_path, "/tmp/iotgw-cert-XXXXXX");

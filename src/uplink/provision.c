@@ -109,7 +109,7 @@ static NODISCARD enum err make_certificate(struct provision *p, const struct tls
 
     buf_add_str(&name, p->conf.device_name);
     buf_add_u8(&name, 0);
-    err = tls->self_signed((const char *)name.p, CERTIFICATE_DAYS, &cert, &key, why);
+    err = tls->self_signed((const char *)name.p, CERTIFICATE_DAYS, false, &cert, &key, why);
     /* The key first: a certificate without its key would be of no use to the next attempt. */
     if (!err)
         err = file_put(p->conf.key_path, buf_str(&key), FILE_NEW, NULL, why);
