@@ -156,9 +156,18 @@ static uint64_t memory_bound(const struct storage_conf *storage)
     return (here && here < total ? here : total) / 4;
 }
 
+/* Report filters see what is lost in the device; the uplink looks at its link. */
+static void dropped(void *arg, struct device *dev)
+{
+    struct gateway *gateway = arg;
+
+    if (gateway->uplink)
+        uplink_dropped(gateway->uplink, dev);
+}
+
 static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
 {
-    static const struct store_events events = {.readable = readable}; /* drops: report filters see them in the device */
+    static const struct store_events events = {.readable = readable, .dropped = dropped};
     const struct storage_conf_of of = {.main = &gateway->main,
                                        .uplink_runner = &gateway->loops.all[0]->runner,
                                        .loops = &gateway->loops,

@@ -41,7 +41,11 @@ static void add_loser(struct losers *losers, struct device *dev)
 
 static void count_for(struct device *dev, uint64_t n, bool appended, struct losers *losers)
 {
-    if (!dev || !n)
+    if (!dev)
+        return;
+    if (losers)
+        add_loser(losers, dev); /* without values, too: what was lost may tell of its link */
+    if (!n)
         return;
     if (appended)
         device_add_values(&dev->n_appended, n);
@@ -49,7 +53,6 @@ static void count_for(struct device *dev, uint64_t n, bool appended, struct lose
         device_add_values(&dev->n_overflowed, n);
         if (losers->is_old)
             device_add_values(&dev->n_aged, n);
-        add_loser(losers, dev);
     }
 }
 

@@ -46,8 +46,8 @@ struct store_stats {
     const char *trouble;                        /* "disk full" …; NULL: none */
 };
 
-/* Told on the uplink's loop when there is something to read after a read found nothing; and when values were dropped by
- * overflow, so that their report filters forget them (devices are named through the batch's or segment's records). */
+/* Told on the uplink's loop when there is something to read after a read found nothing; and when records of a device were
+ * dropped, values or what tells of its link (devices are named through the batch's or segment's records). */
 struct store_events {
     void (*readable)(void *arg);
     void (*dropped)(void *arg, struct device *dev);

@@ -71,6 +71,8 @@ void deliver_acked(struct deliver *deliver, uint16_t id, uint8_t code);
 /* The lines up to this number are durable. Until then a durable store keeps what was rejected, and when many wait nothing more
  * is sent. */
 void deliver_rejected_to(struct deliver *deliver, uint64_t number);
+/* The store has dropped records of the device. One of them may have told of its link: what the device says of itself counts. */
+void deliver_dropped(struct deliver *deliver, struct device *dev);
 void deliver_wake(struct deliver *deliver); /* there may be something to do: readable, writable */
 /* Something of the gateway's own, or a reply: copied and sent at once; false: cannot be sent now. Not kept over a reconnect. */
 bool deliver_own(struct deliver *deliver, struct str topic, struct str payload, uint8_t qos);

@@ -1100,6 +1100,48 @@ static void test_when_lines_cannot_be_written_only_so_many_wait_and_then_the_flo
     close_all();
 }
 
+static void test_a_device_that_is_down_is_closed_also_when_what_tells_of_it_was_dropped(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    push(0, 1, "");
+    push(1, 1, "");
+    loop_advance(loop, 0);
+    answer_all();
+    push(1, 1, "");
+    loop_advance(loop, 0);
+    for (unsigned i = 0; i < 3; i++) { /* the third is up */
+        atomic_store(&devices[i]->state_number, 1);
+        atomic_store(&devices[i]->link, i == 2 ? DEVICE_LINK_UP : DEVICE_LINK_DOWN);
+        deliver_dropped(deliver, devices[i]);
+        deliver_dropped(deliver, devices[i]);
+    }
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_disconnects, 1);
+    assert_int_equal(pf.connected[0], 0);
+    assert_int_equal(pf.connected[1], 1); /* something of it is under way */
+    answer_all();
+    assert_int_equal(pf.n_disconnects, 2);
+    assert_int_equal(pf.connected[1], 0);
+    check_ledger();
+    close_all();
+}
+
+static void test_a_device_that_is_down_is_closed_also_when_its_last_record_is_rejected(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    push(0, 1, ",\"s\":\"POISON\"");
+    loop_advance(loop, 0);
+    answer_others();
+    atomic_store(&devices[0]->link, DEVICE_LINK_DOWN);
+    answer(oldest_data(), 0x99);
+    loop_advance(loop, 0);
+    assert_int_equal(pf.n_rejected, 1);
+    assert_int_equal(pf.connected[0], 0);
+    close_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1141,6 +1183,8 @@ int main(void)
         cmocka_unit_test(test_goodbye_disconnects_what_was_announced),
         cmocka_unit_test(test_what_is_rejected_stays_in_a_durable_store_until_its_line_is),
         cmocka_unit_test(test_when_lines_cannot_be_written_only_so_many_wait_and_then_the_flow_does),
+        cmocka_unit_test(test_a_device_that_is_down_is_closed_also_when_what_tells_of_it_was_dropped),
+        cmocka_unit_test(test_a_device_that_is_down_is_closed_also_when_its_last_record_is_rejected),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,6 +49,21 @@ static void add_unnamed(struct buf *out, int kind, const struct record *record, 
     yyjson_doc_free(doc);
 }
 
+static void leaving_add(struct deliver *d, struct device *dev)
+{
+    if (d->n_leaving == d->cap_leaving) {
+        d->cap_leaving = d->cap_leaving ? d->cap_leaving * 2 : 16;
+        d->leaving = mem_grow(d->leaving, d->cap_leaving * sizeof(void *));
+    }
+    d->leaving[d->n_leaving++] = dev;
+}
+
+bool deliver_is_leaving(const struct deliver *d, const struct device *dev)
+{
+    return dev->announced == d->session && atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN &&
+           get(&dev->n_appended) == get(&dev->n_delivered) + get(&dev->n_rejected) + get(&dev->n_overflowed);
+}
+
 /* A store that survives a crash gives the record again after one, until its line is safe. */
 static void write_line(struct deliver *d, struct str line, int lane, struct span *first, struct span *last)
 {
@@ -104,6 +119,8 @@ void deliver_reject(struct deliver *d, int kind, const struct record *record, ui
         if (packer_add(packer, dev, wire_name(dev), record))
             packer_finish(packer, &payload, &parts, &n_parts);
         device_count_values(&dev->n_rejected, record->n_values);
+        if (UNLIKELY(deliver_is_leaving(d, dev)))
+            leaving_add(d, dev);
     }
     packer_free(packer);
     packer_reclaim(d->packers[kind]);
@@ -246,19 +263,12 @@ void deliver_suspect(struct deliver *d, struct pack *pack, uint8_t code, const c
     close_pack(d, pack);
 }
 
-static void leaving_add(struct deliver *d, struct device *dev)
+void deliver_dropped(struct deliver *d, struct device *dev)
 {
-    if (d->n_leaving == d->cap_leaving) {
-        d->cap_leaving = d->cap_leaving ? d->cap_leaving * 2 : 16;
-        d->leaving = mem_grow(d->leaving, d->cap_leaving * sizeof(void *));
-    }
-    d->leaving[d->n_leaving++] = dev;
-}
-
-bool deliver_is_leaving(const struct deliver *d, const struct device *dev)
-{
-    return dev->announced == d->session && atomic_load_explicit(&dev->link, memory_order_relaxed) == DEVICE_LINK_DOWN &&
-           get(&dev->n_appended) == get(&dev->n_delivered) + get(&dev->n_rejected) + get(&dev->n_overflowed);
+    if (!deliver_is_leaving(d, dev))
+        return;
+    leaving_add(d, dev);
+    deliver_wake(d);
 }
 
 void deliver_delivered(struct deliver *d, struct pack *pack)

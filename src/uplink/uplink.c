@@ -118,6 +118,11 @@ void uplink_devices(struct uplink *u, enum uplink_device_op op, struct device *c
         }
 }
 
+void uplink_dropped(struct uplink *u, struct device *dev)
+{
+    deliver_dropped(u->deliver, dev);
+}
+
 static void tune_rates(struct uplink *u, const struct uplink_conf *conf)
 {
     bool is_percent = conf->rate_percent != u->conf.rate_percent;

@@ -80,6 +80,7 @@ bool uplink_is_drained(
     const struct uplink *uplink); /* nothing of the store is under way: then attach may give another one */
 void uplink_start(struct uplink *uplink);
 void uplink_readable(struct uplink *uplink);
+void uplink_dropped(struct uplink *uplink, struct device *dev); /* the store's .dropped */
 /* wires: of each device the new name as device_wire_name gives it, NULL: its own. Only with UPLINK_DEVICE_RENAME. */
 void uplink_devices(struct uplink *uplink, enum uplink_device_op op, struct device *const *devs,
                     const char *const *wires, size_t n);

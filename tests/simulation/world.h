@@ -90,8 +90,7 @@ struct world {
     uint64_t n_lives, n_emitted, n_delivered, n_dup, n_poison, n_rejected, n_dropped; /* for the summary */
     bool is_rejecting_poison, has_died; /* died: in the middle of a write */
     char reject_line[160];
-    bool is_refused[SOURCES]; /* a batch of it was dropped at the door */
-    bool may_lose;            /* memory storage has been restarted: what it held is gone, as promised */
+    bool may_lose; /* memory storage has been restarted: what it held is gone, as promised */
 };
 extern struct world world;
 
