@@ -272,11 +272,25 @@ def mqtt_connector(port, mapping=None, **broker):
             "mapping": mapping if mapping is not None else [mqtt_mapping()]}
 
 
+CA_CONF = """[ca]
+default_ca = test
+[test]
+database = @DIR@/ca.db
+serial = @DIR@/ca.serial
+new_certs_dir = @DIR@
+default_md = sha256
+unique_subject = no
+policy = any
+[any]
+commonName = supplied
+"""
+
+
 class Certificates:
     """A CA, a server's and a client's certificate, made anew by the openssl program."""
 
-    def __init__(self, directory, *, name="127.0.0.1", want_client=False, days=2):
-        self.days = days  # of the certificates, not of the CA; negative: they have ended
+    def __init__(self, directory, *, name="127.0.0.1", want_client=False, have_ended=False):
+        self.have_ended = have_ended  # the certificates, not the CA
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.want_client = want_client
@@ -296,5 +310,11 @@ class Certificates:
         key, request, cert, ext = (self._path(name + s) for s in (".key", ".csr", ".pem", ".ext"))
         pathlib.Path(ext).write_text(extension + "\n")
         self._run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
-        self._run("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", str(self.days), "-extfile", ext, "-out", cert)
+        if self.have_ended:  # `x509 -days -1` is refused by OpenSSL 3.4 and later
+            for name, text in (("ca.conf", CA_CONF), ("ca.db", ""), ("ca.serial", "01\n")):
+                pathlib.Path(self._path(name)).write_text(text.replace("@DIR@", str(self.directory)))
+            self._run("ca", "-batch", "-notext", "-config", self._path("ca.conf"), "-in", request, "-cert", self.ca, "-keyfile", ca_key,
+                      "-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-extfile", ext, "-out", cert)
+            return cert, key
+        self._run("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "2", "-extfile", ext, "-out", cert)
         return cert, key

@@ -135,7 +135,7 @@ def test_http_2_is_taken_where_it_is_offered_and_shares_a_connection(platform, r
 
 @pytest.mark.parametrize("fault, words", [("unknown", "issuer certificate"), ("name", "no alternative certificate"), ("expired", "expired"), ("plain", "TLS with")])
 def test_a_failure_of_tls_names_its_cause(platform, run, opened, tmp_path, fault, words):
-    certificates = Certificates(tmp_path / "tls", name="10.9.8.7" if fault == "name" else "127.0.0.1", days=-1 if fault == "expired" else 2)
+    certificates = Certificates(tmp_path / "tls", name="10.9.8.7" if fault == "name" else "127.0.0.1", have_ended=fault == "expired")
     server = opened(Server(tls=None if fault == "plain" else (certificates.server_cert, certificates.server_key)))
     conf = connector(server, mapping("data", "A"), SSLVerify=True)
     conf["host"] = f"https://127.0.0.1:{server.port}"
