@@ -92,7 +92,8 @@ static bool read_ms(yyjson_val *value, int64_t *out)
 void platform_metrics_take(struct platform *platform, yyjson_val *metadata)
 {
     yyjson_val *connector = yyjson_obj_get(metadata, "connector");
-    struct str name = yyjson_is_str(connector) ? str_of(yyjson_get_str(connector), yyjson_get_len(connector)) : STR("?");
+    struct str name =
+        yyjson_is_str(connector) ? str_of(yyjson_get_str(connector), yyjson_get_len(connector)) : STR("?");
     struct metrics *metrics = metrics_of(platform, name);
     int64_t received_ms, published_ms;
 

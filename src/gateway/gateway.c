@@ -81,7 +81,8 @@ struct gateway {
     _Atomic(uint64_t) n_received; /* of the platform; one writer: loop 0 */
     enum phase phase;
     uint64_t stop_since_ms;
-    uint32_t drain_ms; /* for what memory holds */
+    uint32_t drain_ms;       /* for what memory holds */
+    uint64_t drain_until_ms; /* loop 0 */
     enum err start_err;
     struct call to_loop0, to_main;
     struct timer housekeeping, watchdog, overdue;
@@ -146,14 +147,38 @@ static void readable(void *arg)
         uplink_readable(gateway->uplink);
 }
 
-/* Events have no size of their own: without this bound as many as the operator allows could be more than the machine has. */
-static uint64_t memory_bound(const struct storage_conf *storage)
+static void attach_store(void *arg, struct store *store)
 {
-    uint64_t total = uv_get_total_memory(), here = uv_get_constrained_memory();
+    struct gateway *gateway = arg;
 
-    if (storage->max_total_bytes > 0)
-        return (uint64_t)storage->max_total_bytes;
-    return (here && here < total ? here : total) / 4;
+    uplink_attach(gateway->uplink, store);
+    uplink_readable(gateway->uplink);
+}
+
+static bool is_drained(void *arg)
+{
+    return uplink_is_drained(((struct gateway *)arg)->uplink);
+}
+
+static bool is_up(void *arg)
+{
+    return uplink_status(((struct gateway *)arg)->uplink).state == UPLINK_READY;
+}
+
+static bool is_taking_over(void *arg)
+{
+    const struct gateway *gateway = arg;
+
+    return gateway->takeover && takeover_status(gateway->takeover).is_running;
+}
+
+/* The books are kept where the data are. */
+static void storage_changed(void *arg, const char *path)
+{
+    struct gateway *gateway = arg;
+
+    if (gateway->console.ledger)
+        ledger_move(gateway->console.ledger, path);
 }
 
 /* Report filters see what is lost in the device; the uplink looks at its link. */
@@ -171,10 +196,13 @@ static NODISCARD enum err open_store(struct gateway *gateway, struct why *why)
     const struct storage_conf_of of = {.main = &gateway->main,
                                        .uplink_runner = &gateway->loops.all[0]->runner,
                                        .loops = &gateway->loops,
-                                       .uplink = &gateway->uplink,
-                                       .takeover = &gateway->takeover,
                                        .log = &gateway->storage_log,
                                        .events = &events,
+                                       .attach = attach_store,
+                                       .is_drained = is_drained,
+                                       .is_up = is_up,
+                                       .is_taking_over = is_taking_over,
+                                       .changed = storage_changed,
                                        .arg = gateway};
     enum err err = storage_new(&gateway->storage, &of, gateway->conf, why);
 
@@ -189,8 +217,8 @@ static void make_takeover(struct gateway *gateway)
     const struct storage_conf *storage = gateway->conf->main->storage;
     struct takeover_conf conf = {.legacy = {.folder = arena_text(&gateway->arena, storage->folder),
                                             .db_path = arena_text(&gateway->arena, storage->db_path),
-                                            .keeps_files = storage->type == STORAGE_FILE,
-                                            .keeps_databases = storage->type == STORAGE_SQLITE,
+                                            .keeps_files = storage_has(gateway->storage, storage, STORAGE_FILE),
+                                            .keeps_databases = storage_has(gateway->storage, storage, STORAGE_SQLITE),
                                             .log = &gateway->storage_log},
                                  .store = storage_writing(gateway->storage),
                                  .max_events = storage->type == STORAGE_FILE
@@ -200,7 +228,7 @@ static void make_takeover(struct gateway *gateway)
                                  .max_bytes = storage->max_total_bytes > 0 ? (uint64_t)storage->max_total_bytes : 0};
 
     if (storage->type == STORAGE_MEMORY)
-        conf.max_bytes = memory_bound(storage);
+        conf.max_bytes = storage_memory_bound(storage);
     if (storage->type == STORAGE_SQLITE && !conf.max_bytes)
         conf.max_bytes = (uint64_t)storage->size_limit_mb * 1000000 * storage->max_dbs;
     gateway->takeover = takeover_new(&gateway->main, gateway->loops.all[0], &conf);
@@ -234,11 +262,22 @@ static void stop_store(void *arg)
     storage_stop(gateway->storage, back_to_main, gateway);
 }
 
+static void formers_are_drained(void *arg)
+{
+    struct gateway *gateway = arg;
+    uint64_t now_ms = loop_mono_ms(gateway->loops.all[0]->runner.loop);
+    uint32_t left_ms = now_ms < gateway->drain_until_ms ? (uint32_t)(gateway->drain_until_ms - now_ms) : 0;
+
+    uplink_stop(gateway->uplink, left_ms, stop_store, gateway);
+}
+
+/* Memory may stand behind a former storage. */
 static void stop_loop0(void *arg)
 {
     struct gateway *gateway = arg;
 
-    uplink_stop(gateway->uplink, gateway->drain_ms, stop_store, gateway);
+    gateway->drain_until_ms = loop_mono_ms(gateway->loops.all[0]->runner.loop) + gateway->drain_ms;
+    storage_drain(gateway->storage, gateway->drain_ms, formers_are_drained, gateway);
 }
 
 static void end_loop0(void *arg)
@@ -247,7 +286,6 @@ static void end_loop0(void *arg)
 
     north_attach_link(gateway->north, NULL, NULL);
     uplink_free(gateway->uplink);
-    storage_free(gateway->storage);
 }
 
 /* --- devices -------------------------------------------------------------------------------------------------------- */
@@ -455,6 +493,7 @@ static void begin_stop(struct gateway *gateway, const char *why)
     ota_stop(gateway->ota);
     apply_end(gateway->apply);
     holdback_stop(&gateway->holdback);
+    storage_end(gateway->storage);
     fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
 }
 
@@ -557,7 +596,7 @@ static void tell_core(void *arg, struct status_core *out)
     struct gateway *gateway = arg;
 
     out->uplink = uplink_status(gateway->uplink);
-    out->store = storage_stats_there(gateway->storage);
+    out->store = storage_stats(gateway->storage);
     snprintf(out->trouble, sizeof out->trouble, "%s",
              out->store.trouble    ? out->store.trouble
              : out->uplink.trouble ? out->uplink.trouble
@@ -590,18 +629,18 @@ static struct takeover_status tell_takeover(void *arg)
 }
 
 /* For programs that run elsewhere. */
-static const char *absolute(struct gateway *gateway, const char *path)
+static const char *absolute(struct arena *arena, const char *path)
 {
     char dir[4096];
 
     if (*path == '/' || !getcwd(dir, sizeof dir))
         return path;
-    return arena_printf(&gateway->arena, "%s/%s", dir, path).p;
+    return arena_printf(arena, "%s/%s", dir, path).p;
 }
 
-static struct store_stats stats_of_store(void *arg) /* durable kinds: any thread */
+static struct store_stats stats_of_store(void *arg)
 {
-    return storage_stats(((struct gateway *)arg)->storage);
+    return storage_kept(((struct gateway *)arg)->storage);
 }
 
 static void make_console(struct gateway *gateway)
@@ -610,24 +649,25 @@ static void make_console(struct gateway *gateway)
     const char *dir = storage->type == STORAGE_FILE     ? arena_text(&gateway->arena, storage->folder)
                       : storage->type == STORAGE_SQLITE ? arena_text(&gateway->arena, storage->db_path)
                                                         : NULL;
-    const struct console_conf conf = {.status = {.main = &gateway->main,
-                                                 .loops = &gateway->loops,
-                                                 .fleet = gateway->fleet,
-                                                 .apply = gateway->apply,
-                                                 .north = gateway->north,
-                                                 .router = gateway->router,
-                                                 .rejected_path = absolute(gateway, gateway->uplink_conf.rejected_path),
-                                                 .core = tell_core,
-                                                 .phase = phase_name,
-                                                 .takeover = tell_takeover,
-                                                 .arg = gateway},
-                                      .ledger = {.loop = gateway->main.loop,
-                                                 .log = &gateway->storage_log,
-                                                 .dir = dir,
-                                                 .stats = stats_of_store,
-                                                 .arg = gateway},
-                                      .logging = gateway->logging,
-                                      .log = gateway->log};
+    const struct console_conf conf = {
+        .status = {.main = &gateway->main,
+                   .loops = &gateway->loops,
+                   .fleet = gateway->fleet,
+                   .apply = gateway->apply,
+                   .north = gateway->north,
+                   .router = gateway->router,
+                   .rejected_path = absolute(&gateway->arena, gateway->uplink_conf.rejected_path),
+                   .core = tell_core,
+                   .phase = phase_name,
+                   .takeover = tell_takeover,
+                   .arg = gateway},
+        .ledger = {.loop = gateway->main.loop,
+                   .log = &gateway->storage_log,
+                   .dir = dir,
+                   .stats = stats_of_store,
+                   .arg = gateway},
+        .logging = gateway->logging,
+        .log = gateway->log};
 
     console_start(&gateway->console, &conf, gateway->conf->dir);
 }
@@ -816,7 +856,7 @@ static void sample(void *arg, struct statistics_sample *out)
 {
     struct gateway *gateway = arg;
 
-    *out = (struct statistics_sample){.store = storage_stats_there(gateway->storage),
+    *out = (struct statistics_sample){.store = storage_stats(gateway->storage),
                                       .uplink = uplink_status(gateway->uplink),
                                       .n_received = atomic_load_explicit(&gateway->n_received, memory_order_relaxed)};
 }
@@ -928,11 +968,24 @@ static void make_fleet(struct gateway *gateway)
         fleet_add_configured(gateway->fleet, &gateway->conf->connectors[i]);
 }
 
+/* The rejected file is where the storage is. */
+static void name_rejected_file(struct gateway *gateway, const struct gateway_conf *conf)
+{
+    struct uplink_conf uplink;
+    struct arena arena;
+
+    arena_init(&arena, 1024);
+    uplink_conf_from(&uplink, conf, &arena);
+    status_set_rejected_path(gateway->console.status, absolute(&arena, uplink.rejected_path));
+    arena_fini(&arena);
+}
+
 static void configuration_changed(void *arg, const struct gateway_conf *before, const struct gateway_conf *after)
 {
     struct gateway *gateway = arg;
 
     name_connectors(gateway, after);
+    name_rejected_file(gateway, after);
     forget_connectors(gateway, before, after);
     watch_other_certificates(gateway, after);
     remote_changed(gateway->remote);
@@ -1021,6 +1074,7 @@ static void fini(struct gateway *gateway)
 {
     loops_wait(&gateway->loops);
     crash_end();
+    storage_free(gateway->storage);
     logging_detach(gateway->logging);
     console_fini(&gateway->console);
     remote_stop(gateway->remote);

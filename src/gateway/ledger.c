@@ -269,10 +269,11 @@ static void move_now(struct ledger *ledger)
     ledger->has_moved = ledger->has_warned = false;
     ledger->written_sum = UINT64_MAX;
     ledger->next_ms = 0;
-    if (ledger->path && !ledger->stopped)
-        timer_start_coarse(&ledger->look, LOOK_MS);
-    else
-        timer_stop(&ledger->look);
+    timer_stop(&ledger->look);
+    if (!ledger->path || ledger->stopped)
+        return;
+    timer_start_coarse(&ledger->look, LOOK_MS);
+    begin_writing(ledger); /* books of another time may lie there */
 }
 
 void ledger_move(struct ledger *ledger, const char *dir)

@@ -52,7 +52,7 @@ struct ledger_conf {
  * with what the storage holds.
  */
 struct ledger *ledger_new(const struct ledger_conf *conf);
-/* The storage is another one from now on, and its books go on from these; dir as above. */
+/* The storage is another one from now on, or stats are of fewer ones, and its books go on from these; dir as above. Written at once. */
 void ledger_move(struct ledger *ledger, const char *dir);
 /* The last writing, in the worker pool; nothing is written while the disk is in trouble. A disk that hangs is waited for no longer
  * than two seconds: then the writing is left behind, and the program must end without waiting for its threads. */

@@ -270,6 +270,7 @@ void live_add_owners(struct apply *apply, struct live *live)
                                               "thingsboard.deviceRateLimits",
                                               "thingsboard.deviceDpRateLimits",
                                               "thingsboard.deviceMessagesRateLimits",
+                                              "storage", /* batches, backlogRate, where the rejected file is */
                                               NULL};
     static const char *const report_keys[] = {"thingsboard.reportStrategy",
                                               "thingsboard.reportStrategyDataCacheCleanupInterval", NULL};

@@ -746,15 +746,23 @@ struct status *status_new(const struct status_conf *conf)
     struct status *s = mem_zero(sizeof *s);
 
     s->conf = *conf;
+    s->conf.rejected_path = conf->rejected_path ? mem_dup(conf->rejected_path) : NULL;
     s->since_ms = loop_wall_ms(conf->main->loop);
     list_init(&s->gatherings);
     return s;
+}
+
+void status_set_rejected_path(struct status *s, const char *path)
+{
+    mem_free((char *)(uintptr_t)s->conf.rejected_path);
+    s->conf.rejected_path = mem_dup(path);
 }
 
 void status_free(struct status *s)
 {
     if (!s)
         return;
+    mem_free((char *)(uintptr_t)s->conf.rejected_path);
     LIST_EACH_SAFE(node, &s->gatherings)
         gathering_free(CONTAINER_OF(node, struct gathering, node));
     mem_free(s);

@@ -29,7 +29,7 @@ struct status_conf {
     struct north *north;
     struct router *router;
     struct ledger *ledger;
-    const char *rejected_path;                        /* absolute; NULL: not known */
+    const char *rejected_path;                        /* absolute, copied; NULL: not known */
     void (*core)(void *arg, struct status_core *out); /* on loop 0 */
     const char *(*phase)(void *arg);
     struct takeover_status (*takeover)(void *arg); /* NULL: nothing is ever taken over */
@@ -37,6 +37,7 @@ struct status_conf {
 };
 struct status *status_new(const struct status_conf *conf);
 void status_add_methods(struct status *status, struct control *control); /* status, devices */
+void status_set_rejected_path(struct status *status, const char *path);  /* copied */
 void status_free(struct status *status);                                 /* data loops have ended; NULL allowed */
 
 /* {"gateway":…,"platform":…,"storage":…,"connectors":[…],"ledger":…,"loops":[…],"commands":…}. done on the main loop, once. */

@@ -412,6 +412,11 @@ void deliver_tune(struct deliver *d, const struct deliver_conf *conf)
     d->conf.min_pack_delay_ms = conf->min_pack_delay_ms;
     d->conf.min_pack_values = conf->min_pack_values;
     d->conf.batch_devices = conf->batch_devices;
+    d->conf.max_pack_events = conf->max_pack_events;
+    if (d->conf.backlog_rate != conf->backlog_rate) {
+        d->conf.backlog_rate = conf->backlog_rate;
+        d->bucket = (struct bucket){.at_ms = now_ms(d)};
+    }
     if (d->conf.keep_alive_s != conf->keep_alive_s) {
         d->conf.keep_alive_s = conf->keep_alive_s;
         deliver_tend_tune(d);

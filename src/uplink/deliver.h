@@ -61,7 +61,7 @@ void deliver_attach(struct deliver *deliver, struct store *store);
 /* Nothing of the store is under way: it may be exchanged for another one. */
 bool deliver_is_drained(const struct deliver *deliver);
 void deliver_set_limits(struct deliver *deliver, const struct deliver_limits *limits);
-/* min_pack_…, batch_devices and keep_alive_s of conf; the rest stays. */
+/* min_pack_…, max_pack_events, backlog_rate, batch_devices and keep_alive_s of conf; the rest stays. */
 void deliver_tune(struct deliver *deliver, const struct deliver_conf *conf);
 /* A new session is ready; qos: of its publications, never more than the server takes. */
 void deliver_open(struct deliver *deliver, bool is_v5, uint8_t qos);

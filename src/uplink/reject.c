@@ -146,6 +146,12 @@ static void done(void *arg)
 static void begin(struct reject_file *file)
 {
     timer_stop(&file->again);
+    if (file->next_path) { /* what could not be written so far goes there too */
+        mem_free(file->path);
+        file->path = file->next_path;
+        file->next_path = NULL;
+        file->is_named = false;
+    }
     file->is_busy = true;
     work_start(&file->work, file->loop, run, done, file);
 }
@@ -187,6 +193,12 @@ uint64_t reject_add(struct reject_file *file, struct str line)
     return file->n_added;
 }
 
+void reject_move(struct reject_file *file, const char *path)
+{
+    mem_free(file->next_path);
+    file->next_path = str_eq_z(str_from(path), file->path) ? NULL : mem_dup(path);
+}
+
 void reject_close(struct reject_file *file, struct closer *closer)
 {
     if (!file->is_busy && file->writing.n) /* once more, now */
@@ -204,5 +216,6 @@ void reject_fini(struct reject_file *file)
     buf_fini(&file->pending);
     buf_fini(&file->writing);
     mem_free(file->path);
+    mem_free(file->next_path);
     *file = (struct reject_file){0};
 }

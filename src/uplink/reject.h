@@ -15,10 +15,10 @@
 struct reject_file {
     struct loop *loop;
     struct log *log;
-    char *path;
+    char *path, *next_path;                 /* next_path: from the next job on; NULL: the same */
     void (*synced)(void *arg, uint64_t to); /* NULL: nobody wants to know */
     void *arg;
-    struct buf pending, writing; /* writing: belongs to the job while it runs */
+    struct buf pending, writing; /* writing, path: belong to the job while it runs */
     uint64_t n_added, n_writing, n_synced;
     struct work work;
     struct timer again;
@@ -34,6 +34,7 @@ static inline size_t reject_waiting_bytes(const struct reject_file *file)
 {
     return file->pending.n + file->writing.n;
 }
+void reject_move(struct reject_file *file, const char *path);       /* what is written from now on */
 void reject_close(struct reject_file *file, struct closer *closer); /* what was added is written, if it can be */
 void reject_fini(struct reject_file *file);                         /* after closing; accepts zeroed */
 #endif

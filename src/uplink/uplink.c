@@ -147,6 +147,7 @@ void uplink_tune(struct uplink *u, const struct uplink_conf *conf)
     loop_assert(u->loop);
     u->conf.max_payload_bytes = conf->max_payload_bytes;
     u->conf.has_max_payload = conf->has_max_payload;
+    reject_move(&u->rejected, conf->rejected_path ? conf->rejected_path : "rejected.jsonl");
     tune_rates(u, conf);
     deliver_tune(u->deliver, &deliver);
     session_apply_limits(u);

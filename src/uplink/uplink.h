@@ -89,8 +89,8 @@ void uplink_devices(struct uplink *uplink, enum uplink_device_op op, struct devi
  * from within this call. reason: with an error. */
 typedef void uplink_changed_fn(void *arg, enum err err, const char *reason);
 void uplink_change(struct uplink *uplink, const struct uplink_conf *conf, uplink_changed_fn *done, void *arg);
-/* Limits, packing and quiet devices (max_payload_bytes, min_pack_…, batch_devices, device_keep_alive_s, rate…) are those of conf from
- * now on, within the session that is up; others of conf are not looked at. Texts are copied. */
+/* Limits, packing, quiet devices and the rejected file (max_payload_bytes, min_pack_…, max_pack_events, backlog_rate, batch_devices,
+ * device_keep_alive_s, rate…, rejected_path) are those of conf from now on, within the session that is up; others of conf are not looked at. Texts are copied. */
 void uplink_tune(struct uplink *uplink, const struct uplink_conf *conf);
 /* drain_ms: how long waiting records may still be delivered; then in-flight PUBACKs (2 s), disconnects, DISCONNECT. */
 void uplink_stop(struct uplink *uplink, uint32_t drain_ms, closed_fn *done, void *arg);
