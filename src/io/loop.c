@@ -32,14 +32,14 @@ static _Atomic(int64_t) known_offset_ms = NO_OFFSET;
 static void note_offset(struct loop *loop, int64_t now_ms)
 {
     enum { NEAR_MS = 100 };
-    int64_t known_ms = atomic_load_explicit(&known_offset_ms, memory_order_relaxed), off_ms;
+    int64_t known_ms = atomic_load_explicit(&known_offset_ms, memory_order_relaxed), offset_ms;
 
     if (loop->is_fake) {
         loop->fake_offset_ms = now_ms - (int64_t)loop->fake_mono_ms;
         return;
     }
-    off_ms = now_ms - (int64_t)loop_mono_ms(loop) - known_ms;
-    if (UNLIKELY(known_ms == NO_OFFSET || off_ms > NEAR_MS || off_ms < -NEAR_MS))
+    offset_ms = now_ms - (int64_t)loop_mono_ms(loop);
+    if (UNLIKELY(known_ms == NO_OFFSET || offset_ms - known_ms > NEAR_MS || offset_ms - known_ms < -NEAR_MS))
         atomic_store_explicit(&known_offset_ms, clock_wall_ms() - (int64_t)clock_mono_ms(), memory_order_relaxed);
 }
 
