@@ -76,7 +76,7 @@ static void dropped(struct web_out *out, enum web_drop drop, struct str detail)
 static void begin_all(void)
 {
     static struct problems problems; /* kept: the file lives as long as the process */
-    struct conf *conf;
+    static struct conf *conf;
 
     problems_init(&problems);
     conf = conf_load_text(&request_conf_type, ".", "fuzz", str_from(file_text), &problems);

@@ -326,6 +326,10 @@ static enum err compile_datapoint(struct conf_load *load, struct datapoint *poin
                    why_text(&why));
         return ERR_CONFIG;
     }
+    if (!datapoint_may_work(&point->value, conf_arena(load), &why))
+        conf_warning(load, &point->at, "value",
+                     "\"" STR_FMT "\" cannot be translated with numbers, lists or operators in place of its tags: %s",
+                     STR_ARG(point->expression), why_text(&why));
     point->has_ts = point->ts_expression.n > 0;
     if (point->has_ts && ts_field_compile(&point->ts, conf_arena(load), point->ts_expression, point->dayfirst,
                                           point->yearfirst, &why) != ERR_OK) {

@@ -333,6 +333,42 @@ static NODISCARD enum err compile_formula(struct datapoint_value *value, struct 
     return ERR_OK;
 }
 
+/* The formula with something in the place of each tag, as long as the tag, so that offsets stay. */
+static struct str filled_text(const struct template *template, struct arena *arena, char first, char middle, char last)
+{
+    struct str source = template_source(template);
+    char *p = arena_text(arena, source);
+    size_t n_tags = template_n_tags(template), at = 0;
+
+    for (size_t i = 0; i < n_tags; i++) {
+        struct str next = template_literal(template, i + 1);
+        size_t begin = at + template_literal(template, i).n, end = (size_t)(next.p - source.p);
+
+        memset(p + begin, middle, end - begin);
+        p[begin] = first;
+        p[end - 1] = last;
+        at = end;
+    }
+    return (struct str){p, source.n};
+}
+
+bool datapoint_may_work(const struct datapoint_value *value, struct arena *arena, struct why *why)
+{
+    static const char fillings[][3] = {{'1', '1', '1'}, {'[', ' ', ']'}, {'+', ' ', ' '}};
+    struct formula *formula;
+    struct str no_names;
+
+    if (!value->use_eval || value->formula || !template_n_tags(value->template))
+        return true;
+    for (size_t i = 0; i < COUNT_OF(fillings); i++) {
+        struct str text = filled_text(value->template, arena, fillings[i][0], fillings[i][1], fillings[i][2]);
+
+        if (formula_compile(&formula, arena, text, false, &no_names, 0, i ? NULL : why) == ERR_OK)
+            return true;
+    }
+    return false;
+}
+
 enum err datapoint_compile(struct datapoint_value *out, struct arena *arena, struct str expression, struct str type,
                            enum convert_mode mode, bool use_eval, struct why *why)
 {

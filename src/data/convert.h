@@ -35,6 +35,10 @@ struct datapoint_value {
 NODISCARD enum err datapoint_compile(struct datapoint_value *out, struct arena *arena, struct str expression,
                                      struct str type, enum convert_mode mode, bool use_eval, struct why *why);
 
+/* A formula with tags is known only when their texts are in it. False: none that is likely (a number, a list, an operator)
+ * makes it one that can be evaluated; why says so for a number. True also for what is no formula. */
+bool datapoint_may_work(const struct datapoint_value *value, struct arena *arena, struct why *why);
+
 /* found: the value of a pure single-member template when the caller has looked it up already (one pass over the
  * members); else NULL, and it is resolved against data. *out: JSON text in arena, payload or template. */
 enum convert_result datapoint_eval(const struct datapoint_value *value, yyjson_val *data, yyjson_val *found,

@@ -236,6 +236,42 @@ static void check_formula(const char *type, const char *formula, const char *dat
     check((struct eval){type, formula, data, CONVERT_STRICT, true}, result, want);
 }
 
+static void test_formulas_that_no_likely_value_of_their_tags_makes_sense_of_are_found(void **state)
+{
+    static const struct {
+        const char *text, *why; /* NULL: may work */
+    } cases[] = {{"${a}+1", NULL},
+                 {"5 ${op} 3", NULL},
+                 {"'${a}'.upper()", NULL},
+                 {"len(${a})+${a}[0]", NULL},
+                 {"${a}${b}", NULL},
+                 {"2${a}", NULL},
+                 {"${a}", NULL},
+                 {"no formula", "offset"},
+                 {"${a} +* 2", "offset 6"},
+                 {"(${a} + 2", "offset"},
+                 {"open(${a}).read()", "unknown function \"open\""},
+                 {"lambda x: ${a}", "offset"}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct datapoint_value value;
+        struct arena arena;
+        struct why why = {0};
+        bool works;
+
+        arena_init(&arena, 0);
+        works = datapoint_compile(&value, &arena, str_from(cases[i].text), STR("int"), CONVERT_STRICT, true, &why) ==
+                    ERR_OK &&
+                datapoint_may_work(&value, &arena, &why);
+        if (works != !cases[i].why)
+            fail_msg("%s: %s", cases[i].text, works ? "may work" : why_text(&why));
+        if (cases[i].why && !strstr(why_text(&why), cases[i].why))
+            fail_msg("%s: %s", cases[i].text, why_text(&why));
+        arena_fini(&arena);
+    }
+}
+
 static void test_formulas_are_evaluated_and_then_converted(void **state)
 {
     static const char data[] =
@@ -304,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_numbers_of_parsed_documents_convert_too),
         cmocka_unit_test(test_constants_and_mixed_templates_are_text),
         cmocka_unit_test(test_final_numbers_are_not_copied),
+        cmocka_unit_test(test_formulas_that_no_likely_value_of_their_tags_makes_sense_of_are_found),
         cmocka_unit_test(test_formulas_are_evaluated_and_then_converted),
         cmocka_unit_test(test_tags_of_formulas_are_put_in_as_text),
         cmocka_unit_test(test_formula_without_tags_that_does_not_compile_is_an_error_of_the_configuration),
