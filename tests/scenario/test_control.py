@@ -12,36 +12,7 @@ import time
 import faulty
 import plant
 import pytest
-
-FIELDS = ("collected", "delivered", "waiting", "overflow", "age", "rejected")
-
-
-def iotgw(gateway, *args, env=None, limit_s=plant.LIMIT_S):
-    return subprocess.run([str(plant.BUILD / "iotgw"), *args, "-c", str(gateway.directory)], capture_output=True, text=True, timeout=limit_s,
-                          env={**gateway.env, **(env or {})})
-
-
-def ask(gateway, *args):
-    done = iotgw(gateway, *args, "--json")
-    assert done.returncode == 0, (args, done.returncode, done.stdout, done.stderr)
-    return json.loads(done.stdout)
-
-
-def assert_balances(row):
-    assert row["collected"] == sum(row[k] for k in FIELDS[1:]), row
-    assert row["read"] == row["collected"] - row["repeated"] + row["unchanged"] + row["failed"], row
-    assert all(v < 1 << 62 for v in row.values()), row
-
-
-def ledger(gateway):
-    """In total; balanced, as each connector's and each device's."""
-    status, devices = ask(gateway, "status"), ask(gateway, "status", "--devices")["devices"]
-    assert_balances(status["ledger"])
-    for part in [*status["connectors"], *devices]:
-        if "ledger" in part:
-            assert_balances(part["ledger"])
-    return status["ledger"]
-
+from books import ask, iotgw, ledger
 
 def is_running(gateway):
     return iotgw(gateway, "status", "--json").returncode == 0 and ask(gateway, "status")["gateway"]["state"] == "running"

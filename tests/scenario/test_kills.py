@@ -9,6 +9,7 @@ import os
 import signal
 
 import pytest
+from books import iotgw, ledger
 from faulty import Faults, MortalPlatform, chance
 from plant import IS_INSTRUMENTED, Gateway, Source, mqtt_connector, mqtt_mapping, wait_until
 
@@ -75,8 +76,14 @@ class Plant:
         assert stats["dup"] <= self.n_kills * TWICE + self.n_platform_kills * IN_FLIGHT * 50, stats
         # A signal that comes before the process has got as far as to wait for signals just ends it.
         wait_until(lambda: "gateway is running" in self.gateway.log_text()[self.log_from:], "it runs")
+        wait_until(lambda: ledger(self.gateway)["waiting"] == 0, "nothing waits in the ledger either")
         assert self.gateway.stop() == 0, self.gateway.log_text()[-2000:]
         return stats
+
+    def check_books(self):
+        """Invariant 2: the ledger balances at whatever moment it is read, in total and for each device."""
+        if iotgw(self.gateway, "status", "--json").returncode == 0:  # not before it has started
+            ledger(self.gateway)
 
     def missing(self, made):
         answer = self.platform.ask(f"missing 0 {made}")
@@ -98,13 +105,15 @@ def test_invariant_1_the_gateway_is_killed_at_every_kind_of_call_on_its_director
 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["persistent session", "clean session"])
-def test_invariants_1_and_4_gateway_and_platform_are_killed_at_random_moments(made, tmp_path, storage, is_kept):
-    """Invariants 1, 4, 5: each of the two, or both, wherever they are."""
+def test_invariants_1_2_4_and_5_gateway_and_platform_are_killed_at_random_moments(made, tmp_path, storage, is_kept):
+    """Invariants 1, 2, 4, 5: each of the two, or both, wherever they are."""
     random = chance(f"both {is_kept}")
     plant = Plant(made, tmp_path, storage, is_kept)
     plant.source.ask("run 0 3000")
     plant.start()
-    for _ in range(2 * ROUNDS):
+    for i in range(2 * ROUNDS):
+        if i % 8 == 0:
+            plant.check_books()
         who = random.choice(("gateway", "platform", "both"))
         # Progress of the source is the clock here: so a round is short on any machine, and always does something.
         seen, more = plant.source.stats()["made"], random.randint(1, 400)
