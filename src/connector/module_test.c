@@ -27,6 +27,7 @@ static void test_a_third_partys_module_is_loaded_and_knows_the_host(void **state
     assert_ptr_equal(module_load("sample", &why), type);
 }
 
+/* Invariant 14. */
 static void test_a_module_of_an_older_header_has_null_where_it_knows_nothing(void **state)
 {
     struct why why = {0};
@@ -41,6 +42,7 @@ static void test_a_module_of_an_older_header_has_null_where_it_knows_nothing(voi
     assert_ptr_equal(module_load("sample_old", &why), type);
 }
 
+/* Invariant 14. */
 static void test_what_does_not_fit_is_refused_with_a_reason(void **state)
 {
     static const struct {

@@ -167,6 +167,7 @@ static void deliver_some(struct plant *p)
     chunk_release(chunk);
 }
 
+/* Invariant 2. */
 static void test_it_balances_after_each_step_whatever_happens(void **state)
 {
     static const struct memory_conf confs[] = {
@@ -372,6 +373,7 @@ static void *deliver(void *arg)
     return NULL;
 }
 
+/* Invariant 2. */
 static void test_it_balances_at_every_instant_while_threads_count(void **state)
 {
     struct ledger *ledger = ledger_new(&(struct ledger_conf){.log = &quiet});
@@ -453,6 +455,7 @@ static int remove_dir(void **state)
     return rmdir(dir);
 }
 
+/* Invariant 2, after a restart. */
 static void test_it_goes_on_after_a_restart_and_takes_what_the_storage_holds_after_a_crash(void **state)
 {
     struct device *dev = device_get(STR("a \"quoted\" one"));

@@ -266,6 +266,7 @@ static void assert_reply(unsigned i, const struct device *dev, unsigned id, cons
 
 /* --- RPC to devices -------------------------------------------------------------------------------------------------------- */
 
+/* Invariant 8, for commands. */
 static void test_a_request_reaches_the_devices_connector_and_is_answered_once(void **state)
 {
     struct device *dev = new_device(0);
@@ -506,6 +507,7 @@ static void test_a_connector_that_keeps_its_commands_is_given_256_at_most(void *
     assert_int_equal(n_sent, 6 * 64);
 }
 
+/* Invariant 8: its connector is gone. */
 static void test_a_connector_that_stops_leaves_no_request_unanswered(void **state)
 {
     struct device *dev = new_device(0);

@@ -527,6 +527,7 @@ static void test_what_lies_behind_a_failed_sync_is_not_read_again(void **state)
     end_test();
 }
 
+/* Invariant 4. */
 static void test_what_was_written_again_is_there_once_though_nothing_was_cut_off_and_no_state_saved(void **state)
 {
     (void)state;

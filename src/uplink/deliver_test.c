@@ -9,6 +9,7 @@
 
 /* --- delivery and order ------------------------------------------------------------------------------------------------------ */
 
+/* Invariant 5. */
 static void test_an_idle_line_sends_at_once_and_connect_precedes_data(void **state)
 {
     (void)state;
@@ -128,6 +129,7 @@ static void test_attributes_leave_before_the_telemetry_of_the_same_events(void *
     close_all();
 }
 
+/* Invariants 3 and 4. */
 static void test_a_reconnect_sends_the_same_packs_again_in_the_same_order_before_anything_new(void **state)
 {
     char *before[64];
@@ -305,6 +307,7 @@ static void check_one_poisoned(uint8_t code, bool closes, unsigned max_messages)
     close_all();
 }
 
+/* Invariant 10; check_one_poisoned counts the messages. */
 static void test_a_poisonous_record_among_ten_thousand_costs_itself_and_few_messages(void **state)
 {
     (void)state;
@@ -313,6 +316,7 @@ static void test_a_poisonous_record_among_ten_thousand_costs_itself_and_few_mess
     check_one_poisoned(0x90, false, 40);
 }
 
+/* Invariant 10. */
 static void test_a_record_at_which_the_platform_closes_is_found_too(void **state)
 {
     (void)state;
@@ -841,6 +845,7 @@ static void test_connect_and_disconnect_stay_in_line_and_only_the_newest_acts(vo
     close_all();
 }
 
+/* Invariant 5. */
 static void test_after_a_reconnect_known_devices_are_announced_but_those_that_are_down_are_not(void **state)
 {
     (void)state;
@@ -863,6 +868,7 @@ static void test_after_a_reconnect_known_devices_are_announced_but_those_that_ar
     close_all();
 }
 
+/* Invariant 5. */
 static void test_a_device_that_is_down_is_not_left_open_by_its_backlog(void **state)
 {
     (void)state;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/slab.h"
 #include "data/event.h"
+#include "store/sqlite.h"
 #include "store/store.h"
 #include "uplink/pack.h"
 
@@ -225,8 +226,9 @@ static void note_true(void *arg)
 }
 
 static const struct store_events events = {.readable = on_nothing};
+extern const struct sqlite_api iotgw_sqlite;
 
-static void test_fragments_are_unchanged_behind_the_memory_store(void **state)
+static void test_invariant_12_fragments_are_unchanged_behind_the_memory_store(void **state)
 {
     const struct memory_conf conf = {.max_events = 100000};
 
@@ -252,20 +254,19 @@ static void remove_dir(const char *path)
     assert_int_equal(rmdir(path), 0);
 }
 
-static void test_fragments_are_unchanged_behind_the_file_store(void **state)
+/* A store on a disk: opened by open in path, which is there. */
+static void through_a_disk(enum err (*open)(const char *path, struct log *log, struct why *why))
 {
     char path[] = "/tmp/iotgw-unchanged-XXXXXX";
     struct log log;
     struct why why = {0};
-    struct file_conf conf = {.path = path, .log = &log, .segment_events = 100};
     bool is_stopped = false;
 
-    (void)state;
     assert_non_null(mkdtemp(path));
     store_answer_fn = on_answer;
-    loop = conf.own = loop_new_fake(1700000000000);
+    loop = loop_new_fake(1700000000000);
     log_init(&log, "storage", LOG_LEVEL_OFF);
-    if (store_file_new(&store, loop, &conf, &events, NULL, &why))
+    if (open(path, &log, &why))
         fail_msg("%s", why_text(&why));
     through_all();
     store_stop(store, note_true, &is_stopped);
@@ -273,15 +274,45 @@ static void test_fragments_are_unchanged_behind_the_file_store(void **state)
     assert_true(is_stopped);
     store_free(store);
     loop_free(loop);
+    log_fini(&log);
     assert_int_equal(slab_in_use(), 0);
     remove_dir(path);
+}
+
+static enum err open_file(const char *path, struct log *log, struct why *why)
+{
+    struct file_conf conf = {.path = path, .log = log, .own = loop, .segment_events = 100};
+
+    return store_file_new(&store, loop, &conf, &events, NULL, why);
+}
+
+static enum err open_sqlite(const char *path, struct log *log, struct why *why)
+{
+    struct sqlite_conf conf = {.file = {.path = path, .log = log, .own = loop, .segment_events = 100},
+                               .db_bytes = 64 * 1000 * 1000,
+                               .max_dbs = 10};
+
+    return store_sqlite_with(&iotgw_sqlite, &store, loop, &conf, &events, NULL, why);
+}
+
+static void test_invariant_12_fragments_are_unchanged_behind_the_file_store(void **state)
+{
+    (void)state;
+    through_a_disk(open_file);
+}
+
+static void test_invariant_12_fragments_are_unchanged_behind_the_sqlite_store(void **state)
+{
+    (void)state;
+    through_a_disk(open_sqlite);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fragments_are_unchanged_behind_the_memory_store),
-        cmocka_unit_test(test_fragments_are_unchanged_behind_the_file_store),
+        cmocka_unit_test(test_invariant_12_fragments_are_unchanged_behind_the_memory_store),
+        cmocka_unit_test(test_invariant_12_fragments_are_unchanged_behind_the_file_store),
+        cmocka_unit_test(test_invariant_12_fragments_are_unchanged_behind_the_sqlite_store),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

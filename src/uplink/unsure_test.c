@@ -77,6 +77,7 @@ static void test_what_has_a_time_of_its_own_goes_at_once_and_unchanged(void **st
     close_all();
 }
 
+/* Invariant 15: no stamp before the build. */
 static void test_a_clock_that_is_never_set_holds_nothing_for_ever_and_stamps_nothing_before_the_program(void **state)
 {
     char expected[40];

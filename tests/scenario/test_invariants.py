@@ -92,3 +92,28 @@ def test_memory_stays_within_its_limits_under_overload_and_is_used_again(made, t
     # What allocators keep for the next load is bounded as well, and the second load uses what the first has left.
     assert left[0] <= base + limit // 1024 + 12 * MIB_KIB, (base, left)
     assert left[1] <= left[0] + 4 * MIB_KIB, (base, left)
+
+
+def test_invariant_5_a_device_that_left_during_an_outage_is_not_left_open_by_its_backlog(made, tmp_path):
+    platform, broker = made(Platform), made(Broker)
+    conf = mqtt_connector(broker.port)
+    name = {"deviceNameExpressionSource": "topic", "deviceNameExpression": "(?<=sensors/)(.*?)(?=/)"}
+    conf["requestsMapping"] = {"disconnectRequests": [{"topicFilter": "sensors/+/bye", "deviceInfo": name}]}
+    gateway = made(Gateway, platform.port, {"Plant": conf}, storage={"type": "file", "data_folder_path": str(tmp_path / "data"), "max_records_per_file": 1000})
+    gateway.wait_log("Plant: connected")
+    topics = [f"sensors/d{i}/data" for i in range(4)]
+    for topic in topics:
+        broker.publish_lines(topic, lines(0, 20))
+    wait_until(lambda: platform.stats()["uniq"] == 80, "the first values")
+    platform.ask("down")
+    for topic in topics:
+        broker.publish_lines(topic, lines(20, 200))
+    broker.publish("sensors/d1/bye", {})
+    broker.publish("sensors/d2/bye", {})
+    broker.publish_lines("sensors/d2/data", lines(220, 1))  # and is back
+    platform.ask("up")
+    wait_until(lambda: platform.stats()["uniq"] == 881, f"all values; have {platform.stats()}")
+    opened = {"d0": True, "d1": False, "d2": True, "d3": True}
+    wait_until(lambda: {entry["device"]: entry["open"] for entry in platform.ask("devices")["devices"]} == opened, "who is open")
+    stats = platform.stats()
+    assert stats["before_connect"] == 0 and stats["ooo"] == 0 and stats["dup"] == 0, stats

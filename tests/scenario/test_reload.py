@@ -57,6 +57,7 @@ def complete(platform, n):
 
 
 def test_one_of_fifty_connectors_is_changed_and_the_others_see_nothing_of_it(made):
+    """Invariant 3, over reloads."""
     platform, broker = made(Platform), made(Broker)
     names = [f"p{i}" for i in range(50)]
     gateway = made(Gateway, platform.port, {name: persistent(broker.port, name) for name in names})
@@ -85,6 +86,54 @@ def test_one_of_fifty_connectors_is_changed_and_the_others_see_nothing_of_it(mad
     broker.publish("p7/p7/data", {"ts": 1800000000000, "seq": n[0], "temperature": 1})
     broker.publish("p7/p7/data", {"ts": 1800000000001, "seq": n[0] + 1, "temperature": 17})
     platform.wait_for("p7", other2=17)
+    assert gateway.stop() == 0
+
+
+BROKEN = {  # what the file is changed to: what the log says of it
+    "no JSON": ('{\n  "broker": {,\n', "plant.json:2:14"),
+    "wrong values": ('{\n  "broker": {"host": 5e3, "port": "no"}, "mapping": 7}\n', "plant.json:2:"),
+    "what cannot be opened": (lambda conf: conf["broker"].update(security={"type": "certificates", "pathToCACert": "/nowhere/ca.pem"}), "/nowhere/ca.pem"),
+}
+
+
+def test_invariant_11_a_failed_reload_leaves_files_connectors_and_the_others_data_untouched(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = made(Gateway, platform.port, {"Plant": persistent(broker.port, "plant"), "Hall": persistent(broker.port, "hall")})
+    for name in ("Plant", "Hall"):
+        gateway.wait_log(f"{name}: connected")
+    path, stop, n = gateway.directory / "plant.json", threading.Event(), [0]
+    right = path.read_text()
+    others = {file: file.read_bytes() for file in gateway.directory.glob("*.json") if file not in (path, gateway.directory / "connected_devices.json")}
+    assert len(others) >= 2
+
+    def publish():
+        while not stop.is_set():
+            for name in ("plant", "hall"):
+                broker.publish_lines(f"{name}/{name}/data", rows(n[0], 20))
+            n[0] += 20
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        for i, (text, said) in enumerate(BROKEN.values()):
+            if callable(text):
+                conf = json.loads(right)
+                text(conf)
+                text = json.dumps(conf)
+            path.write_text(text)
+            gateway.wait_log(said)
+            wait_count(gateway, "files have changed", 2 * i + 1)
+            seen = n[0]
+            wait_until(lambda seen=seen: n[0] > seen + 40, "it flows on")
+            assert path.read_text() == text, "what the user wrote stays"
+            path.write_text(right)
+            wait_count(gateway, "files have changed", 2 * i + 2)
+    finally:
+        stop.set()
+        thread.join()
+    complete(platform, 2 * n[0])
+    assert all(count(gateway, f"{name}: connected") == 1 for name in ("Plant", "Hall")), gateway.log_text()
+    assert {file: file.read_bytes() for file in others} == others
     assert gateway.stop() == 0
 
 
@@ -189,6 +238,7 @@ def test_a_hundred_edits_in_a_second_end_with_the_last(made):
 
 
 def test_reload_while_the_store_is_full_and_the_platform_frozen(made):
+    """Invariant 6, for a reload."""
     platform, broker, gateway = one(made, storage={"max_records_count": 200, "overflow": "block"})
     broker.publish_lines("plant/a/data", rows(0, 10))
     complete(platform, 10)

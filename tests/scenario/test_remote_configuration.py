@@ -98,6 +98,7 @@ def test_a_changed_connector_is_the_only_one_that_restarts(tmp_path, platform, b
 
 
 def test_what_has_errors_changes_nothing_and_says_why(tmp_path, platform, broker):
+    """Invariant 11, for what the platform sends."""
     gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
     try:
         before = published(platform, "Plant", lambda v: True)

@@ -5,7 +5,7 @@
  * What a history is made of: sources that give numbered values to real contexts, a real store on a disk in memory, real
  * delivery, and a platform that is a list of unanswered publications. Everything runs on fake loops: the same seed is the
  * same history. A value's text is a function of its stream and number, so the platform knows whether it is the one that was
- * given. The invariants are those of docs/architecture.md.
+ * given. The invariants are those of docs/architecture.md, 7.
  */
 #include "connector/ackring.h"
 #include "connector/ctx.h"
