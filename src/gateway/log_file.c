@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DAY_S = 86400, LOOK_MS = 1000, STAMP_MAX = 32 };
+enum { DAY_S = 86400, LOOK_MS = 1000, STAMP_MAX = 32, INTERVAL_MAX = 100000 };
 
 struct log_file {
     struct log_file_conf conf;
@@ -39,13 +39,13 @@ static void split_time(const struct log_file *file, int64_t at_s, struct tm *out
         localtime_r(&t, out);
 }
 
-/* The midnight at the end of the day that is so many days after at_s's. */
-static int64_t midnight_after(const struct log_file *file, int64_t at_s, int n_days)
+/* The midnight at which the day begins that is so many days after at_s's; by the calendar, as days differ in length. */
+static int64_t midnight_at(const struct log_file *file, int64_t at_s, int n_days)
 {
     struct tm tm;
 
     split_time(file, at_s, &tm);
-    tm.tm_mday += 1 + n_days;
+    tm.tm_mday += n_days;
     tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
     tm.tm_isdst = -1;
     return file->conf.is_utc ? timegm(&tm) : mktime(&tm);
@@ -58,10 +58,15 @@ static int64_t unit_s(enum log_when when)
     return when <= LOG_D ? units[when] : when == LOG_MIDNIGHT ? DAY_S : 7 * DAY_S;
 }
 
+static int64_t step_s(const struct log_file *file)
+{
+    return unit_s(file->conf.when) * (int64_t)file->conf.interval;
+}
+
 static int64_t next_due(const struct log_file *file, int64_t begin_s, int64_t now_s)
 {
     enum log_when when = file->conf.when;
-    int64_t step = unit_s(when) * (int64_t)(file->conf.interval ? file->conf.interval : 1);
+    int64_t step = when == LOG_BY_SIZE ? 0 : step_s(file);
 
     if (when == LOG_BY_SIZE)
         return INT64_MAX;
@@ -72,14 +77,14 @@ static int64_t next_due(const struct log_file *file, int64_t begin_s, int64_t no
     }
     for (int64_t due = 0;; begin_s = due) {
         if (when == LOG_MIDNIGHT) {
-            due = midnight_after(file, begin_s, (int)(step / DAY_S) - 1);
+            due = midnight_at(file, begin_s, (int)(step / DAY_S));
         } else {
             struct tm tm;
             int day;
 
             split_time(file, begin_s, &tm);
             day = (tm.tm_wday + 6) % 7; /* Monday is 0 */
-            due = midnight_after(file, begin_s, ((int)(when - LOG_W0) - day + 7) % 7);
+            due = midnight_at(file, begin_s, ((int)(when - LOG_W0) - day + 7) % 7 + (int)(step / DAY_S) - 6);
         }
         if (due > now_s || due <= begin_s)
             return due > now_s ? due : now_s + step;
@@ -190,13 +195,19 @@ static void archive_path(const struct log_file *file, const char *name, struct b
     buf_add_u8(out, 0);
 }
 
+/* The time in an archive's name. */
+static int64_t archive_time(const struct log_file *file, int64_t now_s)
+{
+    if (file->conf.max_bytes || file->conf.when == LOG_BY_SIZE)
+        return now_s;
+    return file->conf.when >= LOG_MIDNIGHT ? midnight_at(file, file->due_s, -(int)(step_s(file) / DAY_S))
+                                           : file->due_s - step_s(file);
+}
+
 /* Closes the file and renames it. Without a place for it, it goes on as it is. */
 static void put_aside(struct log_file *file, int64_t now_s)
 {
-    enum log_when when = file->conf.when;
-    int64_t of_s = file->conf.max_bytes || when == LOG_BY_SIZE
-                       ? now_s
-                       : file->due_s - unit_s(when) * (int64_t)(when >= LOG_W0 ? 1 : file->conf.interval);
+    int64_t of_s = archive_time(file, now_s);
     struct archive *archives;
     size_t n = list_archives(file, &archives), n_after = n + 1;
     bool is_taken;
@@ -257,6 +268,7 @@ struct log_file *log_file_new(const struct log_file_conf *conf)
     struct log_file *file = mem_zero(sizeof *file);
 
     file->conf = *conf;
+    file->conf.interval = !conf->interval ? 1 : conf->interval < INTERVAL_MAX ? conf->interval : INTERVAL_MAX;
     file->path = mem_dup(conf->path);
     file->conf.path = file->path;
     file->fd = -1;
