@@ -214,6 +214,15 @@ static struct str text_of(const struct log_format *format, const struct piece *p
     return STR_NONE;
 }
 
+void log_format_default(const struct log_line *line, struct buf *out)
+{
+    buf_add_z(out, log_level_name(line->level));
+    buf_add_u8(out, ' ');
+    buf_add_str(out, line->logger);
+    buf_add_z(out, ": ");
+    buf_add_str(out, line->message);
+}
+
 void log_format_put(const struct log_format *format, const struct log_line *line, struct buf *out)
 {
     for (size_t i = 0; i < format->n; i++) {

@@ -73,10 +73,11 @@ static void test_each_field_is_what_python_calls_it(void **state)
 static void test_a_whole_format_of_the_peer(void **state)
 {
     (void)state;
-    assert_format("%(asctime)s.%(msecs)03d - |%(levelname)s| - [%(filename)s] - %(module)s - %(funcName)s - %(lineno)d - "
-                  "%(message)s",
-                  "%Y-%m-%d %H:%M:%S", &line,
-                  "2026-01-02 03:04:05.067 - |WARNING| - [statistics.c] - statistics - ask - 57 - no reply unit=3 100%");
+    assert_format(
+        "%(asctime)s.%(msecs)03d - |%(levelname)s| - [%(filename)s] - %(module)s - %(funcName)s - %(lineno)d - "
+        "%(message)s",
+        "%Y-%m-%d %H:%M:%S", &line,
+        "2026-01-02 03:04:05.067 - |WARNING| - [statistics.c] - statistics - ask - 57 - no reply unit=3 100%");
 }
 
 static void test_widths_and_precisions_pad_and_cut(void **state)

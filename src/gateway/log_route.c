@@ -319,8 +319,7 @@ static bool put_target(struct log_routes *routes, const struct target *target, c
     if (target->handler->format)
         log_format_put(target->handler->format, line, text);
     else
-        buf_printf(text, "%s " STR_FMT ": " STR_FMT, log_level_name(line->level), STR_ARG(line->logger),
-                   STR_ARG(line->message));
+        log_format_default(line, text);
     buf_add_u8(text, '\n');
     if (!target->file) {
         put_stream(target->handler->fd, line, buf_str(text));

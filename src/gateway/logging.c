@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/utf8.h"
 #include "gateway/fleet.h"
 #include "gateway/log_route.h"
 #include "gateway/north.h"
@@ -135,7 +136,7 @@ static void take_remote(struct logging *logging, const struct log_line *line)
         file = str_skip(file, str_chr(file, '/') + 1);
     buf_printf(&text, "|%s| - [" STR_FMT "] - %s - %u - ", log_level_name(line->level), STR_ARG(file),
                line->place->function, line->place->line);
-    buf_add_str(&text, str_cut(line->message, LINE_BYTES));
+    utf8_add_valid(&text, str_cut(line->message, LINE_BYTES));
     out = new_line(buf_str(&key), buf_str(&text));
     out->ts = line->wall_ms;
     out->is_own = is_own;
@@ -204,6 +205,40 @@ static void add_line(struct logging *logging, struct buf *json, int64_t ts, stru
     buf_add_z(json, "}}");
 }
 
+/* A line that is larger than a message is cut. */
+static void add_alone(struct logging *logging, struct buf *json, const struct remote_line *line, size_t limit)
+{
+    size_t before = json->n, n = line->text.n;
+    int64_t ts = logging->last_ts;
+
+    do {
+        autobuf struct buf text = {0};
+
+        n /= 2;
+        json->n = before;
+        logging->last_ts = ts;
+        utf8_add_valid(&text, str_cut(line->text, n));
+        buf_add_z(&text, "…");
+        add_line(logging, json, line->ts, line->key, buf_str(&text), line->is_own);
+    } while (json->n + 1 > limit && n > 0);
+}
+
+/* How many were dropped; another time, if it does not fit into this message. */
+static void add_lost(struct logging *logging, struct buf *json, unsigned n_lost, size_t limit)
+{
+    size_t before = json->n;
+    int64_t ts = logging->last_ts;
+    autobuf struct buf text = {0};
+
+    buf_printf(&text, "|WARNING| - %u log lines were not sent: they came faster than they can be", n_lost);
+    add_line(logging, json, loop_wall_ms(logging->main->loop), STR("SERVICE_LOGS"), buf_str(&text), true);
+    if (json->n + 1 <= limit)
+        return;
+    json->n = before;
+    logging->last_ts = ts;
+    atomic_fetch_add(&logging->n_remote_dropped, n_lost);
+}
+
 /* One message; false: nothing waits. */
 static bool send_lines(struct logging *logging, size_t limit)
 {
@@ -217,10 +252,12 @@ static bool send_lines(struct logging *logging, size_t limit)
         int64_t ts = logging->last_ts;
 
         add_line(logging, &json, line->ts, line->key, line->text, line->is_own);
-        if (json.n + 1 > limit && n > 0) {
+        if (json.n + 1 > limit) {
             json.n = before;
             logging->last_ts = ts;
-            break;
+            if (n > 0)
+                break;
+            add_alone(logging, &json, line, limit);
         }
         logging->first = line->node.next;
         if (!logging->first)
@@ -229,12 +266,8 @@ static bool send_lines(struct logging *logging, size_t limit)
         atomic_fetch_sub(&logging->n_remote, 1);
         n++;
     }
-    if (n_lost) {
-        autobuf struct buf text = {0};
-
-        buf_printf(&text, "|WARNING| - %u log lines were not sent: they came faster than they can be", n_lost);
-        add_line(logging, &json, loop_wall_ms(logging->main->loop), STR("SERVICE_LOGS"), buf_str(&text), true);
-    }
+    if (n_lost)
+        add_lost(logging, &json, n_lost, limit);
     if (json.n == 1)
         return false;
     buf_add_u8(&json, ']');
@@ -300,7 +333,7 @@ static void note_count(void *arg, const char *name, uint64_t n)
     count->now = n;
 }
 
-/* Counters begin anew each minute; a message has those that have changed. */
+/* Counters begin anew each minute, each once its last number is told; a message has those that have changed. */
 static void send_errors(void *arg)
 {
     struct logging *logging = arg;
@@ -317,7 +350,7 @@ static void send_errors(void *arg)
         uint64_t n = count->now - count->base;
 
         if (is_reset) {
-            n = 0;
+            n = n == count->sent ? 0 : n;
             count->base = count->now;
         }
         all += n;
@@ -387,11 +420,15 @@ static void reopen(void *arg)
     log_routes_reopen(((struct logging *)arg)->routes);
 }
 
-static void free_lines(struct node *nodes)
+static void free_lines(struct logging *logging, struct node *nodes)
 {
     for (struct node *next; nodes; nodes = next) {
+        struct remote_line *line = CONTAINER_OF(nodes, struct remote_line, node);
+
         next = nodes->next;
-        mem_free(CONTAINER_OF(nodes, struct remote_line, node));
+        if (!line->is_trouble)
+            atomic_fetch_sub(&logging->n_remote, 1);
+        mem_free(line);
     }
 }
 
@@ -471,8 +508,8 @@ void logging_detach(struct logging *logging)
     log_flush(true);
     logging->n_logs = 0;
     logging->is_up = false;
-    free_lines(logging->first);
-    free_lines(queue_take(&logging->box.queue)); /* what came after the loop's last turn */
+    free_lines(logging, logging->first);
+    free_lines(logging, mailbox_fini(&logging->box)); /* what came after the loop's last turn */
     logging->first = NULL;
     logging->last = &logging->first;
     for (struct map_slot *slot = NULL; (slot = map_next(&logging->counts, slot));)

@@ -4,6 +4,7 @@
 #include "base/map.h"
 
 enum { COMMANDS_AT_ONCE = 4, TIMEOUT_MAX_S = 3600, INSTALL_S = 600, PAYLOAD_MIN = 1024, SECOND_MS = 1000 };
+enum { AROUND = 8 }; /* brackets and a comma */
 
 struct totals { /* of a connector, as of the last message */
     uint64_t n[IOTGW_COUNTER_COUNT], n_errors;
@@ -19,9 +20,8 @@ struct custom {                      /* a command */
 struct slot { /* a command that runs */
     struct run_command run;
     struct statistics *owner;
-    const struct custom *custom; /* its attribute is a copy: the list may change meanwhile */
-    char *attribute;
-    bool is_busy, is_install;
+    char *attribute; /* a copy: the list may change meanwhile */
+    bool is_busy, is_install, is_given_up;
     char *install; /* which of the map it runs */
 };
 
@@ -102,33 +102,40 @@ static void add_connector(struct statistics *self, struct buf *out, const struct
     buf_add_u8(out, '}');
 }
 
-/* Connectors that do not fit into one message go with the next one, which has nothing else. */
+/* Connectors that do not fit into one message go with further ones, which have nothing else. */
 static void send_message(struct statistics *self, struct buf *head, size_t limit)
 {
-    size_t n = fleet_count(self->conf.fleet), i = 0;
+    static const char open[] = "{\"connectorsStats\":{", close[] = "}}";
+    size_t n = fleet_count(self->conf.fleet);
+    bool has_any = false, has_groups = true;
 
-    do {
-        bool is_first = true;
+    buf_add_z(head, ",\"connectorsStats\":{");
+    for (size_t i = 0; i < n; i++) {
+        struct fleet_connector connector = fleet_at(self->conf.fleet, i);
+        autobuf struct buf one = {0};
 
-        buf_add_z(head, head->n ? ",\"connectorsStats\":{" : "{\"connectorsStats\":{");
-        for (; i < n; i++) {
-            struct fleet_connector connector = fleet_at(self->conf.fleet, i);
-            autobuf struct buf one = {0};
-
-            if (!connector.ctx)
-                continue;
-            if (!is_first && head->n > limit - limit / 4)
-                break;
-            add_connector(self, &one, &connector);
-            if (!is_first)
-                buf_add_u8(head, ',');
-            buf_add_str(head, buf_str(&one));
-            is_first = false;
+        if (!connector.ctx)
+            continue;
+        add_connector(self, &one, &connector);
+        if ((has_any || has_groups) && head->n + one.n + AROUND > limit) {
+            buf_add_z(head, close);
+            north_own_telemetry(self->conf.north, buf_str(head));
+            head->n = 0;
+            buf_add_z(head, open);
+            has_any = has_groups = false;
         }
-        buf_add_z(head, "}}");
-        north_own_telemetry(self->conf.north, buf_str(head));
-        head->n = 0;
-    } while (i < n);
+        if (has_any)
+            buf_add_u8(head, ',');
+        buf_add_str(head, buf_str(&one));
+        has_any = true;
+    }
+    buf_add_z(head, close);
+    north_own_telemetry(self->conf.north, buf_str(head));
+}
+
+static size_t payload_limit(const struct uplink_status *uplink)
+{
+    return uplink->payload_limit > PAYLOAD_MIN ? uplink->payload_limit : PAYLOAD_MIN;
 }
 
 static void take_sample(void *arg)
@@ -144,7 +151,6 @@ static void sample_came(void *arg)
     struct statistics *self = arg;
     const struct uplink_status *uplink = &self->now.uplink;
     struct statistics_sample *before = &self->before;
-    size_t limit = uplink->payload_limit > PAYLOAD_MIN ? uplink->payload_limit : PAYLOAD_MIN;
     autobuf struct buf out = {0};
 
     self->is_asked = false;
@@ -161,7 +167,7 @@ static void sample_came(void *arg)
     buf_printf(&out, ",\"platformAttrProduced\":%llu,\"platformTsProduced\":%llu}",
                since(&before->uplink.n_attribute_values, uplink->n_attribute_values),
                since(&before->uplink.n_telemetry_values, uplink->n_telemetry_values));
-    send_message(self, &out, limit);
+    send_message(self, &out, payload_limit(uplink));
 }
 
 static void ask(void *arg)
@@ -188,11 +194,40 @@ static bool is_any_busy(const struct statistics *self)
     return false;
 }
 
+static void send_results(struct statistics *self)
+{
+    if (self->results.n && self->is_up) {
+        buf_add_u8(&self->results, '}');
+        north_own_telemetry(self->conf.north, buf_str(&self->results));
+    }
+    self->results.n = 0;
+}
+
+/* What does not fit into one message goes with the next. */
+static void add_result(struct statistics *self, struct str attribute, struct str output)
+{
+    const struct uplink_status status = north_status(self->conf.north);
+    autobuf struct buf one = {0};
+
+    json_add_string(&one, attribute);
+    buf_add_u8(&one, ':');
+    if (!statistics_add_result(&one, output))
+        return;
+    if (one.n + AROUND > payload_limit(&status)) {
+        LOG_WARN(self->conf.log, "result of a statistics command is larger than a message may be, it is left out",
+                 KV_STR("attribute", attribute), KV_UINT("bytes", one.n));
+        return;
+    }
+    if (self->results.n + one.n + AROUND > payload_limit(&status))
+        send_results(self);
+    buf_add_u8(&self->results, self->results.n ? ',' : '{');
+    buf_add_str(&self->results, buf_str(&one));
+}
+
 static void command_done(struct run_command *run, enum err err, struct str output)
 {
     struct slot *slot = CONTAINER_OF(run, struct slot, run);
     struct statistics *self = slot->owner;
-    size_t before = self->results.n;
 
     slot->is_busy = false;
     if (self->is_stopping) {
@@ -201,17 +236,12 @@ static void command_done(struct run_command *run, enum err err, struct str outpu
             self->stopped(self->stopped_arg);
         return;
     }
-    if (err) {
+    if (err && !slot->is_given_up)
         LOG_WARN(self->conf.log, "command of the statistics failed",
                  KV_Z("kind", slot->is_install ? "installCmd" : "command"), KV_Z("attribute", slot->attribute),
                  KV_ERR(err));
-    } else if (!slot->is_install && slot->custom) {
-        buf_add_u8(&self->results, self->results.n ? ',' : '{');
-        json_add_string(&self->results, str_from(slot->attribute));
-        buf_add_u8(&self->results, ':');
-        if (!statistics_add_result(&self->results, output))
-            self->results.n = before;
-    }
+    else if (!err && !slot->is_install && !slot->is_given_up)
+        add_result(self, str_from(slot->attribute), output);
     mem_free(slot->attribute);
     slot->attribute = NULL;
     run_more(self);
@@ -223,10 +253,10 @@ static void run_one(struct statistics *self, struct slot *slot, const struct cus
 
     slot->run = (struct run_command){0};
     slot->owner = self;
-    slot->custom = custom;
     slot->attribute = mem_dup(custom->attribute);
     slot->is_busy = true;
     slot->is_install = is_install;
+    slot->is_given_up = false;
     run_command_start(&slot->run, self->conf.main->loop, is_install ? install : custom->argv,
                       is_install ? INSTALL_S * (uint64_t)SECOND_MS : custom->timeout_ms, command_done);
 }
@@ -252,7 +282,6 @@ static void run_more(struct statistics *self)
                 return;
             }
             run_one(self, &self->slots[i], &install, true);
-            self->slots[i].custom = NULL;
             self->slots[i].install = mem_dup(install.install);
             map_put(&self->installed, str_from(self->slots[i].install), self->slots[i].install);
             return;
@@ -263,12 +292,7 @@ static void run_more(struct statistics *self)
     if (self->next < self->n_customs || is_any_busy(self))
         return;
     self->in_round = false;
-    if (!self->results.n)
-        return;
-    buf_add_u8(&self->results, '}');
-    if (self->is_up)
-        north_own_telemetry(self->conf.north, buf_str(&self->results));
-    self->results.n = 0;
+    send_results(self);
 }
 
 static void begin_round(void *arg)
@@ -290,7 +314,7 @@ static void give_up_round(struct statistics *self)
     self->results.n = 0;
     for (size_t i = 0; i < COMMANDS_AT_ONCE; i++)
         if (self->slots[i].is_busy) {
-            self->slots[i].custom = NULL;
+            self->slots[i].is_given_up = true;
             if (self->slots[i].is_install && self->slots[i].install) { /* it has not done its work: another time */
                 map_del(&self->installed, str_from(self->slots[i].install));
                 mem_free(self->slots[i].install);

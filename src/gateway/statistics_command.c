@@ -147,7 +147,7 @@ bool statistics_add_result(struct buf *out, struct str output)
         yyjson_doc *doc = json_read(text, NULL);
 
         if (doc && json_is_number(yyjson_doc_get_root(doc))) {
-            buf_add_str(out, text);
+            json_add_final(out, yyjson_doc_get_root(doc));
         } else {
             char digits[NUMBER_MAX];
 
