@@ -192,6 +192,8 @@ static void pass(void *arg)
 {
     struct deliver *d = arg;
 
+    if (UNLIKELY(d->n_taken_packs))
+        deliver_let_go(d);
     if (d->store)
         deliver_note_built(d), deliver_advance(d);
     if (!d->is_ready || !d->store)
@@ -381,6 +383,7 @@ void deliver_free(struct deliver *d)
     packer_free(d->packers[PACK_TELEMETRY]);
     packer_free(d->packers[PACK_ATTRIBUTES]);
     mem_free(d->leaving);
+    mem_free(d->marks);
     deliver_parks_free(d);
     deliver_tend_fini(d);
     mem_free(d);
@@ -511,7 +514,7 @@ void deliver_closed(struct deliver *d, bool by_peer)
         if (!first)
             first = pack;
         pack->is_known = false;
-        deliver_requeue(d, pack);
+        deliver_queue_again(d, pack); /* all of them, in their order */
     }
     if (has_cause)
         guilty = suspect_devices(d, first);

@@ -5,7 +5,7 @@
  * The inside of delivery: deliver.c passes and timers, gather.c records → packs, flight.c packs as objects and their
  * publication, outcome.c what became of them, park.c devices that the platform does not stand, lanes.c
  * what of which lane goes next, tend.c what is done for devices beside their data, unsure.c values that came before the clock
- * was set. Private to these files.
+ * was set, overtake.c attributes that are sent again. Private to these files.
  *
  * A span is a chunk of the store on its way. Records are gathered from the spans, in order, into two packers; when one is full or the
  * line is idle both are built: attributes first. A built pack with data stands in the list `open` from then on, in the
@@ -54,7 +54,7 @@ enum {
 
 enum { PACK_TELL = PACK_DISCONNECT + 1, PACK_TOUCH, PACK_OWN }; /* tell, touch: tend.c */
 enum { SESSION_WANTED = 1 }; /* of a device: it is to be announced in each session; real ones are counted from 2 */
-enum pack_state { PACK_QUEUED, PACK_FLYING, PACK_SETTLING, PACK_LOST };
+enum pack_state { PACK_QUEUED, PACK_FLYING, PACK_SETTLING, PACK_LOST, PACK_TAKEN };
 
 struct span {
     struct list node;
@@ -78,6 +78,7 @@ struct pack {
     uint8_t n_closes, n_quotas, code;
     bool is_resent, is_suspect, is_alone, is_stale; /* stale: a device in it has another name now */
     bool is_known;                                  /* known: the client has its bytes, under id */
+    bool is_counted, is_overtaken;                  /* the platform has taken it once; it must go again: overtake.c */
     struct buf payload;
     struct pack_part *parts;
     const struct record **records;
@@ -155,8 +156,11 @@ struct deliver {
 
     struct list open, others, free, free_spans;
     unsigned n_free, n_queued, n_flying, n_known; /* flying: data; known: everything that awaits an answer */
-    unsigned n_lost;                              /* of those, the ones that nobody waits for any more */
-    size_t flying_bytes, pass_bytes, free_bytes;  /* free: capacity of unused packs' payloads */
+    unsigned n_taken_packs;                       /* in open */
+    uint8_t *marks;                               /* a bit a device */
+    size_t cap_marks;
+    unsigned n_lost;                             /* of those, the ones that nobody waits for any more */
+    size_t flying_bytes, pass_bytes, free_bytes; /* free: capacity of unused packs' payloads */
     struct pack *by_id[ID_BUCKETS];
     uint64_t n_sent, newest_acked; /* transmissions; newest one on a gateway topic that was answered in this session */
     uint64_t n_taken;              /* answers on gateway topics that were no refusal */
@@ -254,6 +258,7 @@ void deliver_empty_buckets(struct deliver *d, bool is_own);
 void deliver_suspect(struct deliver *d, struct pack *pack, uint8_t code, const char *reason);
 bool deliver_is_leaving(const struct deliver *d, const struct device *dev);
 void deliver_delivered(struct deliver *d, struct pack *pack);
+void deliver_queue_again(struct deliver *d, struct pack *pack);
 void deliver_requeue(struct deliver *d, struct pack *pack);
 void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code);
 void deliver_connect_settled(struct deliver *d, struct pack *pack);
@@ -277,6 +282,12 @@ bool deliver_has_tokens(struct deliver *d);
 bool deliver_pick_lane(struct deliver *d);   /* false: there is nothing to gather now */
 bool deliver_other_waits(struct deliver *d); /* the lane that is not being gathered has something to send */
 void deliver_note_gathered(struct deliver *d, uint32_t n_values);
+
+/* overtake.c */
+bool deliver_is_overtaking(struct deliver *d,
+                           struct pack *pack); /* acknowledged; true: it stays, an older one is open */
+void deliver_sent_again(struct deliver *d, const struct pack *pack); /* it is QUEUED once more, or a part of it */
+void deliver_let_go(struct deliver *d);                              /* of what stays no more */
 
 /* unsure.c */
 struct deliver_times deliver_times(const struct deliver *d);

@@ -1148,6 +1148,96 @@ static void test_a_device_that_is_down_is_closed_also_when_its_last_record_is_re
     close_all();
 }
 
+static void push_attribute(unsigned index, const char *body)
+{
+    struct batch *batch = new_batch();
+
+    add_record(batch, index, RECORD_ATTRIBUTES, body, 1);
+    store_append(store, batch);
+    loop_advance(loop, 100); /* beyond the delay for company: a pack of its own */
+}
+
+static const char *last_sent(void)
+{
+    static char line[256];
+    const char *text, *end, *begin;
+
+    buf_add_u8(&pf.history, 0);
+    text = (const char *)pf.history.p;
+    end = text + pf.history.n - 2; /* its line feed */
+    for (begin = end; begin > text && begin[-1] != '\n'; begin--)
+        ;
+    snprintf(line, sizeof line, "%.*s", (int)(end - begin), begin);
+    pf.history.n--;
+    return line;
+}
+
+static void test_an_attribute_that_is_sent_again_does_not_stay_above_a_newer_one(void **state)
+{
+    (void)state;
+    for (unsigned late = 0; late < 2; late++) {
+        open_all(&usual, 8000, 100, true);
+        push_attribute(0, "\"a\":1");
+        push_attribute(1, "\"a\":7");
+        push_attribute(0, "\"a\":2");
+        answer_others();
+        assert_int_equal(pf.n_data, 3);
+        struct message *older = oldest_data(), *other = CONTAINER_OF(older->node.next, struct message, node),
+                       *newer = CONTAINER_OF(other->node.next, struct message, node);
+
+        answer(late ? older : newer, late ? 0x97 : 0);
+        answer(late ? newer : older, late ? 0 : 0x97);
+        answer(other, 0);
+        loop_advance(loop, 0);
+        assert_int_equal(store_stats(store).n_events, 3);
+        loop_advance(loop, 10000);
+        answer_all();
+        assert_int_equal(pf.n_data, 5); /* the other device's is not sent again */
+        assert_non_null(strstr(last_sent(), "\"a\":2"));
+        assert_int_equal(store_stats(store).n_events, 0);
+        check_ledger(); /* counted once */
+        close_all();
+    }
+}
+
+static void test_attributes_that_come_back_in_any_order_are_sent_once(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    push_attribute(0, "\"a\":1");
+    push_attribute(0, "\"a\":2");
+    push_attribute(0, "\"a\":3");
+    answer_others();
+    while (pf.n_open) {
+        answer(CONTAINER_OF(pf.open.prev, struct message, node), 0);
+        loop_advance(loop, 0);
+    }
+    assert_int_equal(pf.n_data, 3);
+    assert_int_equal(store_stats(store).n_events, 0);
+    assert_true(deliver_is_idle(deliver));
+    check_ledger();
+    close_all();
+}
+
+/* Its PUBACK is lost with the session, and the newer one's was not. */
+static void test_after_a_reconnect_the_newest_attribute_is_the_last(void **state)
+{
+    (void)state;
+    open_all(&usual, 8000, 100, true);
+    push_attribute(0, "\"a\":1");
+    push_attribute(0, "\"a\":2");
+    answer_others();
+    answer(CONTAINER_OF(pf.open.prev, struct message, node), 0);
+    loop_advance(loop, 0);
+    disconnect(false);
+    connect_again();
+    answer_all();
+    assert_non_null(strstr(last_sent(), "\"a\":2"));
+    assert_int_equal(store_stats(store).n_events, 0);
+    check_ledger();
+    close_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1191,6 +1281,9 @@ int main(void)
         cmocka_unit_test(test_when_lines_cannot_be_written_only_so_many_wait_and_then_the_flow_does),
         cmocka_unit_test(test_a_device_that_is_down_is_closed_also_when_what_tells_of_it_was_dropped),
         cmocka_unit_test(test_a_device_that_is_down_is_closed_also_when_its_last_record_is_rejected),
+        cmocka_unit_test(test_an_attribute_that_is_sent_again_does_not_stay_above_a_newer_one),
+        cmocka_unit_test(test_attributes_that_come_back_in_any_order_are_sent_once),
+        cmocka_unit_test(test_after_a_reconnect_the_newest_attribute_is_the_last),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -209,16 +209,20 @@ static void part_of(struct deliver *d, struct pack *whole, size_t from, size_t t
     packer_reclaim(d->packers[whole->kind]);
     pack->is_suspect = true;
     pack->is_resent = true;
+    pack->is_counted = whole->is_counted;
     pack->is_alone = whole->is_alone;
     pack->code = whole->code;
     pack->reason = whole->reason;
     pack->lane = whole->lane;
     deliver_pack_hold(d, pack, whole->first, whole->last);
     list_add_after(whole->node.prev, &pack->node);
+    deliver_sent_again(d, pack);
 }
 
 static void reject_of(struct deliver *d, const struct pack *pack, size_t i, uint8_t code, const char *reason)
 {
+    if (pack->is_counted) /* it was delivered before it was sent again */
+        return;
     deliver_reject(d, pack->kind, pack->records[i], code, reason, pack->lane, pack->first, pack->last);
 }
 
@@ -271,7 +275,7 @@ void deliver_dropped(struct deliver *d, struct device *dev)
     deliver_wake(d);
 }
 
-void deliver_delivered(struct deliver *d, struct pack *pack)
+static void count_delivered(struct deliver *d, const struct pack *pack)
 {
     uint64_t *n_of_kind = pack->kind == PACK_ATTRIBUTES ? &d->stats.n_attribute_values : &d->stats.n_telemetry_values;
 
@@ -281,21 +285,41 @@ void deliver_delivered(struct deliver *d, struct pack *pack)
         device_count_values(&dev->n_delivered, pack->parts[i].n_values);
         d->stats.n_values += pack->parts[i].n_values;
         *n_of_kind += pack->parts[i].n_values;
-        if (UNLIKELY(deliver_is_leaving(d, dev)))
-            leaving_add(d, dev);
     }
     d->stats.n_packs++;
     d->stats.n_events += pack->n_events;
     d->stats.n_bytes += pack->payload.n;
+}
+
+void deliver_delivered(struct deliver *d, struct pack *pack)
+{
+    if (LIKELY(!pack->is_counted))
+        count_delivered(d, pack);
+    pack->is_counted = true;
     d->pause_ms = 0;
+    for (size_t i = 0; i < pack->n_parts; i++)
+        if (UNLIKELY(deliver_is_leaving(d, pack->parts[i].dev)))
+            leaving_add(d, pack->parts[i].dev);
+    if (pack->kind == PACK_ATTRIBUTES && (pack->is_overtaken || d->open.next != &pack->node) &&
+        deliver_is_overtaking(d, pack))
+        return;
     close_pack(d, pack);
 }
 
-void deliver_requeue(struct deliver *d, struct pack *pack)
+void deliver_queue_again(struct deliver *d, struct pack *pack)
 {
+    d->n_taken_packs -= pack->state == PACK_TAKEN ? 1 : 0;
     pack->state = PACK_QUEUED;
     pack->is_resent = true;
+    pack->is_overtaken = false;
     d->n_queued++;
+}
+
+/* While others that were sent behind it may have arrived. */
+void deliver_requeue(struct deliver *d, struct pack *pack)
+{
+    deliver_queue_again(d, pack);
+    deliver_sent_again(d, pack);
 }
 
 /* Which of the three was exceeded is not told. */

@@ -47,7 +47,8 @@ struct shape { /* what does not change in a history */
 
 /* A point whose values are reported on change only. */
 struct point {
-    unsigned now, seen, lost; /* as the device has it; the newest that the platform has, and that it has rejected */
+    unsigned now, seen, lost; /* as the device has it; what the platform has, and the newest that it has rejected */
+    uint64_t seen_in;         /* number of the publication */
 };
 
 struct message_in { /* of a source */
@@ -85,9 +86,10 @@ struct world {
     struct source sources[SOURCES];
     struct stream streams[STREAMS];
     struct point points[DEVICES];
-    uint64_t n_dropped_before;                                                        /* values, in former lives */
-    uint64_t n_answered, n_recovered;                                                 /* values, in this life */
-    uint64_t n_lives, n_emitted, n_delivered, n_dup, n_poison, n_rejected, n_dropped; /* for the summary */
+    uint64_t n_dropped_before;        /* values, in former lives */
+    uint64_t n_answered, n_recovered; /* values, in this life */
+    uint64_t n_lives, n_emitted, n_delivered, n_dup, n_dup_attributes, n_poison, n_rejected,
+        n_dropped;                      /* for the summary */
     bool is_rejecting_poison, has_died; /* died: in the middle of a write */
     char reject_line[160];
     bool may_lose; /* memory storage has been restarted: what it held is gone, as promised */
@@ -130,7 +132,7 @@ struct platform {
     uint64_t queued;
     uint64_t last_in_ms;
     struct buf rejects; /* lines that are not durable */
-    uint64_t n_rejects;
+    uint64_t n_rejects, n_published;
     bool connected[DEVICES];
 };
 extern struct platform platform;
