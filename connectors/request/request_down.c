@@ -47,6 +47,7 @@ struct given {
     const yyjson_val *headers;
     struct arena *arena;
     yyjson_doc *headers_doc; /* of text */
+    bool is_get;             /* "value" is what set sets */
 };
 
 static struct str *given_field(struct given *given, struct str key)
@@ -68,7 +69,7 @@ static struct str *given_field(struct given *given, struct str key)
 
     for (size_t i = 0; i < COUNT_OF(fields); i++)
         if (str_eq_z(key, fields[i].key))
-            return fields[i].field;
+            return given->is_get && str_eq_z(key, "value") ? NULL : fields[i].field;
     return NULL; /* as in a file: a key that is not known changes nothing */
 }
 
@@ -149,10 +150,10 @@ static enum err compile_given(struct given *given, bool is_reserved, struct requ
 }
 
 /* The parameters of a reserved call or of one to the connector; *answer is set if it cannot be. */
-static enum err given_section(yyjson_val *params, bool is_reserved, struct request_section *out, struct arena *arena,
-                              struct str *answer)
+static enum err given_section(yyjson_val *params, bool is_reserved, bool is_get, struct request_section *out,
+                              struct arena *arena, struct str *answer)
 {
-    struct given given = {.arena = arena};
+    struct given given = {.arena = arena, .is_get = is_get};
     struct why why = {0};
     enum err err = ERR_OK;
 
@@ -231,13 +232,14 @@ static enum err choose(const struct request_file *file, const struct down_rpc *r
                        const struct request_section **section, struct request_section *made, struct arena *arena,
                        struct str *answer)
 {
-    bool is_reserved = str_eq_nocase(rpc->method, STR("get")) || str_eq_nocase(rpc->method, STR("set"));
+    bool is_get = str_eq_nocase(rpc->method, STR("get"));
+    bool is_reserved = is_get || str_eq_nocase(rpc->method, STR("set"));
 
     *section = made;
     if (!rpc->device.p && is_connector_method(rpc->method))
-        return given_section(params, false, made, arena, answer);
+        return given_section(params, false, false, made, arena, answer);
     if (rpc->device.p && is_reserved)
-        return given_section(params, true, made, arena, answer);
+        return given_section(params, true, is_get, made, arena, answer);
     *section = rpc->device.p ? find_section(file, rpc->device, rpc->method) : NULL;
     if (*section)
         return ERR_OK;

@@ -94,6 +94,8 @@ static void test_calls_become_requests(void **state)
         {"M1", "path", "{\"id\":5}", "GET http://h/p/5 <x>\n", 1000, 5000, 1, false},
         {"M1", "get", "\"requestUrlExpression=s;\"", "GET http://h/s <> Content-Type=application/json\n", 500, 1000, 1,
          false},
+        {"M1", "get", "\"requestUrlExpression=s;value=5;\"", "GET http://h/s <> Content-Type=application/json\n", 500,
+         1000, 1, false},
         {"M1", "GET", "\"requestUrlExpression=s;requestValueExpression=b;httpMethod=POST;\"",
          "POST http://h/s <b> Content-Type=application/json\n", 500, 1000, 1, false},
         {"M1", "set", "\"requestUrlExpression=http://o/s;value=5;timeout=2;responseTimeout=3;tries=2;\"",
