@@ -15,6 +15,8 @@
 
 #include <stdio.h>
 
+enum { WEB_BODY_MAX = 65536 };
+
 struct web;
 struct web_server {
     struct web *web;
@@ -30,7 +32,8 @@ struct web_client {
 struct web {
     struct program program;
     struct web_server *servers;
-    uint64_t n_servers, n_hung, n_connections, period_ms;
+    uint64_t n_servers, n_hung, n_connections, period_ms, n_more;
+    char more[WEB_BODY_MAX]; /* a text of n_more bytes in each answer */
     struct list clients;
     struct histogram off; /* µs, of all that answer */
 };
@@ -53,19 +56,20 @@ static size_t on_read(void *arg, uint8_t *p, size_t n)
     size_t used = 0, end;
 
     while ((end = str_find(all, STR("\r\n\r\n"), used)) != SIZE_MAX) {
-        char body[100], head[200];
+        char body[WEB_BODY_MAX + 200], head[200];
         int n_body, n_head;
 
         used = end + 4;
         count(server);
         if (server->is_hung)
             continue;
-        n_body = snprintf(body, sizeof body, "{\"seq\":%llu,\"temperature\":21.5,\"running\":true}",
-                          (unsigned long long)server->n_requests);
-        n_head =
-            snprintf(head, sizeof head,
-                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", n_body, body);
+        n_body = snprintf(body, sizeof body, "{\"seq\":%llu,\"temperature\":21.5,\"running\":true%s%.*s%s}",
+                          (unsigned long long)server->n_requests, server->web->n_more ? ",\"more\":\"" : "",
+                          (int)server->web->n_more, server->web->more, server->web->n_more ? "\"" : "");
+        n_head = snprintf(head, sizeof head,
+                          "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", n_body);
         stream_write(client->stream, head, (size_t)n_head, true);
+        stream_write(client->stream, body, (size_t)n_body, true);
     }
     return used;
 }
@@ -169,6 +173,7 @@ int web_main(int argc, char **argv)
     const struct opt opts[] = {
         {"--servers", OPT_UINT, &web.n_servers, "N", "number of servers, each with a port (1)", 10000},
         {"--hung", OPT_UINT, &web.n_hung, "N", "how many of them never answer (0)", 10000},
+        {"--more", OPT_UINT, &web.n_more, "BYTES", "text that each answer has besides (0)", WEB_BODY_MAX},
         {"--period", OPT_UINT, &web.period_ms, "MS", "time expected between two requests to a server (1000)", 86400000},
     };
     struct why why = {0};
@@ -178,6 +183,7 @@ int web_main(int argc, char **argv)
     if (!err && (!web.n_servers || web.n_hung > web.n_servers))
         err = why_set(&why, ERR_USAGE, "--servers must be at least 1, and --hung no more");
     list_init(&web.clients);
+    memset(web.more, 'x', sizeof web.more);
     web.servers = mem_zero((web.n_servers + 1) * sizeof *web.servers);
     if (!err)
         err = program_init(&web.program, "web", on_line, on_end, &web);

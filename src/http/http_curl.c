@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "build_id.h"
+#include "http/http_curl_tls.h"
 #include "http/http_impl.h"
 
 #include <curl/curl.h>
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,7 +31,7 @@ enum {
     REDIRECTS_MAX = 10,
     HEAD_MAX = 64 * 1024,
     REASON_MAX = 128,
-    CONNECTIONS_MAX = 1024, /* idle ones that are kept */
+    CONNECTIONS_MAX = 10000, /* idle ones that are kept; at most half of the files that the process may open */
     RUNS_KEPT = 64,
     BODY_KEPT = 16 * 1024
 };
@@ -61,6 +63,7 @@ struct http_run {
     enum err limit;  /* why a callback stopped it */
     enum err failed; /* before it began */
     struct why why;
+    struct tls_wish tls;
     char error[CURL_ERROR_SIZE];
 };
 
@@ -283,6 +286,7 @@ static void forget(struct http_run *run)
     for (unsigned i = 0; i < run->n_visited; i++)
         mem_free(run->visited[i]);
     run->n_visited = 0;
+    tls_wish_end(&run->tls);
     curl_slist_free_all(run->headers);
     run->headers = NULL;
     if (run->body.cap > BODY_KEPT)
@@ -458,15 +462,30 @@ static void set_credentials(struct http_run *run)
     memset(password, 0, call->password.n);
 }
 
+static const char *key_or(const char *key, const char *preset)
+{
+    return key ? key : preset;
+}
+
 static void set_tls(struct http_run *run)
 {
+    static const struct http_keys none;
     const struct http_call *call = run->call;
+    const struct http_keys *keys = call->keys ? call->keys : &none;
 
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(SSL_VERIFYPEER, call->verify ? 1L : 0L);
     SET(SSL_VERIFYHOST, call->verify ? 2L : 0L);
     if (call->ca_file)
         SET(CAINFO, call->ca_file);
+    if (call->verify) {
+        tls_wish_end(&run->tls);
+        run->tls = (struct tls_wish){.url = run->visited[run->n_visited - 1],
+                                     .ca_file = call->ca_file,
+                                     .ca_key = key_or(keys->ca, "cacert"),
+                                     .verify_key = key_or(keys->verify, "SSLVerify")};
+        tls_wish_begin(&run->tls, run->easy);
+    }
     if (call->cert_file && !run->is_moved) {
         SET(SSLCERT, call->cert_file);
         SET(SSLKEY, call->key_file ? call->key_file : call->cert_file);
@@ -571,11 +590,6 @@ static void answer(struct http_run *run, enum err err, bool is_unsent)
     end_run(run);
 }
 
-static const char *key_or(const char *key, const char *preset)
-{
-    return key ? key : preset;
-}
-
 static void host_of(const char *url, char *out, size_t size)
 {
     CURLU *parsed = curl_url();
@@ -653,6 +667,8 @@ static enum err reason(struct http_run *run, CURLcode code)
                        key_or(keys->host, "host"));
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
+        if (tls_wish_why(&run->tls, true, &run->why))
+            return ERR_TLS;
         return why_set(&run->why, ERR_TLS, "the certificate of %s is not accepted: %s; see \"%s\"", host, cause,
                        key_or(keys->verify, "SSLVerify"));
     case CURLE_SSL_CACERT_BADFILE:
@@ -662,6 +678,8 @@ static enum err reason(struct http_run *run, CURLcode code)
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CIPHER:
     case CURLE_SSL_ENGINE_INITFAILED:
+        if (tls_wish_why(&run->tls, false, &run->why))
+            return ERR_TLS;
         return why_set(&run->why, ERR_TLS, "TLS with %s fails: %s", host, cause);
     case CURLE_URL_MALFORMAT:
         return why_set(&run->why, ERR_USAGE, "this is no URL: %s", cause);
@@ -879,6 +897,15 @@ const struct http_client_api iotgw_http_client = {
     .close = close_all,
 };
 
+static long max_connections(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur / 2 > CONNECTIONS_MAX)
+        return CONNECTIONS_MAX;
+    return files.rlim_cur > 32 ? (long)files.rlim_cur / 2 : 16;
+}
+
 static struct http_client *make(struct loop *loop, struct log *log, struct why *why)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -908,7 +935,7 @@ static struct http_client *make(struct loop *loop, struct log *log, struct why *
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, client);
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(multi, CURLMOPT_TIMERDATA, client);
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_MAX);
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, max_connections());
     curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
     return client;
 }
