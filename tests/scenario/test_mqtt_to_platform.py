@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+from books import ask
 from plant import Broker, Certificates, Gateway, IS_INSTRUMENTED, Platform, mqtt_connector, mqtt_mapping, wait_until
 
 
@@ -216,8 +217,9 @@ def test_device_name_that_the_platform_would_lose_is_dropped_with_a_reason(made)
 def test_stop_delivers_what_memory_still_holds(made):
     platform, broker = made(Platform), made(Broker)
     gateway = ready(broker, made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}))
-    platform.ask("delay 200")
+    platform.ask("delay 1000")
     broker.publish_lines("sensors/a/data", lines(0, 3000))
+    wait_until(lambda: ask(gateway, "status")["connectors"][0]["counters"]["messagesIn"] == 3000, "all have come")
     assert gateway.stop() == 0
     assert platform.stats()["uniq"] == 3000
 
