@@ -420,6 +420,26 @@ static void heal(void)
     CHECK(is_settled(), "it does not settle the second time");
 }
 
+/* Nothing is in flight, and the storage has had the time to save how far the platform is: it knows for ever. */
+static void note_saved(void)
+{
+    if (world.shape.storage != STORAGE_FILE || world.shape.has_faults || world.is_hung || disk_is_dead() ||
+        !deliver_is_idle(world.deliver))
+        return;
+    for (unsigned i = 0; i < STREAMS; i++)
+        for (unsigned n = 0; n < world.streams[i].n; n++)
+            if (world.streams[i].flags[n] & VALUE_ACKED)
+                world.streams[i].flags[n] |= VALUE_SAVED;
+}
+
+/* But a renamed file may have its former content again when the power fails. */
+static void forget_saved(void)
+{
+    for (unsigned i = 0; i < STREAMS; i++)
+        for (unsigned n = 0; n < world.streams[i].n; n++)
+            world.streams[i].flags[n] &= (uint8_t)~VALUE_SAVED;
+}
+
 /* --- steps ------------------------------------------------------------------------------------------------------------------------ */
 
 static void begin_again(unsigned chance, bool is_machine)
@@ -428,10 +448,12 @@ static void begin_again(unsigned chance, bool is_machine)
 
     close_life();
     world.may_lose |= world.shape.storage == STORAGE_MEMORY;
-    if (is_machine)
+    if (is_machine) {
+        forget_saved();
         disk_lose_power(chance, roll);
-    else
+    } else {
         disk_close_all();
+    }
     open_life(wall_ms + 1000);
 }
 
@@ -440,19 +462,23 @@ static void on_stopped(void *arg)
     *(bool *)arg = true;
 }
 
-/* As the gateway stops: the last commit, what is in flight for two seconds, the state file. */
+/* As the gateway stops: what is in flight for two seconds, the rejected file, the last commit, the state file. */
 static void restart(void)
 {
     bool is_stopped = false;
 
     if (world.is_hung || disk_is_dead())
         return;
-    store_stop(world.store, on_stopped, &is_stopped);
     pass_time(10);
     deliver_finish(world.deliver, false);
     pass_time(2000);
-    pass_time(3500);
     platform_sync_rejects();
+    pass_time(10);
+    note_saved(); /* the stop saves what is known now */
+    store_stop(world.store, on_stopped, &is_stopped);
+    pass_time(3500);
+    if (disk_is_dead())
+        forget_saved();
     CHECK(is_stopped, "invariant 6: the store does not stop");
     CHECK(sources_are_answered(), "invariant 8: batches are not answered by a store that has stopped");
     begin_again(0, false);
@@ -520,6 +546,8 @@ static void run_step(const struct step *step)
         break;
     case WAIT:
         pass_time((uint64_t[]){1, 60, 210, 600, 2000, 31000, 40000}[roll(7)]);
+        if (loop_mono_ms(world.loop) >= platform.last_in_ms + 1000)
+            note_saved();
         break;
     case CLOCK:
         clock_jump();

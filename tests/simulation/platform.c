@@ -127,6 +127,7 @@ static void check_sent(unsigned at, unsigned n, bool is_resent)
     uint8_t *flags = &stream->flags[n];
 
     CHECK(*flags & VALUE_EMITTED, "stream %u, value %u was never given", at, n);
+    CHECK(!(*flags & VALUE_SAVED), "invariant 4: stream %u, value %u is sent again, and was saved as delivered", at, n);
     if (*flags & VALUE_SENT) {
         CHECK(is_resent, "invariant 4: stream %u, value %u is sent twice", at, n);
         CHECK(!(*flags & VALUE_ACKED) || at % 2, /* attributes, so that the newest stays the last */

@@ -24,6 +24,7 @@ enum value_flags {
     VALUE_DELIVERED = 16, /* the platform has it */
     VALUE_REJECTED = 32,
     VALUE_POISON = 64,
+    VALUE_SAVED = 128, /* the storage's state says that the platform has it */
 };
 
 struct stream { /* values of one device and kind, numbered from 0 */
