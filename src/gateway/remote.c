@@ -87,15 +87,32 @@ static struct str path_in_attribute(struct str key, struct str path)
     return path;
 }
 
-/* Of what a connector's change says of the main file the first is told as the reason. */
+/* The section of the main file that the attribute is; empty: it is none. */
+static struct str section_of(const struct remote *remote, struct str key)
+{
+    const char *name = "";
+
+    if (str_eq_z(key, remote_names[REMOTE_GENERAL]))
+        (void)form_platform_section(json_file_root(conf_source(running_of(remote)->main_file)), &name);
+    else if (str_eq_z(key, remote_names[REMOTE_STORAGE]))
+        name = "storage";
+    else if (str_eq_z(key, remote_names[REMOTE_GRPC]))
+        name = "grpc";
+    return str_from(name);
+}
+
+/* What else is wrong in the main file is not told here. */
 static bool is_of_change(const struct remote *remote, const struct problem *problem)
 {
     const struct remote_change *change = &remote->change;
+    struct str section = section_of(remote, remote->job->key), path = str_from(problem->path ? problem->path : "");
+    bool is_in = false;
 
     for (size_t i = 0; i < change->n && problem->file; i++)
-        if (strcmp(change->texts[i].path, problem->file) == 0)
-            return !change->connector || strcmp(problem->file, running_of(remote)->path) != 0;
-    return false;
+        is_in |= strcmp(change->texts[i].path, problem->file) == 0;
+    if (is_in && strcmp(problem->file, running_of(remote)->path) == 0)
+        return section.n && str_starts(path, section) && (path.n == section.n || path.p[section.n] == '.');
+    return is_in;
 }
 
 static void refuse_result(struct remote *remote, const struct apply_result *result)
@@ -106,7 +123,8 @@ static void refuse_result(struct remote *remote, const struct apply_result *resu
     LOG_ERROR(remote->conf.log, "remote configuration is not taken, what was before goes on", KV_STR("attribute", key),
               KV_WHY(&result->why));
     published_error_begin(&remote->published, key);
-    for (const struct problem *problem = result->problems ? result->problems->first : NULL; problem;
+    /* Once it was compared, what was wrong is not its content. */
+    for (const struct problem *problem = result->problems && !result->plan ? result->problems->first : NULL; problem;
          problem = problem->next) {
         if (problem->severity != CONF_ERROR || !is_of_change(remote, problem))
             continue;
