@@ -20,6 +20,7 @@ enum phase { IDLE, LOOKING, SAVING, APPLYING };
 enum {
     WAITING_MAX = 1024, /* attributes */
     WAITING_BYTES_MAX = 32 * 1024 * 1024,
+    KEY_MAX = 255, /* bytes of a name; as of a connector's */
 };
 
 struct job {
@@ -515,6 +516,11 @@ static void take_member(struct remote *remote, yyjson_val *key, yyjson_val *valu
     struct str name = json_str(key);
     autobuf struct buf json = {0};
 
+    if (name.n > KEY_MAX) {
+        LOG_WARN(remote->conf.log, "shared attribute with a name that is too long is left alone",
+                 KV_STR("name", str_cut(name, KEY_MAX)));
+        return;
+    }
     if (is_own(name) || (!remote_is_on(remote) && !str_eq(name, STR("RemoteLoggingLevel"))))
         return;
     if (!is_configuration(remote, name, value)) {

@@ -495,9 +495,9 @@ static NODISCARD enum err make_active(struct remote_change *change, const struct
     change->unknown = arena_alloc(&change->arena, (yyjson_arr_size(value) + 1) * sizeof *change->unknown);
     yyjson_arr_foreach(value, i, n, item)
     {
-        if (!yyjson_is_str(item)) {
+        if (!yyjson_is_str(item) || yyjson_get_len(item) > NAME_MAX_BYTES) {
             snprintf(change->path, sizeof change->path, "[%zu]", i);
-            return why_set(why, ERR_CONFIG, "expected a connector's name");
+            return why_set(why, ERR_CONFIG, "expected a connector's name, of at most %d bytes", NAME_MAX_BYTES);
         }
         if (!by_name(running, json_str(item)))
             change->unknown[change->n_unknown++] = arena_str(&change->arena, json_str(item));

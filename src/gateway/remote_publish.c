@@ -8,10 +8,11 @@
 #include <inttypes.h>
 
 enum {
-    SIZE_SURE = 60000,
-    ERRORS_MAX = 20,
-    MESSAGE_MAX = 500
-}; /* of a value: the platform takes 64 KiB unless it says otherwise */
+    SIZE_SURE = 60000, /* of a value: the platform takes 64 KiB unless it says otherwise */
+    ERRORS_MAX = 20,   /* of an attribute */
+    MESSAGE_MAX = 500,
+    ERRORS_BYTES_MAX = 32000 /* of all */
+};
 
 struct entry { /* of both maps */
     struct str key, text;
@@ -70,8 +71,8 @@ static bool is_too_large(struct published *published, struct str key, struct str
 {
     uint32_t limit = north_status(published->north).payload_limit;
 
-    if (json.n <= (limit > SIZE_SURE ? limit : SIZE_SURE))
-        return false;
+    if (json.n <= (limit > SIZE_SURE ? limit : SIZE_SURE) || str_eq(key, STR("configuration_errors")))
+        return false; /* errors are bounded by themselves */
     published_error_begin(published, key);
     published_error_add(published, STR(""),
                         STR("it runs, but is larger than the platform takes: it cannot be shown there"));
@@ -239,8 +240,15 @@ static void tell_errors(struct published *published)
 {
     autobuf struct buf message = {0}, json = {0};
 
-    for (struct map_slot *slot = NULL; (slot = map_next(&published->errors, slot));)
-        add_member(&json, slot->key, ((const struct entry *)slot->value)->text);
+    for (struct map_slot *slot = NULL; (slot = map_next(&published->errors, slot));) {
+        const struct entry *entry = slot->value;
+
+        if (json.n + slot->key.n * 2 + entry->text.n > ERRORS_BYTES_MAX) { /* they are in the log */
+            add_member(&json, STR(""), STR("[{\"path\":\"\",\"message\":\"there are more\"}]"));
+            break;
+        }
+        add_member(&json, slot->key, entry->text);
+    }
     buf_add_z(&json, json.n ? "}" : "{}");
     tell(published, &message, STR("configuration_errors"), buf_str(&json), 0, false);
     flush(published, &message);

@@ -462,6 +462,28 @@ static void test_connectors_that_are_not_known_are_asked_for(void **state)
     forget_sent();
 }
 
+static void test_errors_of_many_and_of_huge_names_are_bounded(void **state)
+{
+    size_t n_told = 0;
+
+    (void)state;
+    for (int i = 0; i < 600; i++) { /* some 350 fit */
+        autobuf struct buf json = {0};
+
+        buf_printf(&json, "{\"n%d\":{\"name\":%d,\"configurationJson\":{}},\"x%0300d\":{\"configurationJson\":{}}}%c",
+                   i, i, i, 0);
+        if (i <= 300)
+            forget_sent();
+        push((const char *)json.p);
+        n_told = n_sent > n_told ? n_sent : n_told;
+    }
+    assert_true(n_told >= 40 && n_sent > 0);
+    assert_true(strlen(sent[n_sent - 1]) < 40000);
+    assert_non_null(strstr(sent[n_sent - 1], "there are more"));
+    assert_null(strstr(sent[n_sent - 1], "x0000"));
+    forget_sent();
+}
+
 static void test_late_answers_and_those_nobody_asked_for_change_nothing(void **state)
 {
     char before[sizeof asked];
@@ -496,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_when_it_is_off_only_the_level_counts, begin_off, end),
         cmocka_unit_test_setup_teardown(test_secrets_are_hidden_and_stars_mean_unchanged, begin_hidden, end),
         TEST(test_connectors_that_are_not_known_are_asked_for),
+        TEST(test_errors_of_many_and_of_huge_names_are_bounded),
         TEST(test_late_answers_and_those_nobody_asked_for_change_nothing),
     };
 
