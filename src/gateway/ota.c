@@ -19,6 +19,9 @@ enum {
     CHUNK_MAX = 16 * 1024,
     CHUNK_MS = 20 * 1000,
     TRIES_MAX = 5,
+    CLOSES_MAX = 10,         /* sessions that end instead of sending one chunk */
+    CLOSED_PAUSE_MS = 10000, /* after the second one; doubles */
+    CLOSED_PAUSE_MAX_MS = 3600 * 1000,
     HOOK_MS = 3600 * 1000,
     TEXT_MAX = 256, /* of title and version */
     HEX_MAX = 129,
@@ -27,7 +30,7 @@ enum {
 
 /*
  *   IDLE ──assigned──► DOWNLOADING ──all chunks──► VERIFYING ──► UPDATING ──hook ends──► IDLE
- *                        │      ▲ loss of session: the same chunk again
+ *                        │      ▲ loss of session: the same chunk again, after a pause that grows
  *                        └──────┴───────────── whatever fails: IDLE, FAILED is told
  */
 enum step { STEP_IDLE, STEP_DOWNLOADING, STEP_VERIFYING, STEP_UPDATING };
@@ -54,6 +57,9 @@ struct ota {
     uint32_t i_chunk, chunk_n, n_done;
     unsigned n_tries;
     bool is_awaiting; /* a chunk */
+    bool is_pausing;
+    unsigned n_closes;      /* of the session, while this chunk was awaited */
+    uint64_t not_before_ms; /* monotonic; it is asked for again */
     struct timer timer;
 
     /* one job in the worker pool at a time */
@@ -102,7 +108,7 @@ static void begin(struct ota *o);
 static void ended(struct ota *o)
 {
     o->step = STEP_IDLE;
-    o->is_awaiting = false;
+    o->is_awaiting = o->is_pausing = false;
     timer_stop(&o->timer);
     if (o->has_new_target)
         begin(o);
@@ -253,6 +259,43 @@ static void ask_chunk(struct ota *o)
     timer_start(&o->timer, CHUNK_MS);
 }
 
+/* A platform that ends the session instead of sending a chunk would end each one. */
+static void go_on(struct ota *o)
+{
+    if (loop_mono_ms(o->conf.loop) >= o->not_before_ms) {
+        ask_chunk(o);
+        return;
+    }
+    o->is_pausing = true;
+    timer_start_at(&o->timer, o->not_before_ms);
+}
+
+static void session_ended(struct ota *o)
+{
+    uint64_t pause_ms = CLOSED_PAUSE_MS;
+
+    timer_stop(&o->timer);
+    o->is_pausing = false;
+    if (!o->is_awaiting)
+        return;
+    o->is_awaiting = false;
+    if (++o->n_closes < 2)
+        return; /* once may be an accident */
+    if (o->n_closes >= CLOSES_MAX) {
+        fail(o, "the platform ends the session instead of sending it");
+        return;
+    }
+    for (unsigned i = 2; i < o->n_closes && pause_ms < CLOSED_PAUSE_MAX_MS; i++)
+        pause_ms *= 2;
+    pause_ms = pause_ms < CLOSED_PAUSE_MAX_MS ? pause_ms : CLOSED_PAUSE_MAX_MS;
+    o->not_before_ms = loop_mono_ms(o->conf.loop) + pause_ms;
+    snprintf(o->error, sizeof o->error,
+             "the session has ended %u times while chunk %" PRIu32 " was awaited; it is asked for again in %" PRIu64
+             " s",
+             o->n_closes, o->i_chunk, pause_ms / 1000);
+    LOG_WARN(o->conf.log, "firmware", KV_Z("trouble", o->error));
+}
+
 static void write_chunk(void *arg)
 {
     struct ota *o = arg;
@@ -287,7 +330,9 @@ static void is_written(void *arg)
     }
     o->n_done += (uint32_t)o->bytes.n;
     o->i_chunk++;
-    o->n_tries = 0;
+    o->n_tries = o->n_closes = 0;
+    o->not_before_ms = 0;
+    o->error[0] = 0;
     if (o->has_new_target) {
         ended(o);
     } else if (o->n_done < o->target.size) {
@@ -333,6 +378,11 @@ static void timed_out(void *arg)
     }
     if (o->step != STEP_DOWNLOADING)
         return;
+    if (o->is_pausing) {
+        o->is_pausing = false;
+        ask_chunk(o);
+        return;
+    }
     if (++o->n_tries == TRIES_MAX)
         fail(o, "the platform does not send it");
     else
@@ -354,7 +404,8 @@ static void begin(struct ota *o)
     if (strcmp(o->target.title, o->title) == 0 && strcmp(o->target.version, o->version) == 0)
         return;
     o->step = STEP_DOWNLOADING;
-    o->i_chunk = o->n_done = o->n_tries = 0;
+    o->i_chunk = o->n_done = o->n_tries = o->n_closes = 0;
+    o->not_before_ms = 0;
     o->chunk_n = limit && limit < CHUNK_MAX ? limit : CHUNK_MAX;
     if (mkdir(o->folder, 0700) && errno != EEXIST) {
         fail(o, "its directory cannot be made");
@@ -421,8 +472,8 @@ static void answered(void *arg, enum err err, yyjson_val *root)
         return;
     }
     if (o->step == STEP_DOWNLOADING && is_same(&o->next, &o->target)) {
-        if (!o->is_awaiting)
-            ask_chunk(o);
+        if (!o->is_awaiting && !o->is_pausing)
+            go_on(o);
         return;
     }
     if (is_same(&o->next, o->step == STEP_IDLE ? &o->failed : &o->target))
@@ -463,8 +514,7 @@ void ota_state(struct ota *o, enum uplink_state state)
         tell(o);
         ask(o);
     } else if (o->step == STEP_DOWNLOADING) {
-        o->is_awaiting = false; /* asked for again in the next session */
-        timer_stop(&o->timer);
+        session_ended(o);
     }
 }
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import time
 
 import pytest
 from plant import BUILD, Gateway, IS_INSTRUMENTED, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
@@ -47,6 +46,11 @@ def assert_all_arrived(platform, accepted):
     assert platform.stats()["uniq"] == accepted
 
 
+def is_blocked(gateway):
+    done = subprocess.run([BUILD / "iotgw", "--config", gateway.directory, "status", "--json"], capture_output=True, text=True, timeout=20)
+    return done.returncode == 0 and json.loads(done.stdout)["storage"]["blocked"]
+
+
 def kill(gateway):
     assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
 
@@ -58,7 +62,8 @@ def test_kills_at_random_moments_lose_nothing(made, kind):
     source.ask("run 0 4000")
     is_up = True
     for _ in range(ROUNDS):
-        time.sleep(chance.uniform(0.05, 0.7))
+        more = source.stats()["accepted"] + chance.randint(1, 2500)
+        wait_until(lambda: source.stats()["accepted"] >= more, "it goes on")
         if chance.random() < 0.3:
             is_up = not is_up
             platform.ask("up" if is_up else "down")
@@ -124,7 +129,7 @@ def test_a_full_store_holds_the_source_back_and_loses_nothing(made):
     platform.ask("down")
     source.ask("run 3000")
     wait_until(lambda: source.stats()["accepted"] >= 400, "the store fills")
-    time.sleep(0.5)
+    wait_until(lambda: is_blocked(gateway), "it is full")
     assert source.stats()["accepted"] <= 500
     platform.ask("up")
     wait_until(lambda: source.stats()["accepted"] == 3000, "the rest follows")
@@ -142,8 +147,9 @@ def test_a_full_disk_stops_acknowledgements_and_recovers_by_itself(made, kind, t
         source.ask("run 0 5000")
         wait_until(lambda: "nothing can be stored" in gateway.log_text(), "the full disk is named")
         assert "disk full" in gateway.log_text()
+        wait_until(lambda: source.stats()["inflight"] == 300, "the source has its window full, and waits")
         filled = source.stats()["accepted"]
-        time.sleep(1)
+        wait_until(lambda: is_blocked(gateway), "it is told")
         assert source.stats()["accepted"] == filled, "nothing is acknowledged that is not on the disk"
         platform.ask("up")  # what is delivered makes room
         wait_until(lambda: "storing works again" in gateway.log_text(), "it recovers")
