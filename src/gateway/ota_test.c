@@ -74,7 +74,8 @@ static int begin(void **state)
     snprintf(dir, sizeof dir, "/tmp/iotgw-ota-XXXXXX");
     if (!mkdtemp(dir))
         return -1;
-    strcat(dir, "/");
+    dir[strlen(dir) + 1] = 0;
+    dir[strlen(dir)] = '/';
     n_asked = n_chunks = 0;
     *telemetry = 0;
     log_init(&test_log, "test", LOG_LEVEL_OFF);
