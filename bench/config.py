@@ -88,6 +88,19 @@ def write_request(directory, platform_port, ports):
         (directory / name).write_text(json.dumps(content, indent=2))
 
 
+def write_rest(directory, platform_port, port, storage):
+    main = gateway(platform_port, storage)
+    main["connectors"] = [{"name": "Rest", "type": "rest", "configuration": "rest.json"}]
+    rest = {"server": {"host": "127.0.0.1", "port": port, "SSL": False}, "requestsMapping": {}, "mapping": [{
+        "endpoint": "/data", "HTTPMethods": ["POST"], "security": {"type": "anonymous"}, "converter": {
+            "type": "json",
+            "deviceInfo": {"deviceNameExpressionSource": "request", "deviceNameExpression": "${device}",
+                           "deviceProfileExpressionSource": "constant", "deviceProfileExpression": "Sensor"},
+            "attributes": [], "timeseries": [{"type": kind, "key": key, "value": "${%s}" % key} for key, kind in KEYS]}}]}
+    for name, content in (("tb_gateway.json", main), ("rest.json", rest), ("logs.json", logs())):
+        (directory / name).write_text(json.dumps(content, indent=2))
+
+
 def write(directory, platform_port, source_port, storage, has_requests=False, is_clean=True):
     for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port, has_requests, is_clean)),
                           ("logs.json", logs())):

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -342,6 +343,55 @@ def polls(args, gateway, servers=500, hung=0, seconds=30):
                     "cpu_percent": round(100 * cpu / since, 2), "peak_rss_kib": process.peak_rss_kib()}
 
 
+def posts(args, gateway, storage="file", connections=256, n=300000):
+    """HTTP clients that keep their connections; each request is answered when its data is durable."""
+    n = args.messages or (n if gateway != "peer" else 10000)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="iotgw-bench-") as work, \
+            Simulator(args.build / "iotgw-sim", "platform", "--shared-seq", "--limits", json.dumps(LIMITS)) as platform:
+        directory = pathlib.Path(work) / "config"
+        directory.mkdir()
+        config.write_rest(directory, platform.port, port, storage)
+        with Gateway(args.gateways[gateway], directory, pathlib.Path(work)) as process:
+            await_port(port, process)
+            with Simulator(args.build / "iotgw-sim", "web-clients", "--port", port, "--connections", connections) as clients:
+                clients.ask("run 2000")  # not counted
+                if not clients.event("done", 60):
+                    raise SimError(f"warm-up: {clients.ask('stats')}; its last lines:\n{process.last_words()}")
+                wait_for(lambda: platform.ask("stats")["uniq"] >= 2000, 60)
+                platform.ask("reset")
+                cpu, fine = process.cpu_s(), process.cpu_fine_s()
+                clients.ask(f"run {n}")
+                stats = clients.event("done", n / 100 + 60) or clients.ask("stats")
+                cpu, fine = process.cpu_s() - cpu, process.cpu_fine_s() - fine
+                wait_for(lambda: platform.ask("stats")["uniq"] >= stats["answered"], 60)
+                there = platform.ask("stats")
+                return {"storage": storage, "connections": connections, "requests": stats["answered"], "refused": stats["refused"],
+                        "requests_per_s": round(stats["answered"] / stats["seconds"]), "seconds": round(stats["seconds"], 2),
+                        **{key: stats[key] for key in ("lat_p50_ms", "lat_p99_ms", "lat_max_ms")},
+                        "lost": stats["answered"] - there["uniq"], "dup": there["dup"],
+                        "cpu_us_per_request": round((cpu if cpu >= 1 else fine) / n * 1e6, 1), "peak_rss_kib": process.peak_rss_kib()}
+
+
+def await_port(port, process, seconds=60):
+    def is_open():
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+    if not wait_for(is_open, seconds):
+        raise SimError(f"the gateway does not listen; its last lines:\n{process.last_words()}")
+
+
+def wait_for(condition, seconds):
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 SCENARIOS = {  # name: (what it shows, function, arguments)
     "a": ("throughput, 10 devices, memory", flow, {"devices": 10}),
     "a-1000": ("throughput, 1000 devices, memory", flow, {"devices": 1000}),
@@ -367,6 +417,8 @@ SCENARIOS = {  # name: (what it shows, function, arguments)
     "recovery": ("start with a gigabyte in the storage, file", recovery, {}),
     "request": ("500 HTTP servers polled each second", polls, {}),
     "request-hung": ("the same, and one server that never answers", polls, {"hung": 1}),
+    "rest": ("256 connections that POST ten values at a time, file", posts, {}),
+    "rest-memory": ("the same, memory", posts, {"storage": "memory"}),
     "overload": ("the source is faster than the platform for a minute", overload, {}),
 }
 MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "rpc", "overload"]
