@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rest_data.h"
 
+#include "base/map.h"
 #include "base/utf8.h"
 
 enum { MAX_PAIRS = 1000, MAX_MERGED = 16 * 1024 * 1024, STATUS_BAD = 400, STATUS_LARGE = 413, STATUS_NO_DATA = 415 };
@@ -8,6 +9,7 @@ enum { MAX_PAIRS = 1000, MAX_MERGED = 16 * 1024 * 1024, STATUS_BAD = 400, STATUS
 struct pairs {
     struct str *names, *values;
     size_t n;
+    struct map known; /* by name */
 };
 
 struct reader {
@@ -22,31 +24,35 @@ struct reader {
 
 static bool has_name(const struct pairs *pairs, struct str name)
 {
-    for (size_t i = 0; i < pairs->n; i++)
-        if (str_eq(pairs->names[i], name))
-            return true;
-    return false;
+    return map_get(&pairs->known, name) != NULL;
 }
 
-/* a=1&b=x%20y; of a name that is repeated the first counts. */
-static void read_pairs(struct pairs *pairs, struct str text, struct arena *arena)
+/* a=1&b=x%20y; of a name that is repeated the first counts. False: there are too many. */
+static bool read_pairs(struct pairs *pairs, struct str text, struct arena *arena, struct why *why)
 {
     struct str part;
 
     *pairs = (struct pairs){0};
     if (!text.n)
-        return;
+        return true;
     pairs->names = arena_alloc(arena, 2 * MAX_PAIRS * sizeof *pairs->names);
     pairs->values = pairs->names + MAX_PAIRS;
-    while (pairs->n < MAX_PAIRS && str_split(&text, '&', &part)) {
+    while (str_split(&text, '&', &part)) {
         size_t equals = str_chr(part, '=');
         struct str name = rest_decode(arena, str_cut(part, equals), true);
 
         if (!part.n || has_name(pairs, name))
             continue;
+        if (pairs->n == MAX_PAIRS) {
+            (void)why_set(why, ERR_LIMIT, "the request has more than %d fields", MAX_PAIRS);
+            return false;
+        }
         pairs->names[pairs->n] = name;
-        pairs->values[pairs->n++] = rest_decode(arena, str_skip(part, equals + 1), true);
+        pairs->values[pairs->n] = rest_decode(arena, str_skip(part, equals + 1), true);
+        (void)map_put(&pairs->known, name, &pairs->names[pairs->n]);
+        pairs->n++;
     }
+    return true;
 }
 
 /* --- merging ---------------------------------------------------------------------------------------------------------- */
@@ -252,7 +258,8 @@ static unsigned take_form(struct reader *reader, bool is_multipart)
 {
     const struct rest_input *input = reader->input;
     autobuf struct buf text = {0};
-    struct pairs pairs;
+    struct pairs pairs = {0};
+    bool is_read = true;
 
     buf_add_u8(&text, '{');
     if (is_multipart) {
@@ -261,14 +268,15 @@ static unsigned take_form(struct reader *reader, bool is_multipart)
             return STATUS_BAD;
         }
     } else {
-        read_pairs(&pairs, input->body, reader->arena);
+        is_read = read_pairs(&pairs, input->body, reader->arena, reader->why);
         for (size_t i = 0; i < pairs.n; i++) {
             add_name(&text, pairs.names[i]);
             json_add_string(&text, pairs.values[i]);
         }
     }
     buf_add_u8(&text, '}');
-    return take_one(reader, keep_doc(reader, json_read(buf_str(&text), reader->why)));
+    map_fini(&pairs.known);
+    return is_read ? take_one(reader, keep_doc(reader, json_read(buf_str(&text), reader->why))) : STATUS_LARGE;
 }
 
 static unsigned take_text(struct reader *reader)
@@ -322,13 +330,19 @@ static unsigned take_body(struct reader *reader)
 unsigned rest_data_open(struct rest_data *data, const struct rest_input *input, struct arena *arena, struct why *why)
 {
     struct reader reader = {.data = data, .input = input, .arena = arena, .why = why};
+    unsigned status = STATUS_LARGE;
 
     *data = (struct rest_data){0};
-    read_pairs(&reader.query, input->query, arena);
-    if (str_trim(input->body).n && !str_eq(input->method, STR("GET")))
-        return take_body(&reader);
-    room_for(&reader, 1);
-    return take_one(&reader, NULL);
+    if (!read_pairs(&reader.query, input->query, arena, why)) {
+        /* refused */
+    } else if (str_trim(input->body).n && !str_eq(input->method, STR("GET"))) {
+        status = take_body(&reader);
+    } else {
+        room_for(&reader, 1);
+        status = take_one(&reader, NULL);
+    }
+    map_fini(&reader.query.known);
+    return status;
 }
 
 void rest_data_close(struct rest_data *data)

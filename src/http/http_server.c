@@ -44,9 +44,9 @@ struct conn {
     struct buf head, body;         /* of a request that comes in pieces */
     uint64_t left;                 /* of a body with a length */
     uint64_t n_passed;
+    size_t n_rest; /* bytes that were left because nobody has asked for them yet */
     struct http_chunks chunks;
     bool is_reading; /* inside .read */
-    bool has_rest;   /* bytes were left that nobody has asked for */
     bool is_answered, is_unsent_large;
     bool is_kept_alive, is_head_method, is_old, waits_for_leave;
 };
@@ -57,7 +57,7 @@ struct http_server {
     struct listener *listener;
     struct http_server_events events;
     void *arg;
-    size_t max_body, n_gathered;
+    size_t max_body, n_gathered, n_rest; /* the latter two: of all connections */
     unsigned max_connections;
     struct list conns;
     unsigned n_alive; /* those whose answer is still to come although they are closed included */
@@ -163,8 +163,7 @@ static void next_request(struct conn *conn)
     }
     enter(conn, IDLE, IDLE_MS);
     conn->is_unsent_large = stream_queued(conn->stream) - stream_sent(conn->stream) > MAX_UNSENT;
-    if (!conn->is_reading && !conn->is_unsent_large && (conn->has_rest || stream_is_paused(conn->stream))) {
-        conn->has_rest = false;
+    if (!conn->is_reading && !conn->is_unsent_large && (conn->n_rest || stream_is_paused(conn->stream))) {
         stream_resume(conn->stream);
     }
 }
@@ -426,6 +425,12 @@ static size_t read_one(struct conn *conn, struct str text)
     return 0;
 }
 
+static void set_rest(struct conn *conn, size_t n)
+{
+    conn->server->n_rest += n - conn->n_rest;
+    conn->n_rest = n;
+}
+
 static size_t on_read(void *arg, uint8_t *p, size_t n)
 {
     struct conn *conn = arg;
@@ -437,9 +442,11 @@ static size_t on_read(void *arg, uint8_t *p, size_t n)
         n_used += n_now;
     }
     conn->is_reading = false;
-    conn->has_rest = n_used < n;
-    if (conn->has_rest && (n_used == 0 || n - n_used > HTTP_HEAD_MAX_BYTES) &&
-        (conn->state == PENDING || conn->is_unsent_large))
+    set_rest(conn, n - n_used);
+    if (conn->n_rest > HTTP_HEAD_MAX_BYTES && conn->server->n_rest > MAX_GATHERED)
+        conn_close(conn, true); /* many send on and on without waiting for their answers */
+    else if (conn->n_rest && (n_used == 0 || conn->n_rest > HTTP_HEAD_MAX_BYTES) &&
+             (conn->state == PENDING || conn->is_unsent_large))
         stream_pause(conn->stream); /* it sends on before it has its answer */
     return n_used;
 }
@@ -451,7 +458,6 @@ static void on_sent(void *arg)
     if (!conn->is_unsent_large)
         return;
     conn->is_unsent_large = false;
-    conn->has_rest = false;
     if (conn->state == IDLE)
         stream_resume(conn->stream);
 }
@@ -463,6 +469,7 @@ static void on_closed(void *arg, enum err err, const struct why *why)
 
     if (conn->state == HANDSHAKE && err != ERR_OK && err != ERR_CLOSED)
         LOG_WARN(server->log, "a connection failed", KV_Z("peer", stream_peer(conn->stream)), KV_WHY(why));
+    set_rest(conn, 0);
     list_del(&conn->node);
     server->stats.n_open--;
     stream_free(conn->stream);

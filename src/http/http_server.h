@@ -9,7 +9,7 @@
  * client has gone. Views of a request (method, path, fields, body) live until the callback returns.
  *
  * Bounds: heads http_head.h, 10 s for one; bodies max_body, at least 1 KiB/s and a byte every 30 s; 30 s idle; 64 MiB for
- * all bodies that come in pieces (503); max_connections, and what comes beyond it is closed; a client that does not take
+ * all bodies that come in pieces (503), and as much for what clients send before they are answered; max_connections, and what comes beyond it is closed; a client that does not take
  * its answers is not read from. What a client is told of its faults is {"error":"…"}.
  */
 #include "base/list.h"
