@@ -20,6 +20,7 @@
 
 enum {
     SWEEP_MS = 1000,
+    CLOSE_MS = 1500,
     HANDSHAKE_MS = 10 * 1000,
     HEAD_MS = 10 * 1000,
     IDLE_MS = 30 * 1000,
@@ -554,10 +555,12 @@ static void sweep(void *arg)
     LIST_EACH_SAFE(node, &server->conns) {
         struct conn *conn = CONTAINER_OF(node, struct conn, node);
 
-        if (conn->deadline_ms && conn->deadline_ms <= now)
+        if (server->is_closing)
+            stream_close(conn->stream, true);
+        else if (conn->deadline_ms && conn->deadline_ms <= now)
             deadline_passed(conn);
     }
-    if (!list_is_empty(&server->conns))
+    if (!list_is_empty(&server->conns) && !server->is_closing)
         timer_start_coarse(&server->sweep, SWEEP_MS);
 }
 
@@ -665,5 +668,6 @@ void http_server_close(struct http_server *server, closed_fn *done, void *arg)
         if (conn->state != CLOSING)
             conn_close(conn, false);
     }
+    timer_start(&server->sweep, CLOSE_MS); /* whoever does not take his last answer by then goes without it */
     closer_end(&server->closer);
 }

@@ -68,6 +68,6 @@ const char *http_request_peer(const struct http_request *request); /* "192.168.0
 struct http_server_stats http_server_stats(const struct http_server *server);
 /* No new connections; those there are end after the answer that they wait for. */
 void http_server_quiesce(struct http_server *server);
-/* done: all connections are closed and the server is freed. What is still unanswered must be answered before or after. */
+/* done: all connections are closed, within 2 s, and the server is freed. What is still unanswered must be answered before or after. */
 void http_server_close(struct http_server *server, closed_fn *done, void *arg);
 #endif
