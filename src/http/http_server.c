@@ -48,7 +48,7 @@ struct conn {
     size_t n_rest; /* bytes that were left because nobody has asked for them yet */
     struct http_chunks chunks;
     bool is_reading; /* inside .read */
-    bool is_answered, is_unsent_large;
+    bool is_shown, is_answered, is_unsent_large;
     bool is_kept_alive, is_head_method, is_old, waits_for_leave;
 };
 
@@ -235,7 +235,7 @@ static void refuse(struct conn *conn, unsigned status, const char *text)
 static void begin_request(struct conn *conn, const struct http_head *head)
 {
     conn->request = (struct http_request){.head = *head, .max_body = conn->server->max_body};
-    conn->is_answered = false;
+    conn->is_answered = conn->is_shown = false;
     conn->is_kept_alive = head->is_kept_alive;
     conn->is_old = head->minor == 0;
     conn->is_head_method = str_eq(head->method, STR("HEAD"));
@@ -253,6 +253,7 @@ static void show_request(struct conn *conn)
     server->stats.n_requests++;
     server->stats.n_bytes_in += conn->request.body.n;
     enter(conn, PENDING, 0);
+    conn->is_shown = true;
     server->events.request(server->arg, &conn->request);
     drop_gathered(conn);
 }
@@ -475,10 +476,10 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     server->stats.n_open--;
     stream_free(conn->stream);
     conn->stream = NULL;
-    if (conn->is_answered)
+    if (conn->is_answered || !conn->is_shown)
         conn_free(conn);
     else
-        drop_gathered(conn);
+        drop_gathered(conn); /* its owner still has the request */
 }
 
 static const struct stream_events conn_events = {
@@ -529,7 +530,7 @@ static void deadline_passed(struct conn *conn)
     switch (conn->state) {
     case HEAD:
         conn->request = (struct http_request){0};
-        conn->is_answered = false;
+        conn->is_answered = conn->is_shown = false;
         conn->is_old = conn->is_head_method = false;
         refuse(conn, 408, "the head of the request did not come within 10 s");
         break;

@@ -5,8 +5,8 @@
  * An HTTP/1.0 and 1.1 server on one loop, in the clear or with TLS. Requests of a connection are answered in their order,
  * one at a time; connections do not wait for each other, and an answer may come whenever its owner has it.
  *
- * Owner thread: the loop's. Each request that .head or .request has shown gets exactly one http_answer, also when its
- * client has gone. Views of a request (method, path, fields, body) live until the callback returns.
+ * Owner thread: the loop's. Each request that .request has shown gets exactly one http_answer, also when its client has
+ * gone meanwhile. Views of a request (method, path, fields, body) live until the callback returns.
  *
  * Bounds: heads http_head.h, 10 s for one; bodies max_body, at least 1 KiB/s and a byte every 30 s; 30 s idle; 64 MiB for
  * all bodies that come in pieces (503), and as much for what clients send before they are answered; max_connections, and what comes beyond it is closed; a client that does not take

@@ -21,7 +21,7 @@ struct rig {
     struct closer closer;
     struct http_request *held; /* by /later */
     struct timer answer;
-    bool is_closed;
+    bool is_closed, leaves; /* leaves: as soon as all is sent */
 };
 
 static void answer_later(void *arg)
@@ -82,17 +82,25 @@ static void on_closed(void *arg, enum err err, const struct why *why)
     http_server_close(rig->server, on_server_closed, rig);
 }
 
-static const struct stream_events client_events = {.read = on_read, .closed = on_closed};
+static void on_sent(void *arg)
+{
+    struct rig *rig = arg;
+
+    if (rig->leaves)
+        stream_close(rig->client, false);
+}
+
+static const struct stream_events client_events = {.read = on_read, .sent = on_sent, .closed = on_closed};
 
 /* Sends all of it at once, and gives what comes until the server closes. */
-static void exchange(struct rig *rig, const char *text, size_t n)
+static void exchange_and(struct rig *rig, const char *text, size_t n, bool leaves)
 {
     static const struct http_server_events events = {.head = on_head, .request = on_request};
     const struct http_server_conf conf = {.host = "127.0.0.1"};
     struct stream_conf to = {.host = "127.0.0.1"};
     struct why why = {0};
 
-    *rig = (struct rig){0};
+    *rig = (struct rig){.leaves = leaves};
     log_init(&rig->log, "test", LOG_LEVEL_OFF);
     assert_int_equal(loop_new(&rig->loop, "test"), ERR_OK);
     if (http_server_new(&rig->server, rig->loop, &rig->log, &conf, &events, rig, &why) != ERR_OK)
@@ -106,6 +114,11 @@ static void exchange(struct rig *rig, const char *text, size_t n)
     loop_free(rig->loop);
     buf_add_u8(&rig->received, 0);
     buf_add_u8(&rig->seen, 0);
+}
+
+static void exchange(struct rig *rig, const char *text, size_t n)
+{
+    exchange_and(rig, text, n, false);
 }
 
 static void rig_fini(struct rig *rig)
@@ -231,6 +244,21 @@ static void a_body_may_be_larger_than_what_one_read_takes(void **state)
     rig_fini(&rig);
 }
 
+static void clients_that_leave_keep_nothing_open(void **state)
+{
+    static const char *const texts[] = {"POST /a HT", "POST /a HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhi",
+                                        "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhi",
+                                        "POST /none HTTP/1.1\r\n" H "Content-Length: 50\r\n\r\nhi",
+                                        "POST /later HTTP/1.1\r\n" H "\r\nGET /later HTTP/1.1\r\n" H "\r\n"};
+    struct rig rig;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(texts); i++) { /* each ends when the server is closed and freed */
+        exchange_and(&rig, texts[i], strlen(texts[i]), true);
+        rig_fini(&rig);
+    }
+}
+
 static void a_port_in_use_is_told(void **state)
 {
     static const struct http_server_events events = {.request = on_request};
@@ -260,6 +288,7 @@ int main(void)
         cmocka_unit_test(bodies_beyond_the_limit_are_refused_and_passed_over),
         cmocka_unit_test(leave_to_send_is_given_or_not),
         cmocka_unit_test(a_body_may_be_larger_than_what_one_read_takes),
+        cmocka_unit_test(clients_that_leave_keep_nothing_open),
         cmocka_unit_test(a_port_in_use_is_told),
     };
 

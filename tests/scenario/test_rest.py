@@ -366,12 +366,15 @@ def test_slow_clients_hinder_nobody_and_stopping_waits_for_none(run):
     slow = [socket.create_connection(("127.0.0.1", plant.port)) for _ in range(200)]
     for s in slow:
         s.sendall(b"POST /data HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+    for s in slow[100:]:
+        s.close()  # in the middle of its request
     waiting = plant.connection()
     waiting.request("POST", "/await", json.dumps({"sn": "W", "t": 1}))
     plant.platform.wait_for("W", responseExpected=True)
     assert plant.ask(body={"sn": "Fast", "t": 1})[0] == 200
     assert plant.gateway.stop() == 0
     assert waiting.getresponse().status == 503
+    assert "left behind" not in plant.gateway.log_text()
     for s in slow:
         s.close()
 
