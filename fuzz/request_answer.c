@@ -20,7 +20,7 @@ static const char file_text[] =
     "{\"url\":\"a\",\"converter\":{\"deviceNameJsonExpression\":\"D${n}\",\"deviceTypeJsonExpression\":\"${p}\"," POINTS
     "}},{\"url\":\"b\",\"dataUnpackExpression\":\"d.items[*]\",\"converter\":{\"deviceNameJsonExpression\":"
     "\"D\"," POINTS "}},{\"url\":\"c\",\"subRequests\":{\"a\":{\"url\":\"${n}/a\"},\"t\":{\"url\":\"/t/${n}/"
-                    "${k}\",\"value\":\"${v.x}\","
+    "${k}\",\"value\":\"${v.x}\","
     "\"type\":\"double\"},\"l\":{\"url\":\"http://o/${$..i}\",\"value\":\"${v}\"}},\"converter\":{\"deviceInfo\":{"
     "\"deviceNameExpressionSource\":\"request\",\"deviceNameExpression\":\"${n}\"}," POINTS "}}],\"serverSideRpc\":["
     "{\"deviceNameFilter\":\"D\",\"methodFilter\":\"whole\",\"requestUrlExpression\":\"u\"},"

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/mem.h"
 
+#include <fcntl.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { TRIM_BYTES = 1024 * 1024 }; /* less is not worth the search */
 
 static atomic_uint fail_countdown;
 
@@ -67,6 +72,34 @@ char *mem_dup(const char *text)
 void mem_free(void *p)
 {
     free(p);
+}
+
+size_t mem_resident(void)
+{
+    char text[96];
+    unsigned long size, pages = 0;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    return sscanf(text, "%lu %lu", &size, &pages) == 2 ? pages * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+void mem_trim(void)
+{
+    static size_t was_free, trimmed; /* at the last call; resident after the last trim */
+    size_t is_free = mallinfo2().fordblks, now = mem_resident();
+    bool is_other = now > trimmed + TRIM_BYTES / 4 || now + TRIM_BYTES / 4 < trimmed;
+
+    if (is_other && is_free > TRIM_BYTES && was_free > TRIM_BYTES) {
+        malloc_trim(0);
+        trimmed = mem_resident();
+    }
+    was_free = is_free;
 }
 
 void mem_fail_after(unsigned n)

@@ -17,6 +17,11 @@ char *mem_dup(const char *text) __attribute__((malloc, returns_nonnull));
 void mem_free(void *p);
 _Noreturn void mem_die(size_t size);
 
+/* Gives pages inside the heap that have been free since the last call back to the system. Called every few seconds by the main
+ * thread. */
+void mem_trim(void);
+size_t mem_resident(void); /* bytes of the process in memory; 0: not known */
+
 /* For tests: from now on the n-th mem_try fails once (0: off). */
 void mem_fail_after(unsigned n);
 

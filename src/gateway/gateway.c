@@ -562,6 +562,7 @@ static void keep_house(void *arg)
     (void)arg;
     log_flush(false);
     slab_trim();
+    mem_trim();
 }
 
 /* Only after a round through all loops: one that hangs lets the service manager restart the program. */

@@ -357,11 +357,13 @@ static void test_what_is_wrong_with_the_file_is_told_once(void **state)
 
 static void test_a_file_that_cannot_be_written_is_told_once(void **state)
 {
-    struct handler_conf handler = {
-        .class_name = STR("logging.handlers.RotatingFileHandler"), .filename = STR("/dev/full"), .level = LOG_LEVEL_TRACE};
+    struct handler_conf handler = {.class_name = STR("logging.handlers.RotatingFileHandler"),
+                                   .filename = STR("/dev/full"),
+                                   .level = LOG_LEVEL_TRACE};
     struct logger_conf logger = {.propagate = false};
     struct str handler_name = STR("h");
-    struct conf_map_entry handlers = {.key = handler_name, .value = &handler}, loggers = {.key = STR("service"), .value = &logger};
+    struct conf_map_entry handlers = {.key = handler_name, .value = &handler},
+                          loggers = {.key = STR("service"), .value = &logger};
     struct logs_conf logs = {.handlers = {.items = &handlers, .n = 1}, .loggers = {.items = &loggers, .n = 1}};
 
     (void)state;
@@ -373,7 +375,8 @@ static void test_a_file_that_cannot_be_written_is_told_once(void **state)
     pass(0);
     session(true);
     pass(1000);
-    assert_int_equal(count("\"LOGS\":\"log file cannot be written, its lines go to standard error: /dev/full: No space"), 1);
+    assert_int_equal(
+        count("\"LOGS\":\"log file cannot be written, its lines go to standard error: /dev/full: No space"), 1);
     conf.logs = &nowhere;
     logging_apply(logging, &conf);
     pass(0);

@@ -15,7 +15,7 @@ const char *metric_section_name(enum metric_section section)
     static const char *const names[] = {
         [METRICS_PLATFORM] = "platform", [METRICS_WAIT] = "platform.waits",  [METRICS_STORAGE] = "storage",
         [METRICS_LEDGER] = "ledger",     [METRICS_CONNECTOR] = "connectors", [METRICS_ENDPOINT] = "connectors.polls",
-        [METRICS_LOOP] = "loops",        [METRICS_COMMANDS] = "commands"};
+        [METRICS_LOOP] = "loops",        [METRICS_COMMANDS] = "commands",    [METRICS_MEMORY] = "memory"};
 
     return section < METRICS_SECTIONS ? names[section] : "";
 }
@@ -38,7 +38,7 @@ void metrics_add_reference(struct buf *out)
                                          [METRICS_CONNECTOR] = "connector",
                                          [METRICS_ENDPOINT] = "connector",
                                          [METRICS_LOOP] = "loop",
-                                         [METRICS_COMMANDS] = NULL};
+                                         [METRICS_MEMORY] = NULL};
 
     buf_add_z(out,
               "# Metrics\n\n"

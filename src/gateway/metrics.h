@@ -16,6 +16,7 @@ enum metric_section {
     METRICS_ENDPOINT,  /* one set a connector that polls, and one for each URL or station */
     METRICS_LOOP,      /* one set a loop */
     METRICS_COMMANDS,
+    METRICS_MEMORY,
     METRICS_SECTIONS
 };
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE };

@@ -149,7 +149,8 @@ static int setup(void **state)
     now = (struct statistics_sample){.uplink = {.payload_limit = 8192}};
     north_attach_link(north, &link, NULL);
     n_sent = 0;
-    of_statistics = (struct statistics_conf){.enable = true, .enable_custom = true, .period_s = 60, .custom_period_s = 300};
+    of_statistics =
+        (struct statistics_conf){.enable = true, .enable_custom = true, .period_s = 60, .custom_period_s = 300};
     platform = (struct platform_conf){.statistics = &of_statistics};
     main_conf = (struct main_conf){.platform = &platform};
     conf = (struct gateway_conf){.main = &main_conf};
@@ -369,9 +370,15 @@ static void test_sizes_have_one_decimal_and_binary_units(void **state)
     static const struct {
         uint64_t bytes;
         const char *want;
-    } cases[] = {{0, "0.0B"},         {1023, "1023.0B"},          {1024, "1.0K"},
-                 {1536, "1.5K"},      {25232932864, "23.5G"},     {1048576, "1.0M"},
-                 {270582939648, "252.0G"}, {UINT64_C(1) << 40, "1.0T"}, {UINT64_C(1) << 52, "4096.0T"}};
+    } cases[] = {{0, "0.0B"},
+                 {1023, "1023.0B"},
+                 {1024, "1.0K"},
+                 {1536, "1.5K"},
+                 {25232932864, "23.5G"},
+                 {1048576, "1.0M"},
+                 {270582939648, "252.0G"},
+                 {UINT64_C(1) << 40, "1.0T"},
+                 {UINT64_C(1) << 52, "4096.0T"}};
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -386,10 +393,10 @@ static void test_results_of_commands_are_numbers_where_they_are_or_text_without_
 {
     static const struct {
         const char *output, *want; /* NULL: left out */
-    } cases[] = {{"42\n", "42"},     {" 0.25 \n", "0.25"},          {"-1e3", "-1000.0"},  {"007\n", "7.0"},
-                 {"a b\n", "\"a b\""}, {"a\nb\n", "\"a\\nb\""},      {"", NULL},           {"\n \n", NULL},
-                 {"nan", "\"nan\""}, {"inf\n", "\"inf\""},          {"0x10", "\"0x10\""}, {"1 2", "\"1 2\""},
-                 {"\"", "\"\\\"\""}, {"true", "\"true\""}};
+    } cases[] = {{"42\n", "42"},       {" 0.25 \n", "0.25"},    {"-1e3", "-1000.0"},  {"007\n", "7.0"},
+                 {"a b\n", "\"a b\""}, {"a\nb\n", "\"a\\nb\""}, {"", NULL},           {"\n \n", NULL},
+                 {"nan", "\"nan\""},   {"inf\n", "\"inf\""},    {"0x10", "\"0x10\""}, {"1 2", "\"1 2\""},
+                 {"\"", "\"\\\"\""},   {"true", "\"true\""}};
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {

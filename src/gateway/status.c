@@ -2,6 +2,7 @@
 #include "gateway/status.h"
 
 #include "base/mem.h"
+#include "base/slab.h"
 #include "connector/endpoint.h"
 #include "connector/report.h"
 #include "gateway/metrics.h"
@@ -465,6 +466,17 @@ static void add_endpoints(struct buf *out, const struct gathering *g)
     buf_add_z(out, "]}");
 }
 
+static void add_memory(struct buf *out)
+{
+    struct metrics m = {0};
+
+    m.v[METRIC_MEMORY_RESIDENT] = mem_resident();
+    m.v[METRIC_MEMORY_SLABS] = slab_in_use();
+    buf_add_u8(out, '{');
+    metrics_add_json(out, METRICS_MEMORY, &m);
+    buf_add_u8(out, '}');
+}
+
 static void add_document(struct buf *out, const struct gathering *g)
 {
     const struct status *s = g->status;
@@ -499,6 +511,8 @@ static void add_document(struct buf *out, const struct gathering *g)
     }
     buf_add_z(out, "],\"commands\":");
     add_commands(out, s);
+    buf_add_z(out, ",\"memory\":");
+    add_memory(out);
     buf_add_u8(out, '}');
 }
 

@@ -30,7 +30,7 @@
 #include "store/lanes.h"
 
 enum {
-    BLOCK_SIZE = 256 * 1024,
+    BLOCK_SIZE = 128 * 1024,
     BLOCK_MIN = 4096,
     KEEP_BLOCKS = 2,            /* free ones, hot for the next burst */
     TAIL_BLOCKS = 2,            /* kept behind the active one for a reader that is a little late */

@@ -578,6 +578,7 @@ struct chunk *file_store_read(struct store *base, int which, size_t max)
                                  .n = to - from,
                                  .from = position_of(slice, from),
                                  .lane = which,
+                                 .is_copy = true,
                                  .owner = slice,
                                  .release = release};
     mine->chunk.to = position_of(slice, to - 1) + 1;

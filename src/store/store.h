@@ -8,7 +8,7 @@
  * Guarantee:    with a durable kind, a batch that comes back with ERR_OK survives SIGKILL and loss of power.
  * Order:        within a lane, the order of store_append; a device's records are never waiting in two lanes.
  * Lanes:        one, but for the time after a split (an outage): then what waited, the backlog, is read beside what is new.
- * Memory:       a chunk's bytes stay until chunk_release; the store keeps at most two chunks of 256 KiB ahead of the reader.
+ * Memory:       a chunk's bytes stay until chunk_release; the store keeps at most two chunks of 128 KiB ahead of the reader.
  */
 #include "data/batch.h"
 #include "io/loop.h"
@@ -25,7 +25,8 @@ struct chunk {
     size_t n;
     uint64_t from, to; /* positions of the first byte and behind the last */
     int lane;
-    void *owner;                          /* the store's own */
+    bool is_copy; /* its bytes take memory of their own, which comes back with it, also before it is acknowledged */
+    void *owner;  /* the store's own */
     void (*release)(struct chunk *chunk); /* the kind's own; called through chunk_release */
 };
 void chunk_release(struct chunk *chunk); /* on the uplink's loop, before store_free; NULL allowed */

@@ -16,7 +16,7 @@
  *                  └───────────┘ refused, stuck, closed three times: two halves in its place, or the rejected file
  *
  * A span is finished when everything in it was built and every pack that touches it is done; the store's position moves
- * over the finished ones at the front.
+ * over the finished ones at the front. One behind an unfinished one gives its bytes back meanwhile, if they are a copy.
  *
  * Each lane of the store is a stream of spans of its own, and a pack has records of one lane only. After an outage there are two:
  * the live one goes first, but for every three of its values the backlog may send one (lead), and the backlog leaves some
@@ -30,7 +30,8 @@
 
 enum {
     READ_MAX = 64 * 1024,         /* of one chunk: what the position moves by */
-    AHEAD_MAX = 16 * 1024 * 1024, /* spans held, finished or not */
+    AHEAD_MAX = 16 * 1024 * 1024, /* spans of a lane, finished or not */
+    HELD_MAX = 5 * 1024 * 1024,   /* copies that spans hold, and payloads without answer */
     FLYING_MAX = 4 * 1024 * 1024, /* payload bytes without answer */
     STUCK_MS = 30 * 1000,
     SILENT_MS = 60 * 1000, /* no answer on gateway topics at all: reconnect */
@@ -58,8 +59,9 @@ enum pack_state { PACK_QUEUED, PACK_FLYING, PACK_SETTLING, PACK_LOST, PACK_TAKEN
 
 struct span {
     struct list node;
-    struct chunk *chunk;
-    uint64_t number;
+    struct chunk *chunk; /* NULL: given back */
+    uint64_t number, to; /* to: the store's position behind it */
+    size_t n;
     unsigned n_open;      /* packs that touch it */
     struct piece *pieces; /* parts of records above a limit that has shrunk */
 };
@@ -85,6 +87,7 @@ struct pack {
     size_t n_parts, cap_parts, n_records, cap_records;
     unsigned n_events;
     int lane;
+    size_t n_payload;          /* of the transmission */
     struct span *first, *last; /* of that lane */
     struct device *dev;        /* connect */
     uint64_t sent_ms, number;  /* of the transmission; number: counts all of them */
@@ -161,6 +164,7 @@ struct deliver {
     size_t cap_marks;
     unsigned n_lost;                             /* of those, the ones that nobody waits for any more */
     size_t flying_bytes, pass_bytes, free_bytes; /* free: capacity of unused packs' payloads */
+    size_t held_bytes;                           /* copies that spans hold */
     struct pack *by_id[ID_BUCKETS];
     uint64_t n_sent, newest_acked; /* transmissions; newest one on a gateway topic that was answered in this session */
     uint64_t n_taken;              /* answers on gateway topics that were no refusal */

@@ -104,10 +104,21 @@ void deliver_spans_hold(struct deliver *d, int lane, struct span *first, struct 
     }
 }
 
+static void give_back(struct deliver *d, struct span *span)
+{
+    d->held_bytes -= span->chunk->is_copy ? span->n : 0;
+    chunk_release(span->chunk);
+    span->chunk = NULL;
+}
+
 void deliver_spans_unhold(struct deliver *d, int lane, struct span *first, struct span *last)
 {
+    const struct stream *stream = &d->streams[lane];
+
     for (struct span *span = first; span; span = span_next(d, lane, span)) {
         span->n_open--;
+        if (!span->n_open && span->number < stream->built && span != stream->cursor && span->chunk->is_copy)
+            give_back(d, span);
         if (span == last)
             break;
     }
@@ -131,8 +142,9 @@ void deliver_span_free(struct deliver *d, int lane, struct span *span)
     if (d->streams[lane].cursor == span)
         d->streams[lane].cursor = NULL;
     list_del(&span->node);
-    d->streams[lane].ahead_bytes -= span->chunk->n;
-    chunk_release(span->chunk);
+    d->streams[lane].ahead_bytes -= span->n;
+    if (span->chunk)
+        give_back(d, span);
     while (span->pieces) {
         struct piece *piece = span->pieces;
 
@@ -153,7 +165,7 @@ static void advance(struct deliver *d, int lane)
 
         if (span->number >= d->streams[lane].built || span->n_open)
             break;
-        to = span->chunk->to;
+        to = span->to;
     }
     if (node == head->next)
         return;
@@ -223,6 +235,7 @@ enum err deliver_publish(struct deliver *d, struct pack *pack, struct str topic,
     pack->is_known = true;
     pack->sent_ms = now_ms(d);
     pack->number = ++d->n_sent;
+    pack->n_payload = pack->payload.n;
     pack->until = 0;
     d->n_known++;
     d->flying_bytes += pack->payload.n;

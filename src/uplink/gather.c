@@ -71,7 +71,8 @@ static bool read_span(struct deliver *d, int lane)
     struct stream *stream = &d->streams[lane];
     struct chunk *chunk;
 
-    if (stream->ahead_bytes >= AHEAD_MAX || (d->is_finishing && !d->is_reading))
+    if (stream->ahead_bytes >= AHEAD_MAX || d->held_bytes + d->flying_bytes >= HELD_MAX ||
+        (d->is_finishing && !d->is_reading))
         return false;
     chunk = store_read(d->store, lane, READ_MAX);
     if (!chunk)
@@ -79,9 +80,12 @@ static bool read_span(struct deliver *d, int lane)
     struct span *span = deliver_span_new(d);
 
     span->chunk = chunk;
+    span->n = chunk->n;
+    span->to = chunk->to;
     span->number = stream->n_spans++;
     list_add_tail(&d->spans[lane], &span->node);
     stream->ahead_bytes += chunk->n;
+    d->held_bytes += chunk->is_copy ? chunk->n : 0;
     stream->cursor = span;
     stream->at = chunk->bytes;
     return true;

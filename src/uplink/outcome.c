@@ -288,7 +288,7 @@ static void count_delivered(struct deliver *d, const struct pack *pack)
     }
     d->stats.n_packs++;
     d->stats.n_events += pack->n_events;
-    d->stats.n_bytes += pack->payload.n;
+    d->stats.n_bytes += pack->n_payload;
 }
 
 void deliver_delivered(struct deliver *d, struct pack *pack)
@@ -384,6 +384,8 @@ void deliver_data_acked(struct deliver *d, struct pack *pack, uint8_t code)
         }
         pack->state = PACK_SETTLING;
         pack->until = now_ms(d) + SETTLE_MS;
+        buf_fini(&pack->payload); /* should it go once more, it is built from its records */
+        pack->is_stale = true;
         if (!timer_is_running(&d->settle_timer))
             timer_start(&d->settle_timer, SETTLE_MS);
         return;

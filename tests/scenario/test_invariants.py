@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Invariants that only the whole gateway can show, each by its number."""
+import json
 import pathlib
 import re
+import subprocess
 import threading
 
 import pytest
-from plant import BUILD, Broker, Gateway, Platform, mqtt_connector, mqtt_mapping, wait_until
+from plant import BUILD, Broker, Gateway, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
 
 MIB_KIB = 1024
+has_own_allocator = pytest.mark.skipif(re.search("[at]san", str(BUILD)) is not None, reason="a sanitizer has memory of its own")
 
 
 def lines(first, count, **more):
@@ -61,7 +64,7 @@ def test_order_holds_for_a_device_that_moves_from_connector_to_connector(made):
     assert stats["ooo"] == 0 and stats["dup"] == 0 and stats["before_connect"] == 0, stats
 
 
-@pytest.mark.skipif(re.search("[at]san", str(BUILD)) is not None, reason="a sanitizer has memory of its own")
+@has_own_allocator
 @pytest.mark.parametrize("storage", ["memory", "file"])
 def test_memory_stays_within_its_limits_under_overload_and_is_used_again(made, tmp_path, storage):
     """Invariant 7: resident memory under overload is at most base + configured limits + 12 MiB; what a load leaves serves the next."""
@@ -117,3 +120,55 @@ def test_invariant_5_a_device_that_left_during_an_outage_is_not_left_open_by_its
     wait_until(lambda: {entry["device"]: entry["open"] for entry in platform.ask("devices")["devices"]} == opened, "who is open")
     stats = platform.stats()
     assert stats["before_connect"] == 0 and stats["ooo"] == 0 and stats["dup"] == 0, stats
+
+
+def status(gateway):
+    done = subprocess.run([str(BUILD / "iotgw"), "status", "--json", "-c", str(gateway.directory)], capture_output=True, text=True, timeout=20, check=True)
+    return json.loads(done.stdout)
+
+
+def peak_kib(gateway):
+    return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{gateway.process.pid}/status").read_text())[1])
+
+
+def n_descriptors(gateway):
+    return len(list(pathlib.Path(f"/proc/{gateway.process.pid}/fd").iterdir()))
+
+
+@has_own_allocator
+@pytest.mark.parametrize("version", [5, 3])
+@pytest.mark.parametrize("storage", ["memory", "file", "sqlite"])
+def test_what_a_load_takes_is_bounded_and_comes_back(made, tmp_path, storage, version):
+    """Invariant 7: the source gives what it is let, the platform acknowledges late; afterwards slabs, descriptors and memory are back."""
+    limit = 8_000_000 if storage == "memory" else 0  # of memory
+    conf = {"memory": {"max_total_bytes": limit, "max_records_count": 10_000_000},
+            "file": {"type": "file", "data_folder_path": str(tmp_path / "data"), "max_file_count": 1000, "max_records_per_file": 10000},
+            "sqlite": {"type": "sqlite", "data_file_path": str(tmp_path / "data" / "data.db")}}[storage]
+    (tmp_path / "data").mkdir()
+    platform, source = made(Platform, "--shared-seq"), made(Source, "--devices", 10, "--window", 1000)
+    if version == 3:
+        platform.ask("refuse 132")  # the protocol's version
+    keys = ("seq", "temperature", "humidity", "pressure", "voltage", "current", "running", "state")
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(source.port, [mqtt_mapping(keys=keys)])}, storage=conf)
+    if version == 3:
+        gateway.wait_log("trying MQTT 3.1.1")
+        platform.ask("refuse 0")
+    gateway.wait_log("Plant: connected")
+    source.ask("run 1000")
+    wait_until(lambda: platform.stats()["uniq"] == source.stats()["accepted"] == 1000, "it flows")
+    base, before = gateway.rss_kib(), n_descriptors(gateway)
+    platform.ask("delay 300")
+    source.ask("run 0")
+    wait_until(lambda: platform.stats()["uniq"] >= 60000, "much flows", limit_s=60)
+    source.ask("stop")
+    platform.ask("delay 0")
+    wait_until(lambda: source.stats()["inflight"] == 0, "the source has its answers", limit_s=60)
+    wait_until(lambda: platform.stats()["uniq"] == source.stats()["accepted"], "all of it has arrived", limit_s=60)
+    worst = peak_kib(gateway)
+    assert worst <= base + limit // 1024 + 12 * MIB_KIB, (base, worst)
+    wait_until(lambda: status(gateway)["memory"]["slabs"] == 0, "the slabs are back")
+    assert [connector["counters"]["inFlightBytes"] for connector in status(gateway)["connectors"]] == [0]
+    wait_until(lambda: n_descriptors(gateway) <= before, f"the descriptors are back; there were {before}")
+    wait_until(lambda: gateway.rss_kib() <= base + 4 * MIB_KIB, f"the memory is back; it was {base} KiB", limit_s=60)
+    stats = platform.stats()
+    assert stats["dup"] == 0 and stats["ooo"] == 0, stats
