@@ -42,6 +42,17 @@ void request_prepare(const struct request_file *file, const struct web_request *
     }
 }
 
+void request_tell_wire(struct ctx *ctx, bool is_out, struct str url, struct str body)
+{
+    struct arena arena;
+
+    if (!ctx_is_tapped(CTX_TAP_WIRE))
+        return;
+    arena_init(&arena, 0);
+    ctx_tell_wire(ctx, is_out, http_url_shown(&arena, url), body);
+    arena_fini(&arena);
+}
+
 void jobs_init(struct jobs *jobs, struct ctx *ctx, const struct request_file *file)
 {
     *jobs = (struct jobs){.ctx = ctx, .file = file};
@@ -80,6 +91,7 @@ static void send_call(struct job *job)
     job->http.done = answered;
     job->http.arg = job;
     job->attempt++;
+    request_tell_wire(job->jobs->ctx, true, job->http.url, job->http.body);
     http_client_start(job->jobs->client, &job->http);
 }
 
@@ -135,6 +147,8 @@ static void answered(struct http_call *http, enum err err, const struct http_rep
     ctx_count(ctx, IOTGW_MESSAGES_OUT, 1);
     ctx_count(ctx, IOTGW_BYTES_OUT, reply->n_bytes_out);
     ctx_count(ctx, IOTGW_BYTES_IN, reply->n_bytes_in);
+    if (!err)
+        request_tell_wire(ctx, false, call->request.url, reply->body);
     if (try_again(job, err, reply))
         return;
     log_answer(job, err, reply);

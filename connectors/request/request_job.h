@@ -23,4 +23,6 @@ void jobs_stop(struct jobs *jobs);
 
 /* What every request of the connector has in common. */
 void request_prepare(const struct request_file *file, const struct web_request *request, struct http_call *call);
+/* For who listens to the wire: the body that goes out, or has come. */
+void request_tell_wire(struct ctx *ctx, bool is_out, struct str url, struct str body);
 #endif

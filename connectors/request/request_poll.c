@@ -53,7 +53,7 @@ static void dropped(struct web_out *out, enum web_drop cause, struct str detail)
     if (now_ms(poll) < at->next_ms)
         return;
     at->next_ms = now_ms(poll) + REPORT_EVERY_MS;
-    LOG_WARN(ctx_log(poll->ctx), "left out of an answer", KV_Z("cause", web_drop_text(cause)),
+    LOG_WARN(ctx_converter_log(poll->ctx), "left out of an answer", KV_Z("cause", web_drop_text(cause)),
              KV_STR("mapping", poll->mapping->url), KV_UINT("count", at->n), KV_STR("reason", detail));
     at->n = 0;
 }
@@ -113,6 +113,8 @@ static void sub_answered(struct http_call *call, enum err err, const struct http
     ctx_count(poll->ctx, IOTGW_MESSAGES_IN, 1);
     ctx_count(poll->ctx, IOTGW_BYTES_IN, reply->n_bytes_in);
     ctx_count(poll->ctx, IOTGW_BYTES_OUT, reply->n_bytes_out);
+    if (!err)
+        request_tell_wire(poll->ctx, false, call->url, reply->body);
     if (err) {
         LOG_ERROR(ctx_log(poll->ctx), "sub request failed", KV_STR("url", url), KV_WHY(reply->why));
     } else if (reply->status >= 300) {
@@ -149,6 +151,7 @@ static bool send_sub(struct poll *poll, struct sub_slot *slot, size_t index)
     slot->call.done = sub_answered;
     slot->call.arg = slot;
     poll->n_sub_open++;
+    request_tell_wire(poll->ctx, true, slot->call.url, slot->call.body);
     http_client_start(poll->client, &slot->call);
     return true;
 }
@@ -215,6 +218,7 @@ static void answered(struct http_call *call, enum err err, const struct http_rep
         return;
     }
     ctx_count(poll->ctx, IOTGW_MESSAGES_IN, 1);
+    request_tell_wire(poll->ctx, false, call->url, reply->body);
     if (reply->status >= 400 || (reply->status >= 300 && !poll->mapping->allow_redirects)) {
         snprintf(text, sizeof text, "HTTP %u " STR_FMT "%s", reply->status, STR_ARG(str_cut(reply->reason, 80)),
                  reply->status < 400 ? "; see \"allowRedirects\"" : "");
@@ -250,6 +254,7 @@ static void due(void *arg)
     poll->call.allow_redirects = poll->mapping->allow_redirects;
     poll->call.done = answered;
     poll->call.arg = poll;
+    request_tell_wire(poll->ctx, true, poll->call.url, poll->call.body);
     http_client_start(poll->client, &poll->call);
 }
 

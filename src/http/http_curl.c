@@ -473,6 +473,7 @@ static void set_tls(struct http_run *run)
     const struct http_call *call = run->call;
     const struct http_keys *keys = call->keys ? call->keys : &none;
 
+    /* Not CURLOPT_PIPEWAIT: calls that wait for another's handshake have no time-out in libcurl 7.88. */
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(SSL_VERIFYPEER, call->verify ? 1L : 0L);
     SET(SSL_VERIFYHOST, call->verify ? 2L : 0L);

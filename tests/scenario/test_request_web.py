@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Request connector and the web as it is: results and durations that are counted, full storage, proxies, HTTP/2, TLS, logins."""
 import json
+import socket
 import subprocess
 
 import pytest
@@ -127,10 +128,14 @@ def test_http_2_is_taken_where_it_is_offered_and_shares_a_connection(platform, r
     run(connector(server, *[mapping(f"p{i}", f"Two {i}") for i in range(5)]))
     for i in range(5):
         platform.wait_for(f"Two {i}")
+    first = server.n_connections  # calls that begin before the first handshake has ended have their own
     wait_until(lambda: len(server.paths) > 30, "polls go on")
     assert server.protocols == {"h2"}
-    assert server.n_connections == 1
-    assert {f"/p{i}" for i in range(5)} == set(server.paths)
+    assert server.n_connections == first <= 5
+    run(connector(server, mapping("list", "More")))
+    wait_until(lambda: server.paths.count("/list") > 5, "polls of another gateway")
+    assert server.n_connections == first + 1
+    assert {f"/p{i}" for i in range(5)} <= set(server.paths)
 
 
 @pytest.mark.parametrize("fault, words", [
@@ -173,3 +178,25 @@ def test_a_login_without_a_password_is_anonymous_with_a_warning(server, platform
 def test_another_kind_of_login_is_an_error(server, run):
     gateway = run(connector(server, mapping("data", "A"), security={"type": "kerberos"}))
     gateway.wait_log("is not a kind of security; allowed: anonymous, basic")
+
+
+def test_tail_shows_what_goes_out_and_what_comes_without_the_password(server, platform, run):
+    conf = mapping("data", "A")
+    conf["url"] = server.url.replace("//", "//user:secret@") + "/data"
+    conf.update(httpMethod="POST", data="ask")
+    gateway = run(connector(server, conf))
+    platform.wait_for("A", t=21.5)
+    done = subprocess.run([str(BUILD / "iotgw"), "tail", "--wire", "-n", "2", "-c", str(gateway.directory)], capture_output=True, text=True, timeout=plant.LIMIT_S)
+    assert "ask" in done.stdout and '"t": 21.5' in done.stdout, done
+    assert "user:***@" in done.stdout and "secret" not in done.stdout + gateway.log_text()
+
+
+def test_a_server_that_hangs_in_tls_times_out_every_call(platform, run, opened, server):
+    listener = opened(socket.create_server(("127.0.0.1", 0), backlog=100))  # takes connections and says nothing
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    gateway = run(connector(server, *[mapping(f"{url}/{i}", f"Hung {i}") for i in range(6)], mapping("data", "Good", 0.1, (("n", "int"),))))
+    wait_until(lambda: platform.latest("Good").get("n", 0) >= 40, "polls of the other go on")
+    found = endpoints(gateway)
+    for i in range(6):  # 0.5 s each, at beats of 0.2 s: in 4 s some six
+        assert found[str(i)]["timeout"] == found[str(i)]["calls"] >= 4, found
+        assert found[str(i)]["longestUs"] < 1500000
