@@ -1090,6 +1090,25 @@ static void test_a_late_answer_makes_a_ping(void **state)
     expect_closed(ERR_TIMEOUT, "no PINGRESP");
 }
 
+static void test_silence_is_noticed_after_both_times_and_no_more(void **state)
+{
+    (void)state;
+    rig.conf.keep_alive_s = 120;
+    rig.conf.ack_timeout_ms = 10000;
+    up(MQTT_5);
+    loop_advance(rig.loop, 301); /* not at a whole second */
+    publish("t", "x", 1, 0, 0);
+    fake.out.n = 0;
+    loop_advance(rig.loop, 9999);
+    expect_out("");
+    loop_advance(rig.loop, 1);
+    expect_out("c000");
+    loop_advance(rig.loop, 4999);
+    assert_int_equal(rig.n_closed, 0);
+    loop_advance(rig.loop, 1);
+    expect_closed(ERR_TIMEOUT, "no PINGRESP");
+}
+
 static void test_a_paused_link_is_not_judged_but_kept_alive(void **state)
 {
     (void)state;
@@ -1196,6 +1215,7 @@ int main(void)
         T(test_whatever_comes_after_a_ping_shows_life),
         T(test_a_server_that_only_listens_is_pinged_too),
         T(test_a_late_answer_makes_a_ping),
+        T(test_silence_is_noticed_after_both_times_and_no_more),
         T(test_a_paused_link_is_not_judged_but_kept_alive),
         T(test_a_ping_behind_a_long_queue_has_its_time),
         T(test_an_idle_link_wakes_up_only_to_ping),

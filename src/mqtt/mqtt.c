@@ -234,6 +234,11 @@ static uint64_t handshake_due_ms(const struct mqtt *mqtt)
     return mqtt->state_ms + (mqtt->conf->stream.timeout_ms ? mqtt->conf->stream.timeout_ms : CONNACK_TIMEOUT_MS);
 }
 
+static bool is_awaiting(const struct mqtt *mqtt, uint64_t now)
+{
+    return mqtt->is_pinging || (mqtt->conf->ack_timeout_ms && oldest_ms(mqtt, now) != UINT64_MAX);
+}
+
 void mqtt_watch(struct mqtt *mqtt)
 {
     uint64_t now = loop_mono_ms(mqtt->loop), due;
@@ -246,7 +251,8 @@ void mqtt_watch(struct mqtt *mqtt)
         return;
     if (due == UINT64_MAX || (timer_is_running(&mqtt->watch) && mqtt->watch.due_ms <= due))
         return;
-    if (due >= now + COARSE_MS)
+    /* Rounding is for links on which nothing is awaited: else two of them in a row would add up. */
+    if (due >= now + COARSE_MS && !is_awaiting(mqtt, now))
         timer_start_coarse(&mqtt->watch, due - now);
     else
         timer_start_at(&mqtt->watch, due);
@@ -258,8 +264,7 @@ void mqtt_watch_answer(struct mqtt *mqtt)
 
     if (timeout_ms == 0)
         return;
-    /* A second more for the rounding of a coarse timer. */
-    if (!timer_is_running(&mqtt->watch) || mqtt->watch.due_ms > loop_mono_ms(mqtt->loop) + timeout_ms + 1000)
+    if (!timer_is_running(&mqtt->watch) || mqtt->watch.due_ms > loop_mono_ms(mqtt->loop) + timeout_ms)
         mqtt_watch(mqtt);
 }
 
