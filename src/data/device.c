@@ -280,16 +280,21 @@ const struct device_source *device_source_at(uint16_t number)
     return number && number <= MAX_SOURCES ? atomic_load_explicit(&sources[number - 1], memory_order_acquire) : NULL;
 }
 
-int64_t device_assign_ts(struct device *dev, int64_t wall_ms)
+int64_t device_assign_past(int64_t *assigned_ms, int64_t *latest_ms, int64_t stored_ms)
 {
     enum { FOLLOWED_MS = 1000 };
 
-    if (dev->assigned_ms == INT64_MIN || wall_ms > dev->assigned_ms || wall_ms < dev->assigned_wall_ms - FOLLOWED_MS) {
-        dev->assigned_ms = dev->assigned_wall_ms = wall_ms;
+    if (*assigned_ms == INT64_MIN || stored_ms > *assigned_ms || stored_ms < *latest_ms - FOLLOWED_MS) {
+        *assigned_ms = *latest_ms = stored_ms;
     } else {
-        dev->assigned_ms++;
-        if (wall_ms > dev->assigned_wall_ms)
-            dev->assigned_wall_ms = wall_ms;
+        ++*assigned_ms;
+        if (stored_ms > *latest_ms)
+            *latest_ms = stored_ms;
     }
-    return dev->assigned_ms;
+    return *assigned_ms;
+}
+
+int64_t device_assign_ts(struct device *dev, int64_t wall_ms)
+{
+    return device_assign_past(&dev->assigned_ms, &dev->assigned_wall_ms, wall_ms);
 }

@@ -91,6 +91,8 @@ const struct device_source *device_source_at(uint16_t number); /* NULL: none of 
  * back by up to a second. A longer step back is followed. Connector only; once an event.
  */
 int64_t device_assign_ts(struct device *dev, int64_t wall_ms);
+/* The same for times of the past, which are no business of the device's connector. Both INT64_MIN at first. */
+int64_t device_assign_past(int64_t *assigned_ms, int64_t *latest_ms, int64_t stored_ms);
 
 /*
  * Counters of values. Release: whoever sees (acquire) that a value has come to its end also sees that it was counted on its way

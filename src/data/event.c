@@ -3,6 +3,7 @@
 
 #include "base/hash.h"
 #include "base/utf8.h"
+#include "data/json.h"
 
 /* What becomes one record, or several when it is above the limits. Items are linked through the event's scratch. */
 struct group {
@@ -131,34 +132,20 @@ enum err event_key(struct arena *arena, struct str name, struct str *out, struct
     return ERR_OK;
 }
 
-/* Where "\u0000" stands at or behind i, as an escape of its own; text.n: nowhere. */
-static size_t find_nul(struct str text, size_t i)
-{
-    for (; i + 6 <= text.n; i++) {
-        if (text.p[i] != '\\')
-            continue;
-        if (memcmp(text.p + i + 1, "u0000", 5) == 0)
-            return i;
-        i++; /* what is escaped, a backslash perhaps */
-    }
-    return text.n;
-}
-
 unsigned event_replace_nul(struct event *event)
 {
     unsigned n = 0;
 
     for (size_t i = 0; i < event->n; i++) {
         struct event_item *item = &event->items[i];
-        size_t at = event_item_has_escape(item) ? find_nul(item->text, 0) : item->text.n;
+        size_t at = event_item_has_escape(item) ? json_find_nul(item->text, 0) : item->text.n;
         char *copy;
 
         if (at == item->text.n)
             continue;
         copy = arena_chars(&event->arena, item->text.n);
         memcpy(copy, item->text.p, item->text.n);
-        for (; at < item->text.n; at = find_nul(item->text, at + 6))
-            memcpy(copy + at + 2, "fffd", 4);
+        (void)json_replace_nul(copy + at, item->text.n - at);
         item->text = (struct str){copy, item->text.n};
         n++;
     }

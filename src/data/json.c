@@ -665,3 +665,27 @@ bool json_equal(yyjson_val *a, yyjson_val *b)
 {
     return equal_at(a, b, 0);
 }
+
+/* --- U+0000 -------------------------------------------------------------------------------------------------------------- */
+
+size_t json_find_nul(struct str text, size_t from)
+{
+    for (size_t i = from; i + 6 <= text.n; i++) {
+        if (text.p[i] != '\\')
+            continue;
+        if (memcmp(text.p + i + 1, "u0000", 5) == 0)
+            return i;
+        i++; /* what is escaped, a backslash perhaps */
+    }
+    return text.n;
+}
+
+unsigned json_replace_nul(char *text, size_t n)
+{
+    struct str whole = {text, n};
+    unsigned n_replaced = 0;
+
+    for (size_t at = json_find_nul(whole, 0); at < n; at = json_find_nul(whole, at + 6), n_replaced++)
+        memcpy(text + at + 2, "fffd", 4);
+    return n_replaced;
+}

@@ -74,5 +74,8 @@ void json_add_escaped(struct buf *out, struct str s); /* the same without the qu
 struct str json_text(struct arena *arena, yyjson_val *val);
 struct str json_final_text(struct arena *arena, yyjson_val *val);
 struct str json_quote(struct arena *arena, struct str s);
-bool json_equal(yyjson_val *a, yyjson_val *b); /* deep; 1 equals 1.0; order of members is irrelevant */
+/* Where "\u0000" stands at or behind from, as an escape of its own; text.n: nowhere. */
+size_t json_find_nul(struct str text, size_t from);
+unsigned json_replace_nul(char *text, size_t n); /* by U+FFFD, in place; how many */
+bool json_equal(yyjson_val *a, yyjson_val *b);   /* deep; 1 equals 1.0; order of members is irrelevant */
 #endif

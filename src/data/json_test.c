@@ -290,6 +290,17 @@ static void test_what_is_no_text_has_no_bytes(void **state)
     }
 }
 
+static void test_nul_is_replaced_where_it_is_an_escape_and_nowhere_else(void **state)
+{
+    char text[] = "{\"a\":\"\\u0000x\\\\u0000\\u0000\",\"b\":\"u0000\\\\\\u0000\"}";
+
+    (void)state;
+    assert_int_equal(json_replace_nul(text, sizeof text - 1), 3);
+    assert_string_equal(text, "{\"a\":\"\\ufffdx\\\\u0000\\ufffd\",\"b\":\"u0000\\\\\\ufffd\"}");
+    assert_int_equal(json_find_nul(STR("\\u000"), 0), 5);
+    assert_int_equal(json_replace_nul(text, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_strings_are_escaped_and_made_valid),
         cmocka_unit_test(test_equality_is_by_value),
         cmocka_unit_test(test_what_is_no_text_has_no_bytes),
+        cmocka_unit_test(test_nul_is_replaced_where_it_is_an_escape_and_nowhere_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -197,12 +197,24 @@ void north_firmware_request(struct north *north, uint64_t request, uint32_t chun
     post(north, LIMIT_OWN_MESSAGES, buf_str(&topic), buf_str(&size), 1, north->session);
 }
 
+/* The platform would lose the value: as of devices. */
+static void replace_nul(struct north *north, struct buf *payload)
+{
+    unsigned n = json_replace_nul((char *)payload->p, payload->n);
+
+    if (n)
+        LOG_WARN(north->log, "U+0000 in a text of the gateway's own is replaced, the platform would lose the value",
+                 KV_UINT("characters", n));
+}
+
 void north_own_telemetry(struct north *north, struct str json)
 {
     autobuf struct buf payload = {0};
 
-    if (north->state == UPLINK_READY && message_own_telemetry(&payload, json))
+    if (north->state == UPLINK_READY && message_own_telemetry(&payload, json)) {
+        replace_nul(north, &payload);
         post(north, LIMIT_OWN, TOPIC_OWN_TELEMETRY, buf_str(&payload), 1, 0);
+    }
 }
 
 static void attribute_free(struct attribute *attribute)
@@ -241,6 +253,7 @@ static void post_attributes(struct north *north, struct buf *payload)
     if (!payload->n)
         return;
     buf_add_u8(payload, '}');
+    replace_nul(north, payload);
     post(north, LIMIT_OWN, TOPIC_OWN_ATTRIBUTES, buf_str(payload), 1, 0);
     payload->n = 0;
 }

@@ -21,6 +21,10 @@ enum {
  */
 enum job { JOB_NONE, JOB_FIND, JOB_READ, JOB_DONE, JOB_FINISH, JOB_CLOSE };
 
+struct stamp { /* the last one that a device was given */
+    int64_t assigned_ms, latest_ms;
+};
+
 struct takeover {
     struct takeover_conf conf;
     struct runner *main;
@@ -51,7 +55,8 @@ struct takeover {
     } chunks[LEGACY_AHEAD]; /* behind whose last event a cookie stands; oldest first */
     size_t chunks_from, n_chunks;
     uint64_t read, durable, said; /* chunks */
-    int64_t last_ts;
+    struct stamp *stamps;         /* by the device's number */
+    uint32_t n_stamps;
     struct legacy_event event;
     uint64_t n_began, n_began_corrupt; /* of this source */
 
@@ -278,15 +283,27 @@ static void corrupt(struct takeover *t, const struct legacy_item *item, const st
               KV_Z("file", t->chunk.file), KV_UINT("line", item->line), KV_WHY(why));
 }
 
-/* Values that were stored without a time get that of their storing, or of now; no two the same. */
-static int64_t time_of(struct takeover *t, const struct legacy_item *item)
+static struct stamp *stamp_of(struct takeover *t, const struct device *dev)
 {
-    int64_t ts = item->ts > 0 ? item->ts : loop_wall_ms(t->loop->runner.loop);
+    if (dev->number >= t->n_stamps) {
+        uint32_t n = device_count();
 
-    if (ts <= t->last_ts && ts > t->last_ts - 1000)
-        ts = t->last_ts + 1;
-    t->last_ts = ts;
-    return ts;
+        t->stamps = mem_grow(t->stamps, n * sizeof *t->stamps);
+        for (; t->n_stamps < n; t->n_stamps++)
+            t->stamps[t->n_stamps] = (struct stamp){INT64_MIN, INT64_MIN};
+    }
+    return &t->stamps[dev->number];
+}
+
+/* Values that were stored without a time get that of their storing, or of now; of a device no two the same. */
+static int64_t time_of(struct takeover *t, struct event *event, const struct legacy_item *item)
+{
+    struct stamp *stamp = stamp_of(t, event->dev);
+    int64_t ts = item->ts;
+
+    if (ts <= 0)
+        event->time_unsure = !loop_stamp(t->loop->runner.loop, &ts);
+    return device_assign_past(&stamp->assigned_ms, &stamp->latest_ms, ts);
 }
 
 static bool lacks_time(const struct event *event)
@@ -320,7 +337,7 @@ static void put_event(struct takeover *t, const struct legacy_item *item, struct
         }
         return;
     }
-    err = ctx_put_past(t->ctx, lacks_time(event) ? time_of(t, item) : 0);
+    err = ctx_put_past(t->ctx, lacks_time(event) ? time_of(t, event, item) : 0);
     if (err) {
         why_set(&why, err, "%s", err_text(err));
         corrupt(t, item, &why);
@@ -582,6 +599,7 @@ void takeover_free(struct takeover *t)
     if (!t)
         return;
     buf_fini(&t->chunk.bytes);
+    mem_free(t->stamps);
     mem_free(t);
 }
 

@@ -231,6 +231,18 @@ def test_metadata_and_values_without_time(site):
     assert gateway.stop() == 0
 
 
+def test_values_stored_in_one_millisecond_without_a_time_have_each_their_own_within_a_device(site):
+    platform, gateway = site({**PATHS, **OWN["sqlite"]})
+    events = [{"deviceName": f"dev-{i % 2}", "deviceType": "t", "telemetry": [{"y": i, "text": "a\0b"}], "attributes": {}} for i in range(4000)]
+    write_database(gateway.directory / "data" / "data.db", events)
+    gateway.start()
+    platform.wait_for("dev-0", y=3998, text="a\ufffdb")
+    platform.wait_for("dev-1", y=3999)
+    for device in ("dev-0", "dev-1"):  # one ms after the other, whatever the other device has
+        assert platform.values(device)["telemetry"]["y"]["ts"] == FIRST_MS + 1999
+    assert gateway.stop() == 0
+
+
 def test_attributes_do_not_hide_newer_ones_of_a_connector(made):
     """The take-over is held up by a small storage and a platform that is away, until a connector has brought newer ones."""
     platform, broker = made(Platform, "--shared-seq"), made(Broker)
