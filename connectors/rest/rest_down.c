@@ -133,10 +133,9 @@ static enum err given_section(yyjson_val *params, bool is_connector_call, struct
     if (!err && is_connector_call) {
         text = str_trim(text);
         word = str_cut(text, str_chr(text, ' '));
+        word = str_cut(word, str_chr(word, ';'));
         text = str_skip(text, word.n);
-        *device = arena_str(arena, str_trim(str_skip(word, str_chr(word, '=') + 1)));
-        while (device->n && device->p[device->n - 1] == ';')
-            device->n--;
+        *device = arena_str(arena, str_skip(word, str_chr(word, '=') + 1));
         if (!device->n)
             err = why_set(&why, ERR_USAGE, "the parameters do not begin with the device: device=NAME key=value;…");
     }

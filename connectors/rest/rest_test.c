@@ -223,6 +223,68 @@ static void a_merge_that_would_be_huge_is_refused(void **state)
     done(&t);
 }
 
+struct noted {
+    struct rest_sink sink; /* first */
+    struct event event;
+    struct buf text;
+};
+
+static struct event *note_begin(struct rest_sink *sink, struct device *dev, struct str profile)
+{
+    struct noted *noted = CONTAINER_OF(sink, struct noted, sink);
+
+    event_begin(&noted->event, dev, profile);
+    return &noted->event;
+}
+
+static enum err note_end(struct rest_sink *sink)
+{
+    struct noted *noted = CONTAINER_OF(sink, struct noted, sink);
+
+    web_describe_event(&noted->text, &noted->event);
+    return str_eq(device_name(noted->event.dev), STR("denied")) ? ERR_DENIED : ERR_OK;
+}
+
+static void note_dropped(struct rest_sink *sink, enum web_drop drop, struct str detail)
+{
+    (void)sink;
+    (void)drop;
+    (void)detail;
+}
+
+static void items_of_a_device_become_one_event(void **state)
+{
+    struct noted noted = {.sink = {note_begin, note_end, note_dropped}};
+    struct rest_match match;
+    struct rest_input input = {.method = STR("POST"),
+                               .body = STR("[{\"n\":\"A\",\"t\":1,\"ts\":5},{\"n\":\"denied\",\"t\":2},{\"t\":3},"
+                                           "{\"n\":\"A\",\"t\":4,\"ts\":6},{\"n\":\"B\"}]"),
+                               .match = &match};
+    struct web_out counted = {0};
+    struct rest_result result;
+    struct rest_data data;
+    struct test t;
+
+    (void)state;
+    load(&t, FILE_OF(ENDPOINT("/d", "\"POST\""), ""));
+    event_init(&noted.event);
+    assert_int_equal(find(&t, "POST", "/d", &match), ROUTE_FOUND);
+    assert_int_equal(rest_data_open(&data, &input, &t.arena, NULL), 0);
+    rest_convert(match.endpoint, &data, &noted.sink, 1, &t.arena, &counted, &result);
+    assert_true(
+        str_eq(buf_str(&noted.text),
+               STR("{\"device\":\"A\",\"profile\":\"default\",\"telemetry\":[{\"ts\":5,\"values\":{\"t\":1}},{\"ts\":6,"
+                   "\"values\":{\"t\":4}}]}{\"device\":\"denied\",\"profile\":\"default\",\"telemetry\":[{\"values\":{"
+                   "\"t\":2}}]}")));
+    assert_int_equal(result.n_events, 1);
+    assert_int_equal(result.status, 422); /* the first cause that is known counts */
+    assert_true(str_eq(result.text, STR("item 3: there is no device name")));
+    rest_data_close(&data);
+    event_fini(&noted.event);
+    buf_fini(&noted.text);
+    done(&t);
+}
+
 /* --- downward -------------------------------------------------------------------------------------------------------------- */
 
 static void calls_to_the_connector_name_their_device_first(void **state)
@@ -230,7 +292,7 @@ static void calls_to_the_connector_name_their_device_first(void **state)
     const struct rest_rpc rpc = {
         .method = STR("rest_set"),
         .id = STR("5"),
-        .params = STR("\"device=P1; requestUrlExpression=h/${deviceName};value=${params};timeout=2;\"")};
+        .params = STR("\"device=P1;requestUrlExpression=h/${deviceName};value=${params};timeout=2;\"")};
     const struct rest_rpc bad = {.method = STR("rest_get"), .id = STR("5"), .params = STR("{}")};
     const struct rest_rpc other = {.method = STR("reboot"), .id = STR("5")};
     struct rest_call call;
@@ -305,6 +367,7 @@ int main(void)
         cmocka_unit_test(a_login_is_right_or_wrong),
         cmocka_unit_test(data_comes_from_path_query_and_body),
         cmocka_unit_test(a_merge_that_would_be_huge_is_refused),
+        cmocka_unit_test(items_of_a_device_become_one_event),
         cmocka_unit_test(calls_to_the_connector_name_their_device_first),
         cmocka_unit_test(answers_become_results),
         cmocka_unit_test(old_forms_are_taken_part_by_part),

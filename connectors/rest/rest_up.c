@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rest_up.h"
 
+#include "base/map.h"
 #include "base/utf8.h"
 #include "data/number.h"
 
@@ -46,7 +47,7 @@ struct joiner {
     struct event *event; /* open; NULL: none */
     struct rest_result *result;
     struct arena *arena;
-    size_t item, n_before; /* values of the event before the item at hand */
+    size_t item, begun; /* from 1, 0: the only one; begun: the first item of the open event */
 };
 struct joined_out {
     struct web_out out;
@@ -58,15 +59,15 @@ static struct joiner *joiner_of(struct web_out *out)
     return CONTAINER_OF(out, struct joined_out, out)->joiner;
 }
 
-static void tell(struct joiner *joiner, unsigned status, const char *text)
+static void tell(struct joiner *joiner, size_t item, unsigned status, const char *text)
 {
     struct rest_result *result = joiner->result;
 
     if (result->status != 200)
         return;
     result->status = status;
-    result->text = joiner->item ? arena_printf(joiner->arena, "item %zu: %s", joiner->item, text)
-                                : arena_str(joiner->arena, str_from(text));
+    result->text =
+        item ? arena_printf(joiner->arena, "item %zu: %s", item, text) : arena_str(joiner->arena, str_from(text));
 }
 
 static unsigned status_of(enum err err)
@@ -99,7 +100,7 @@ static void flush(struct joiner *joiner)
     }
     joiner->out->n_dropped++;
     joiner->sink->dropped(joiner->sink, WEB_REFUSED, str_from(err_text(err)));
-    tell(joiner, status_of(err), err == ERR_DENIED ? "the device is not allowed" : err_text(err));
+    tell(joiner, joiner->begun, status_of(err), err == ERR_DENIED ? "the device is not allowed" : err_text(err));
 }
 
 static struct event *join_begin(struct web_out *out, struct device *dev, struct str profile)
@@ -111,6 +112,7 @@ static struct event *join_begin(struct web_out *out, struct device *dev, struct 
     if (joiner->event && joiner->event->dev == dev && str_eq(joiner->event->profile, profile))
         return joiner->event;
     flush(joiner);
+    joiner->begun = joiner->item;
     joiner->event = joiner->sink->begin(joiner->sink, dev, profile);
     if (joiner->endpoint->response->is_expected)
         event_add_reported(joiner->event, RECORD_ATTRIBUTES, expected, STR("true"), EVENT_NO_TS, &always);
@@ -128,20 +130,52 @@ static void join_dropped(struct web_out *out, enum web_drop drop, struct str det
     struct joiner *joiner = joiner_of(out);
 
     if (drop == WEB_NO_NAME || drop == WEB_BAD_NAME)
-        tell(joiner, 422, web_drop_text(drop));
+        tell(joiner, joiner->item, 422, web_drop_text(drop));
     joiner->sink->dropped(joiner->sink, drop, detail);
+}
+
+/* In which order items are converted: as they stand, but those of a device after its first one. */
+static const size_t *order_of(const struct rest_endpoint *endpoint, const struct rest_data *data, struct arena *arena)
+{
+    size_t *order = arena_alloc(arena, 3 * data->n * sizeof *order), *next = order + data->n, *firsts = next + data->n;
+    struct map last = {0}; /* by name: where the next item of it is noted */
+    size_t n = 0, n_firsts = 0;
+
+    for (size_t i = 0; i < data->n; i++) {
+        struct str name;
+        bool has_name = web_device_name(endpoint->converter, data->items[i], arena, &name);
+        size_t *before = has_name ? map_get(&last, name) : NULL;
+
+        next[i] = SIZE_MAX;
+        if (before)
+            *before = i;
+        else
+            firsts[n_firsts++] = i;
+        if (has_name)
+            (void)map_put(&last, name, &next[i]);
+    }
+    for (size_t k = 0; k < n_firsts; k++)
+        for (size_t i = firsts[k]; i != SIZE_MAX; i = next[i])
+            order[n++] = i;
+    map_fini(&last);
+    return order;
 }
 
 void rest_convert(const struct rest_endpoint *endpoint, const struct rest_data *data, struct rest_sink *sink,
                   int64_t wall_ms, struct arena *arena, struct web_out *counted, struct rest_result *out)
 {
     struct joiner joiner = {.sink = sink, .endpoint = endpoint, .result = out, .arena = arena};
+    const size_t *order = NULL;
     struct joined_out joined = {{.begin = join_begin, .end = join_end, .dropped = join_dropped}, &joiner};
 
     *out = (struct rest_result){.status = 200};
     joiner.out = &joined.out;
-    for (size_t i = 0; i < data->n; i++) {
-        joiner.item = data->n > 1 ? i + 1 : 0;
+    if (data->n > 1)
+        order = order_of(endpoint, data, arena);
+    for (size_t k = 0; k < data->n; k++) {
+        size_t i = order ? order[k] : k;
+
+        joiner.item = order ? i + 1 : 0;
         (void)web_convert(endpoint->converter, endpoint->report, &joined.out, data->items[i], wall_ms, arena);
     }
     flush(&joiner);

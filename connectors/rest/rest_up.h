@@ -23,7 +23,7 @@ struct rest_sink {
     enum err (*end)(struct rest_sink *sink);
     void (*dropped)(struct rest_sink *sink, enum web_drop drop, struct str detail);
 };
-/* Items of one device that follow each other become one event. counted: of web_convert. */
+/* Items of one device become one event. counted: of web_convert. */
 void rest_convert(const struct rest_endpoint *endpoint, const struct rest_data *data, struct rest_sink *sink,
                   int64_t wall_ms, struct arena *arena, struct web_out *counted, struct rest_result *out);
 

@@ -155,6 +155,11 @@ static bool find_text(const struct web_text *rule, yyjson_val *data, struct aren
     return rule->template && template_text(rule->template, data, TEMPLATE_SKIP, arena, out) && out->n > 0;
 }
 
+bool web_device_name(const struct web_converter *converter, yyjson_val *data, struct arena *arena, struct str *out)
+{
+    return find_text(&converter->name, data, arena, out);
+}
+
 struct item { /* at hand */
     struct web_out *out;
     struct event *event;

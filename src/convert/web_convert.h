@@ -80,6 +80,8 @@ struct web_out {
 enum err web_convert(const struct web_converter *converter, const struct report_strategy *report, struct web_out *out,
                      yyjson_val *data, int64_t wall_ms, struct arena *arena);
 
+/* The device's name as web_convert would find it; false: there is none. */
+bool web_device_name(const struct web_converter *converter, yyjson_val *data, struct arena *arena, struct str *out);
 /* {"device":…,"profile":…,"telemetry":[…],"attributes":{…}} for `iotgw convert`. */
 void web_describe_event(struct buf *out, const struct event *event);
 #endif
