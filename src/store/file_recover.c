@@ -264,7 +264,7 @@ static uint64_t after(const struct found_segment *found, size_t n, const struct 
     raise_to(&next, state->next, 0);
 
     for (size_t i = 0; i < n; i++)
-        raise_to(&next, found[i].base, found[i].size);
+        raise_to(&next, found[i].base, found[i].size > HEAD ? found[i].size : HEAD); /* its name is not given again */
     for (size_t i = 0; i < state->n_segments; i++)
         raise_to(&next, state->segments[i].base, state->segments[i].acked);
     return (next + 7) & ~(uint64_t)7;

@@ -757,6 +757,29 @@ static void test_stopping_on_a_failing_disk_cancels_what_is_not_durable(void **s
     end_test();
 }
 
+/* What is left of a segment that could not be begun, or removed: its name must not be given again. */
+static void test_invariant_1_an_empty_file_that_cannot_be_removed_takes_nothing_with_it(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n <= 64; n += 32) {
+        const uint8_t zeroes[64] = {0};
+
+        begin_test();
+        put_file("events-0000000000000000.log", zeroes, n);
+        faults[CALL_UNLINK] = (struct fault){.number = EIO};
+        open_store();
+        append(5);
+        assert_int_equal(n_ok, 1);
+        memset(faults, 0, sizeof faults);
+        append(5);
+        assert_int_equal(n_ok, 2);
+        stop_store(); /* what was delivered, and what there was nothing in, is removed */
+        open_store();
+        assert_int_equal(read_all(), 10);
+        end_test();
+    }
+}
+
 /* --- full --------------------------------------------------------------------------------------------------------------------------- */
 
 static void test_blocked_sources_wait_until_there_is_room_and_others_lose_their_newest(void **state)
@@ -1134,6 +1157,7 @@ int main(void)
         TEST(test_a_segment_that_cannot_be_begun_is_begun_later),
         TEST(test_a_state_file_that_cannot_be_written_is_trouble_but_stops_nothing),
         TEST(test_stopping_on_a_failing_disk_cancels_what_is_not_durable),
+        TEST(test_invariant_1_an_empty_file_that_cannot_be_removed_takes_nothing_with_it),
         TEST(test_blocked_sources_wait_until_there_is_room_and_others_lose_their_newest),
         TEST(test_drop_oldest_drops_whole_segments_of_which_nothing_is_in_flight),
         TEST(test_a_tiny_store_that_drops_the_oldest_keeps_the_newest),
