@@ -423,6 +423,13 @@ static void heal(void)
 /* Nothing is in flight, and the storage has had the time to save how far the platform is: it knows for ever. */
 static void note_saved(void)
 {
+    const struct shape *shape = &world.shape;
+    bool is_free = platform.is_up && platform.pace == PACE_FAST && !shape->has_limits && !shape->backlog_rate &&
+                   !shape->has_refusals && !shape->has_poison && !shape->has_shrinking;
+
+    /* What was read in one piece is remembered as a whole: of a piece that could not be sent to its end, nothing is. */
+    if (!is_free && store_stats(world.store).n_events)
+        return;
     if (world.shape.storage != STORAGE_FILE || world.shape.has_faults || world.is_hung || disk_is_dead() ||
         !deliver_is_idle(world.deliver))
         return;
@@ -510,6 +517,8 @@ static void run_step(const struct step *step)
 {
     static const uint8_t codes[] = {0x80, 0x83, 0x90, 0x97, 0x99, 0x97};
     const struct shape *shape = &world.shape;
+    uint64_t began_ms;
+    bool was_idle;
 
     state = step->seed;
     switch (step->what) {
@@ -545,8 +554,10 @@ static void run_step(const struct step *step)
         }
         break;
     case WAIT:
+        was_idle = deliver_is_idle(world.deliver);
+        began_ms = loop_mono_ms(world.loop);
         pass_time((uint64_t[]){1, 60, 210, 600, 2000, 31000, 40000}[roll(7)]);
-        if (loop_mono_ms(world.loop) >= platform.last_in_ms + 1000)
+        if (was_idle && platform.last_in_ms < began_ms && loop_mono_ms(world.loop) >= began_ms + 600)
             note_saved();
         break;
     case CLOCK:
