@@ -16,7 +16,7 @@ LOGIN = "Basic " + base64.b64encode(b"me:pa ss").decode()
 class Server:
     """An HTTP server whose pages are functions of the request."""
 
-    def __init__(self, tls=None, version="HTTP/1.1"):
+    def __init__(self, tls=None, version="HTTP/1.1", port=0):
         self.seen, self.over, server = [], threading.Event(), self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ class Server:
             def handle_error(self, *args):
                 pass
 
-        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.http = Quiet(("127.0.0.1", port), Handler)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)

@@ -152,6 +152,7 @@ static bool send_sub(struct poll *poll, struct sub_slot *slot, size_t index)
     slot->call.arg = slot;
     poll->n_sub_open++;
     request_tell_wire(poll->ctx, true, slot->call.url, slot->call.body);
+    ctx_count(poll->ctx, IOTGW_MESSAGES_OUT, 1);
     http_client_start(poll->client, &slot->call);
     return true;
 }
@@ -255,6 +256,7 @@ static void due(void *arg)
     poll->call.done = answered;
     poll->call.arg = poll;
     request_tell_wire(poll->ctx, true, poll->call.url, poll->call.body);
+    ctx_count(poll->ctx, IOTGW_MESSAGES_OUT, 1);
     http_client_start(poll->client, &poll->call);
 }
 

@@ -568,6 +568,7 @@ static void test_sub_requests_run_eight_at_once_and_are_merged(void **state)
     assert_int_equal(endpoint_of(&rig, "sub requests of http://h/list").n_calls, 10);
     assert_int_equal(endpoint_of(&rig, "sub requests of http://h/list").results[ENDPOINT_TIMEOUT], 1);
     assert_int_equal(n_asked(&rig, "/t"), 10);
+    assert_int_equal(ctx_counter(rig.ctx, IOTGW_MESSAGES_OUT), 11);
     rig_close(&rig);
 }
 

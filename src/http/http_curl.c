@@ -108,6 +108,8 @@ static void poll_event(uv_poll_t *poll, int status, int events)
     struct http_client *client = polled->client;
     int flags = status < 0 ? CURL_CSELECT_ERR : 0, n_running;
 
+    if (status < 0)
+        polled->armed = 0; /* libuv has stopped it */
     if (!polled->events) { /* nobody waits: libcurl finds out when it wants to use the connection */
         uv_poll_stop(poll);
         polled->armed = 0;
@@ -695,6 +697,8 @@ static enum err reason(struct http_run *run, CURLcode code)
         return why_set(&run->why, ERR_CLOSED, "%s has closed the connection without an answer", host);
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
+        if (strstr(cause, "select/poll"))
+            cause = "it was cut off"; /* what libcurl makes of an error of the socket */
         return why_set(&run->why, ERR_CLOSED, "the connection to %s broke: %s", host, cause);
     case CURLE_OUT_OF_MEMORY:
         return why_set(&run->why, ERR_NOMEM, "there is no memory for the call to %s", host);

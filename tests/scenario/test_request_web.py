@@ -200,3 +200,16 @@ def test_a_server_that_hangs_in_tls_times_out_every_call(platform, run, opened, 
     for i in range(6):  # 0.5 s each, at beats of 0.2 s: in 4 s some six
         assert found[str(i)]["timeout"] == found[str(i)]["calls"] >= 4, found
         assert found[str(i)]["longestUs"] < 1500000
+
+
+def test_servers_that_go_and_come_back_are_polled_on(platform, run, opened):
+    server = Server()
+    port = server.port
+    gateway = run(connector(server, mapping("data", "A", 0.1, (("n", "int"),)), mapping("hang", "B", 0.1)))
+    platform.wait_for("A")
+    server.close()
+    gateway.wait_log("not connected")
+    wait_until(lambda: endpoints(gateway)["data"]["unreachable"] > 3, "it is gone")
+    again = opened(Server(port=port))
+    wait_until(lambda: again.count("data") > 3 and again.count("hang"), "polls go on")
+    wait_until(lambda: ask(gateway, "status")["connectors"][0]["link"]["state"] != "down", "and it is told")
