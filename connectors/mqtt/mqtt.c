@@ -23,6 +23,7 @@
 #include "mqtt/mqtt.h"
 #include "mqtt/topic.h"
 #include "mqtt_ask.h"
+#include "mqtt_browse.h"
 #include "mqtt_convert.h"
 #include "mqtt_dry.h"
 #include "mqtt_rpc.h"
@@ -80,6 +81,7 @@ struct connector {
     uint64_t n_messages, n_bytes; /* of the burst */
     struct convert_counts counted;
 
+    struct mqtt_browse *browse; /* NULL: nobody has asked for one */
     connector_done_fn *quiet_done, *stop_done;
     void *quiet_arg, *stop_arg;
     struct timer quiet_timer;
@@ -627,6 +629,7 @@ static void connector_close(void *arg)
 
     if (!self->ctx)
         return;
+    mqtt_browse_free(self->browse);
     retry_stop(&self->retry);
     timer_stop(&self->quiet_timer);
     asks_fini(&self->asks);
@@ -648,6 +651,24 @@ static void connector_start(void *arg)
     attempt(self);
 }
 
+static void connector_probe(void *arg)
+{
+    struct connector *self = arg;
+
+    self->browse = mqtt_browse_new(self->ctx, &self->conf);
+    mqtt_browse_probe(self->browse);
+}
+
+static enum err connector_browse(void *arg, struct str path, void *request, struct why *why)
+{
+    struct connector *self = arg;
+
+    if (self->browse)
+        return why_set(why, ERR_BUSY, "another look at the broker goes on");
+    self->browse = mqtt_browse_new(self->ctx, &self->conf);
+    return mqtt_browse_listen(self->browse, path, request, why);
+}
+
 static void connector_quiesce(void *arg, connector_done_fn *done, void *done_arg)
 {
     struct connector *self = arg;
@@ -660,20 +681,30 @@ static void connector_quiesce(void *arg, connector_done_fn *done, void *done_arg
     timer_start(&self->quiet_timer, ctx_is_idle(self->ctx) ? 0 : QUIESCE_MS);
 }
 
-static void connector_stop(void *arg, connector_done_fn *done, void *done_arg)
+static void stop_connection(void *arg)
 {
     struct connector *self = arg;
     enum link before = self->link;
+
+    if (before == CONNECTING || before == SUBSCRIBING || before == UP || before == CLOSING)
+        mqtt_disconnect(self->mqtt, 0);
+    else
+        retry_start_deaf(&self->retry, 0);
+}
+
+static void connector_stop(void *arg, connector_done_fn *done, void *done_arg)
+{
+    struct connector *self = arg;
 
     if (self->quiet_done)
         end_quiesce(self);
     self->stop_done = done;
     self->stop_arg = done_arg;
     rpcs_stop(&self->rpcs);
-    if (before == CONNECTING || before == SUBSCRIBING || before == UP || before == CLOSING)
-        mqtt_disconnect(self->mqtt, 0);
+    if (self->browse)
+        mqtt_browse_stop(self->browse, stop_connection, self);
     else
-        retry_start_deaf(&self->retry, 0);
+        stop_connection(self);
 }
 
 const struct connector_type iotgw_module = {
@@ -696,4 +727,6 @@ const struct connector_type iotgw_module = {
     .attributes = connector_attributes,
     .shared_keys = connector_shared_keys,
     .convert = mqtt_dry_run,
+    .browse = connector_browse,
+    .probe = connector_probe,
 };

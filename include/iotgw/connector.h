@@ -81,11 +81,17 @@ struct connector_type {
     void (*attributes)(void *self, uint64_t cookie, enum err result, struct str json);
     /* Shared attributes to be fetched when dev has connected: appends "key","key" to keys; true: all of them. NULL: none. */
     bool (*shared_keys)(void *self, struct device *dev, void (*add)(void *arg, struct str key), void *arg);
-    /* Finds what the other side has; answers through host->browse_item (JSON text), then host->browse_end. */
+    /* Finds what the other side has, in the place of start or beside it; path empty: all. Answers through host->browse_item, each
+     * {"name":…,"type":…,"sample":…,"configuration":…} of which all but name may be missing, then, unless it goes on until it is
+     * stopped, host->browse_end. */
     enum err (*browse)(void *self, struct str path, void *request, struct why *why);
     enum err (*convert)(const void *conf, const struct convert_io *io, struct why *why);
     /* Of what it asks of its own accord (URLs, stations): add is called for each. NULL: nothing is counted so. */
     void (*endpoints)(void *self, void (*add)(void *arg, const struct endpoint *endpoint), void *arg);
+    /* In the place of start, for iotgw test-connection: makes each link once, as start would, and tells with host->state; takes nothing
+     * from sources, and has a name of its own where start's would end the session of a gateway that runs. NULL: start, and nothing of
+     * what comes is stored or acknowledged. */
+    void (*probe)(void *self);
 };
 
 /* How calls to one endpoint have ended. */

@@ -72,8 +72,9 @@ int command_main(int argc, char **argv);
 
 /* In the order of the help; ends with NULL. */
 extern const struct command_spec *const commands[];
-extern const struct command_spec cmd_run, cmd_check, cmd_convert, cmd_schema, cmd_sim, cmd_store, cmd_status, cmd_tail,
-    cmd_rpc, cmd_connector, cmd_reload, cmd_log_level, cmd_version, cmd_completion, cmd_help;
+extern const struct command_spec cmd_run, cmd_check, cmd_convert, cmd_test_connection, cmd_browse, cmd_schema, cmd_sim,
+    cmd_store, cmd_status, cmd_tail, cmd_rpc, cmd_connector, cmd_reload, cmd_log_level, cmd_version, cmd_completion,
+    cmd_help;
 
 int steer_preview(const struct command_line *line); /* check --diff */
 
