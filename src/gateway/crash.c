@@ -52,7 +52,7 @@ static const char again_name[] = "IOTGW_FAULTS"; /* "number since": how often th
 static _Atomic(const struct crash_owner *) owners[OWNERS];
 static int record_fd = -1;
 static size_t next_line;
-static bool begins_anew;
+static _Atomic(bool) begins_anew;
 static char *arguments[ARGUMENTS + 1], *variables[VARIABLES + 2], again[64];
 static unsigned n_again;
 static int64_t again_since_s;
@@ -405,6 +405,11 @@ enum err crash_begin(const char *path, int64_t now, struct crash_book *book, str
     for (size_t i = 0; i < COUNT_OF(faults); i++)
         sigaction(faults[i], &action, NULL);
     return err;
+}
+
+void crash_stay_down(void)
+{
+    begins_anew = false;
 }
 
 void crash_end(void)

@@ -17,7 +17,8 @@
 
 /* The file is made, with room for what may come, and what stands in it is read; older than a day is forgotten. */
 NODISCARD enum err crash_begin(const char *path, int64_t now_s, struct crash_book *book, struct why *why);
-void crash_end(void); /* the system's own handlers again */
+void crash_stay_down(void); /* the program is to end: after a fault it does not begin anew */
+void crash_end(void);       /* the system's own handlers again */
 /* A stack of its own for the handlers, so that a stack that is full is a fault like others: each thread that runs connectors. */
 void crash_thread_begin(void);
 

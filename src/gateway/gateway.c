@@ -484,6 +484,8 @@ static void begin_stop(struct gateway *gateway, const char *why)
     gateway->phase = PHASE_QUIESCING;
     gateway->stop_since_ms = loop_mono_ms(gateway->main.loop);
     timer_start(&gateway->overdue, STOP_MS + STOP_HUNG_MS);
+    if (!gateway->restart)
+        crash_stay_down();
     notify_send(STR("STOPPING=1"));
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
     registry_stop(gateway->registry);

@@ -6,6 +6,7 @@
 #include "conf/common.h"
 #include "iotgw/connector.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,9 +58,8 @@ static void fall(const char *how)
     abort();
 }
 
-static void look(uv_timer_t *timer)
+static void do_as_told(struct crasher *crasher, bool is_stopping)
 {
-    struct crasher *crasher = timer->data;
     char path[512], how[32] = "";
     FILE *file;
 
@@ -67,9 +67,14 @@ static void look(uv_timer_t *timer)
     file = fopen(path, "r");
     if (!file)
         return;
-    if (fgets(how, sizeof how, file))
+    if (fgets(how, sizeof how, file) && is_stopping == (strcmp(how, "stop") == 0))
         fall(how);
     fclose(file);
+}
+
+static void look(uv_timer_t *timer)
+{
+    do_as_told(timer->data, false);
 }
 
 static enum err crasher_open(void *self, struct ctx *ctx, const void *conf, struct why *why)
@@ -110,6 +115,7 @@ static void crasher_stop(void *self, connector_done_fn *done, void *arg)
 {
     struct crasher *crasher = self;
 
+    do_as_told(crasher, true);
     crasher->stopped = done;
     crasher->arg = arg;
     uv_close((uv_handle_t *)crasher->timer, closed);
