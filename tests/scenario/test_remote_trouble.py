@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from plant import BUILD, Broker, Gateway, Platform, free_port, mqtt_connector, mqtt_mapping, wait_until
+from plant import BUILD, Broker, Gateway, IS_INSTRUMENTED, Platform, free_port, mqtt_connector, mqtt_mapping, wait_until
 
 
 def own(platform, key):
@@ -95,7 +95,7 @@ def test_huge_values(made):
     errors = published(platform, "configuration_errors", lambda v: {"Plant", "active_connectors"} <= set(v))
     assert len(json.dumps(errors)) < 60_000
     assert "fault" not in gateway.log_text()
-    assert gateway.rss_kib() < size + 64 * 1024
+    assert IS_INSTRUMENTED or gateway.rss_kib() < size + 64 * 1024
 
 
 class OldBroker:
