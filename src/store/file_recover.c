@@ -181,8 +181,10 @@ static void cut(struct file_store *s, struct segment *segment)
     fd = s->io->open(s->io, s->dir, segment->name, O_RDWR, 0);
     if (fd < 0)
         return;
-    if (s->io->truncate(s->io, fd, (off_t)segment->end) == 0)
+    if (s->io->truncate(s->io, fd, (off_t)segment->end) == 0) {
+        s->files_bytes -= segment->n_file - segment->end;
         segment->n_file = segment->end;
+    }
     s->io->close(s->io, fd);
 }
 

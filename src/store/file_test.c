@@ -907,6 +907,23 @@ static void test_a_full_disk_takes_what_comes_once_delivered_segments_are_gone(v
     end_test();
 }
 
+static void test_what_a_killed_process_had_reserved_is_room_again(void **state)
+{
+    (void)state;
+    begin_test();
+    the_conf.max_bytes = 200 * 1024; /* segments of 64 KiB */
+    open_store();
+    append(1);
+    kill_store(); /* its file is as large as it was reserved, until the start cuts it */
+    open_store();
+    for (unsigned i = 0; i < 5; i++) {
+        append_from("bounded", 20, 1500, true);
+        loop_advance(the_loop, 0);
+    }
+    assert_int_equal(n_ok, 6); /* three segments fit behind the little that is there */
+    end_test();
+}
+
 static void test_files_take_no_more_than_they_may(void **state)
 {
     struct found_segment found[64];
@@ -1163,6 +1180,7 @@ int main(void)
         TEST(test_a_tiny_store_that_drops_the_oldest_keeps_the_newest),
         TEST(test_what_is_delivered_gives_its_room_at_once_to_what_comes),
         TEST(test_a_full_disk_takes_what_comes_once_delivered_segments_are_gone),
+        TEST(test_what_a_killed_process_had_reserved_is_room_again),
         TEST(test_files_take_no_more_than_they_may),
         TEST(test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on),
         TEST(test_blocks_are_given_back_when_nothing_happens),
