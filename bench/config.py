@@ -11,6 +11,9 @@ STORAGES = {
              "max_read_records_count": 100},
     "file-large": {"type": "file", "data_folder_path": "./data/", "max_file_count": 1000, "max_records_per_file": 10000,
                    "max_read_records_count": 100},
+    "file-small": {"type": "file", "data_folder_path": "./data/", "max_file_count": 10, "max_records_per_file": 10000,
+                   "max_read_records_count": 100},
+    "sqlite-large": {"type": "sqlite", "data_file_path": "./data/data.db", "max_read_records_count": 1000, "size_limit": 4096},
     "sqlite": {"type": "sqlite", "data_file_path": "./data/data.db", "max_read_records_count": 1000, "size_limit": 1024},
 }
 

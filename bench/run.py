@@ -29,6 +29,9 @@ LIMITS = {"maxPayloadSize": 65536, "maxInflightMessages": 1000,
           "gatewayRateLimits": {"messages": "", "telemetryMessages": "", "telemetryDataPoints": ""}}
 
 
+LIMITED = dict(LIMITS, gatewayRateLimits={"messages": "1000:1", "telemetryMessages": "", "telemetryDataPoints": ""})
+
+
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
@@ -151,7 +154,7 @@ def devices(args, gateway, n, idle_s=20):
         bench.start()
         bench.subscribed()
         time.sleep(2)
-        cpu, fine = bench.gateway.cpu_s(), bench.gateway.cpu_fine_s()
+        cpu, fine, alone_kib = bench.gateway.cpu_s(), bench.gateway.cpu_fine_s(), bench.gateway.rss_kib()
         result = {}
         if n:
             bench.platform.ask(f"await {n}")
@@ -165,8 +168,27 @@ def devices(args, gateway, n, idle_s=20):
         fine, since = bench.gateway.cpu_fine_s(), time.monotonic()
         time.sleep(idle_s)
         idle = (bench.gateway.cpu_fine_s() - fine) / (time.monotonic() - since)
-        return {"devices": n, **result, "rss_kib": bench.gateway.rss_kib(), "peak_rss_kib": bench.gateway.peak_rss_kib(),
-                "idle_cpu_percent": round(100 * idle, 4)}
+        rss_kib = bench.gateway.rss_kib()
+        return {"devices": n, **result, "rss_kib": rss_kib, "peak_rss_kib": bench.gateway.peak_rss_kib(),
+                "bytes_per_device": round((rss_kib - alone_kib) * 1024 / n) if n else None, "idle_cpu_percent": round(100 * idle, 4)}
+
+
+def announced(args, gateway, n=10000, limits=None):
+    """The platform comes back: until it knows all devices again."""
+    with Bench(args, args.gateways[gateway], n, limits=limits) as bench:
+        bench.start()
+        bench.subscribed()
+        bench.warm_up(n)
+        before, fine = bench.platform.ask("stats")["sessions"], bench.gateway.cpu_fine_s()
+        bench.platform.ask("down")
+        bench.platform.ask("reset")
+        bench.platform.ask("up")
+        if not wait_for(lambda: bench.platform.ask("stats")["connects"] >= n, 120):
+            raise SimError(f"not all devices are announced: {bench.platform.ask('stats')}")
+        now_us = time.monotonic_ns() // 1000
+        cpu, stats = bench.gateway.cpu_fine_s() - fine, bench.platform.ask("stats")
+        return {"devices": n, "announced_ms": round((now_us - stats["connected_us"]) / 1000), "cpu_us_per_device": round(cpu / n * 1e6, 2),
+                "sessions": stats["sessions"] - before, "peak_rss_kib": bench.gateway.peak_rss_kib()}
 
 
 def startup(args, gateway):
@@ -251,30 +273,34 @@ def drain(args, gateway, storage):
                 "peak_rss_kib": bench.gateway.peak_rss_kib(), "store_rss_kib": rss}
 
 
-def recovery(args, gateway):
+def recovery(args, gateway, storage="file-large", n_bytes=10**9):
     """A gigabyte waits in the storage: from exec until the sources are served again, the platform being away."""
-    n = args.messages or 4800000
-    with Bench(args, args.gateways[gateway], 10, "file-large") as bench:
+    with Bench(args, args.gateways[gateway], 10, storage) as bench:
         bench.start()
         bench.subscribed()
         bench.warm_up(10)
         bench.platform.ask("down")
-        n_accepted, _ = accepted(bench, n, 0, 300)
+        n_accepted = log_bytes = 0
+        while log_bytes < n_bytes and (not args.messages or n_accepted < args.messages):
+            n_now, _ = accepted(bench, 200000, 0, 120)
+            if not n_now:
+                raise SimError(f"nothing more is taken at {log_bytes} bytes")
+            n_accepted += n_now
+            log_bytes = sum(path.stat().st_size for path in pathlib.Path(bench.work.name, "data").glob("**/*") if path.is_file())
         bench.gateway.kill()
-        n_bytes = sum(path.stat().st_size for path in pathlib.Path(bench.work.name, "data").glob("**/*") if path.is_file())
         bench.start()
         bench.subscribed(120)
         ready_ms = (time.monotonic_ns() // 1000 - bench.gateway.started_us) / 1000
         rss = bench.gateway.peak_rss_kib()
         bench.platform.ask("up")
         stats = drained(bench, n_accepted, 60)
-        return {"messages": n, "accepted": n_accepted, "log_bytes": n_bytes, "recovery_ms": round(ready_ms, 1), "peak_rss_kib": rss,
+        return {"storage": storage, "accepted": n_accepted, "log_bytes": log_bytes, "recovery_ms": round(ready_ms, 1), "peak_rss_kib": rss,
                 "uniq": stats["uniq"], "lost": n_accepted - stats["uniq"], "dup": stats["dup"], "ooo": stats["ooo"]}
 
 
-def overload(args, gateway, seconds=60):
+def overload(args, gateway, storage="memory", seconds=60):
     """The platform takes some hundred messages a second, the source gives what it is let."""
-    with Bench(args, args.gateways[gateway], 100, limits=dict(LIMITS, maxInflightMessages=2)) as bench:
+    with Bench(args, args.gateways[gateway], 100, storage, limits=dict(LIMITS, maxInflightMessages=2)) as bench:
         bench.start()
         bench.subscribed()
         bench.warm_up(100)
@@ -296,7 +322,7 @@ def overload(args, gateway, seconds=60):
         end = bench.arrived(accepted, 10)
         third = max(len(samples) // 3, 1)
         result = figures(accepted, time.monotonic() - since, bench.gateway.cpu_s(), bench.gateway.peak_rss_kib(), accepted, end)
-        return {"devices": 100, **result, "arrived_under_load": arrived, "held_back": held["inflight"],
+        return {"devices": 100, "storage": storage, **result, "arrived_under_load": arrived, "held_back": held["inflight"],
                 "rss_kib_first_third": max(samples[:third]), "rss_kib_last_third": max(samples[-third:])}
 
 
@@ -415,16 +441,21 @@ SCENARIOS = {  # name: (what it shows, function, arguments)
     "f-file": ("drain after an outage, file", drain, {"storage": "file"}),
     "f-sqlite": ("drain after an outage, sqlite", drain, {"storage": "sqlite"}),
     "recovery": ("start with a gigabyte in the storage, file", recovery, {}),
+    "recovery-sqlite": ("the same, sqlite", recovery, {"storage": "sqlite-large"}),
+    "reconnect": ("10 000 devices are announced again after an outage", announced, {}),
+    "reconnect-limited": ("the same, 1000 messages of devices a second", announced, {"limits": LIMITED}),
     "request": ("500 HTTP servers polled each second", polls, {}),
     "request-hung": ("the same, and one server that never answers", polls, {"hung": 1}),
     "rest": ("256 connections that POST ten values at a time, file", posts, {}),
     "rest-memory": ("the same, memory", posts, {"storage": "memory"}),
     "overload": ("the source is faster than the platform for a minute", overload, {}),
+    "overload-file": ("the same, file, up to 100 000 events", overload, {"storage": "file-small"}),
 }
-MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "rpc", "overload"]
+MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "rpc", "reconnect", "reconnect-limited", "overload"]
 STORE = ["a", "a-file", "a-sqlite", "e-file", "e-file-persistent", "e-file-twice", "e-sqlite", "e-sqlite-persistent", "e-sqlite-late",
-         "f-memory", "f-file", "f-sqlite", "recovery", "overload"]
-SLOW_FOR_PEER = {"c10000", "recovery"}  # the first takes it nine minutes, the second cannot be asked of it
+         "f-memory", "f-file", "f-sqlite", "recovery", "recovery-sqlite", "overload", "overload-file"]
+SLOW_FOR_PEER = {"c10000", "reconnect", "reconnect-limited",  # ten minutes for 10 000 devices
+                 "recovery", "recovery-sqlite"}  # cannot be asked of it
 
 
 def smoke(args):

@@ -35,6 +35,7 @@ void arena_reset(struct arena *arena)
         mem_free(block);
     }
     first->next = NULL;
+    arena->n_bytes = first->size;
     arena->block = first;
     arena->at = first->bytes;
     arena->end = first->bytes + first->size;
@@ -52,6 +53,7 @@ void *arena_slow(struct arena *arena, size_t size, size_t align)
         want = size + align;
     block = mem_new(sizeof *block + want);
     *block = (struct arena_block){.size = want};
+    arena->n_bytes += want;
     if (arena->block)
         arena->block->next = block;
     else
@@ -61,15 +63,6 @@ void *arena_slow(struct arena *arena, size_t size, size_t align)
     at = ((uintptr_t)block->bytes + align - 1) & ~(uintptr_t)(align - 1);
     arena->at = (uint8_t *)at + size;
     return (void *)at;
-}
-
-size_t arena_bytes(const struct arena *arena)
-{
-    size_t n = 0;
-
-    for (const struct arena_block *block = arena->first; block; block = block->next)
-        n += block->size;
-    return n;
 }
 
 void *arena_zero(struct arena *arena, size_t size)

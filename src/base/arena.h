@@ -14,13 +14,18 @@ struct arena {
     struct arena_block *first, *block; /* block: the one in use */
     uint8_t *at, *end;
     size_t block_size; /* of the next block; 0: 4096 */
+    size_t n_bytes;    /* of all blocks */
 };
 
 void arena_init(struct arena *arena, size_t block_size);
 void arena_fini(struct arena *arena);
 void arena_reset(struct arena *arena);
 void *arena_slow(struct arena *arena, size_t size, size_t align) __attribute__((returns_nonnull));
-size_t arena_bytes(const struct arena *arena);
+
+static inline size_t arena_bytes(const struct arena *arena)
+{
+    return arena->n_bytes;
+}
 
 static inline void *arena_alloc(struct arena *arena, size_t size)
 {
