@@ -86,6 +86,7 @@ void deliver_device_open(struct deliver *deliver, struct device *dev);
 void deliver_device_close(struct deliver *deliver, struct device *dev);
 void deliver_device_forget(struct deliver *deliver, struct device *dev);
 void deliver_device_rename(struct deliver *deliver, struct device *dev, const char *wire);
+bool deliver_awaits_clock(const struct deliver *deliver);       /* values wait until it is set */
 struct str deliver_oldest_topic(const struct deliver *deliver); /* of what awaits an answer; empty: nothing does */
 struct deliver_stats deliver_stats(const struct deliver *deliver);
 #endif

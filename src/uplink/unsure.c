@@ -18,6 +18,11 @@ struct deliver_times deliver_times(const struct deliver *d)
     return times;
 }
 
+bool deliver_awaits_clock(const struct deliver *d)
+{
+    return d->unsure_since_ms && !d->is_unsure_sent;
+}
+
 static bool must_wait(const struct deliver *d)
 {
     if (d->is_finishing && d->is_reading) /* what is not sent now is lost */

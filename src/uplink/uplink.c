@@ -205,7 +205,9 @@ struct uplink_status uplink_status(struct uplink *u)
         .in_flight = stats.in_flight,
         .window = u->window,
         .payload_limit = u->payload_limit,
-        .trouble = u->rejected.is_failing ? "rejected data cannot be written down" : NULL,
+        .trouble = u->rejected.is_failing             ? "rejected data cannot be written down"
+                   : deliver_awaits_clock(u->deliver) ? "the clock is not set: values wait for it"
+                                                      : NULL,
     };
 
     for (unsigned kind = 0; kind < LIMIT_KINDS; kind++) {

@@ -50,7 +50,7 @@ struct uplink_status {
     uint64_t n_resent, n_rejected_values, n_reconnects;
     unsigned in_flight, window;
     uint32_t payload_limit; /* in force */
-    const char *trouble;    /* with the rejected file; NULL: none */
+    const char *trouble;    /* with the rejected file, or the clock; NULL: none */
     struct uplink_wait {    /* for tokens of the rate limits; the wait that goes on included */
         uint64_t n, ms;
     } waits[LIMIT_KINDS];

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wall clock jumps (DESIGN 7, invariant 15)."""
+import json
 import signal
+import subprocess
 import time
 
 import pytest
 from faulty import Faults
-from plant import IS_INSTRUMENTED, Broker, Gateway, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
+from plant import BUILD, IS_INSTRUMENTED, Broker, Gateway, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
 
 HOUR_MS = 3600 * 1000
 YEAR_MS = 365 * 24 * HOUR_MS
@@ -97,6 +99,8 @@ def test_invariant_15_what_comes_before_the_clock_is_set_gets_its_time_when_it_i
     broker.publish("sensors/A/data", {"seq": 1})
     end = now_ms() + 1000
     gateway.wait_log("the clock is not set")
+    status = subprocess.run([str(BUILD / "iotgw"), "status", "--json", "-c", str(gateway.directory)], capture_output=True, text=True, check=True, env=gateway.env)
+    assert "clock" in json.loads(status.stdout)["storage"]["trouble"]
     assert "seq" not in platform.values("A").get("telemetry", {})
     if storage == "killed":
         gateway.stop(signal.SIGKILL)
