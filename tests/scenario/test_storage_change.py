@@ -14,7 +14,7 @@ def plant(tmp_path):
     gateway = Gateway(tmp_path / "gateway", platform.port, {"Plant": mqtt_connector(broker.port, [mqtt_mapping(keys=("seq", "temperature", "state"))])}, thingsboard={"remoteConfiguration": True},
                       storage={"type": "file", "data_folder_path": str(tmp_path / "a"), "max_file_count": 100, "max_records_per_file": 1000})
     gateway.wait_log("connected to the platform")
-    gateway.wait_log("gateway is running")
+    gateway.wait_log("Plant: connected")
     yield platform, broker, gateway, tmp_path
     gateway.close()
     broker.close()
@@ -117,6 +117,7 @@ def test_books_and_rejected_file_are_where_the_storage_is(plant):
     devices = json.loads((tmp_path / "b" / "ledger.json").read_text())["devices"]
     assert [row[:2] for row in devices] == [["d", 202]], devices  # what the former storage brought is in the books too
     gateway.start()
+    wait_until(lambda: gateway.log_text().count("Plant: connected") == 2, "the source is connected again")
     broker.publish_lines("sensors/d/data", rows(2000, 2100))
     complete(platform, 200)
 
