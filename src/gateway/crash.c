@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "data/json.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
@@ -18,6 +19,7 @@
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAS_SANITIZER 1
@@ -41,6 +43,7 @@ enum {
     ARGUMENTS = 256,
     ARGUMENT_BYTES = 64 * 1024,
     VARIABLES = 1024,
+    FRAMES_MAX = 10000,
     AGAIN_MAX = 5, /* within */
     AGAIN_S = 60
 };
@@ -53,6 +56,7 @@ static _Atomic(const struct crash_owner *) owners[OWNERS];
 static int record_fd = -1;
 static size_t next_line;
 static _Atomic(bool) begins_anew;
+static void (*_Atomic stop_handlers[SIGTERM + 1])(int); /* libuv's: SIGINT, SIGTERM */
 static char *arguments[ARGUMENTS + 1], *variables[VARIABLES + 2], again[64];
 static unsigned n_again;
 static int64_t again_since_s;
@@ -208,9 +212,53 @@ static const struct crash_owner *find_handle(const uintptr_t *at, size_t n, uint
     uintptr_t handle[HANDLE_WORDS];
 
     for (size_t i = 0; i < n && !owner; i++)
-        if (at[i] >= CHUNK && at[i] % sizeof(uintptr_t) == 0 && copy(handle, at[i], sizeof handle))
+        if (at[i] >= CHUNK && at[i] % sizeof(uintptr_t) == 0 && copy(handle, at[i], sizeof handle) &&
+            handle[1] >= CHUNK) /* a handle's loop; a loop has a count there, and handles of all its connectors */
             owner = find_memory(handle, HANDLE_WORDS, code);
     return owner;
+}
+
+/* Registers that a call leaves as they are, by DWARF's numbers (the psABI of each processor): what they hold in a frame is of now,
+ * while words between the frames may be of another's turn. */
+#if defined(__x86_64__)
+static const int kept[] = {3, 6, 12, 13, 14, 15};
+#elif defined(__aarch64__)
+static const int kept[] = {19, 20, 21, 22, 23, 24, 25, 26, 27, 28};
+#else
+static const int kept[] = {-1}; /* not looked at */
+#endif
+
+struct walk {
+    const struct crash_owner *of_type, *owner;
+    size_t n_frames;
+};
+
+static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *frame, void *arg)
+{
+    struct walk *walk = arg;
+    uintptr_t values[COUNT_OF(kept)];
+
+    if (!walk->of_type)
+        walk->of_type = owner_of_code((uintptr_t)_Unwind_GetIP(frame));
+    if (walk->of_type) {
+        for (size_t i = 0; i < COUNT_OF(kept); i++)
+            values[i] = (uintptr_t)_Unwind_GetGR(frame, kept[i]);
+        walk->owner = find_memory(values, COUNT_OF(kept), walk->of_type->code);
+        if (!walk->owner)
+            walk->owner = find_handle(values, COUNT_OF(kept), walk->of_type->code);
+    }
+    return walk->owner || ++walk->n_frames == FRAMES_MAX ? _URC_END_OF_STACK : _URC_NO_REASON;
+}
+
+static const struct crash_owner *of_frames(const ucontext_t *context)
+{
+    struct walk walk = {0};
+    uintptr_t code;
+
+    if (kept[0] > 0 &&
+        copy(&code, program_counter(context), sizeof code)) /* where no code is, there is no frame to begin with */
+        _Unwind_Backtrace(look_at_frame, &walk);
+    return walk.owner;
 }
 
 static const struct crash_owner *whose_turn(const ucontext_t *context)
@@ -228,6 +276,9 @@ static const struct crash_owner *whose_turn(const ucontext_t *context)
         of_type = owner_of_code(words[i]);
     if (!of_type || is_only_one(of_type))
         return of_type;
+    owner = of_frames(context);
+    if (owner)
+        return owner;
     n_registers = n_registers < REGISTERS ? n_registers : REGISTERS;
     owner = find_memory(registers, n_registers, of_type->code);
     if (!owner)
@@ -410,6 +461,26 @@ enum err crash_begin(const char *path, int64_t now, struct crash_book *book, str
 void crash_stay_down(void)
 {
     begins_anew = false;
+}
+
+static void on_stop(int number)
+{
+    void (*handler)(int) = stop_handlers[number];
+
+    crash_stay_down();
+    handler(number);
+}
+
+void crash_watch_stop(int number)
+{
+    struct sigaction action;
+
+    assert(number > 0 && number <= SIGTERM);
+    if (HAS_SANITIZER || sigaction(number, NULL, &action) || action.sa_handler == on_stop)
+        return;
+    stop_handlers[number] = action.sa_handler;
+    action.sa_handler = on_stop;
+    sigaction(number, &action, NULL);
 }
 
 void crash_end(void)

@@ -1055,6 +1055,8 @@ static NODISCARD enum err start(struct gateway *gateway)
         uv_signal_init(loop_uv(gateway->main.loop), &gateway->signals[i]);
         gateway->signals[i].data = gateway;
         uv_signal_start(&gateway->signals[i], signalled, numbers[i]);
+        if (numbers[i] != SIGHUP)
+            crash_watch_stop(numbers[i]);
     }
     watch_certificates(gateway);
     timer_init(&gateway->housekeeping, gateway->main.loop, keep_house, gateway);

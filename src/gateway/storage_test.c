@@ -52,7 +52,7 @@ struct plant {
 };
 
 static char dir[64];
-static unsigned n_answers, n_ok, n_cancelled;
+static _Atomic(unsigned) n_answers, n_ok, n_cancelled; /* a store on its own thread counts beside the loop */
 static int64_t next_ts;
 
 static const char *path_of(const char *name)
