@@ -95,6 +95,28 @@ static void test_stopping_settles(void **state)
     end_test();
 }
 
+/* After a failed sync the state alone says where the file ends: its name must be durable too. */
+static void test_the_name_of_a_state_that_cuts_a_segment_is_synced(void **state)
+{
+    unsigned n_before;
+
+    (void)state;
+    begin_test();
+    open_store();
+    append(2);
+    loop_advance(the_loop, 1000);
+    n_before = n_calls[CALL_SYNC_DIR];
+    append(2);
+    loop_advance(the_loop, 1000);
+    assert_int_equal(n_calls[CALL_SYNC_DIR], n_before); /* a state that can be lost is not waited for */
+    faults[CALL_SYNC] = (struct fault){.number = EIO, .times = 1};
+    append(2);
+    loop_advance(the_loop, 5000);
+    assert_int_equal(n_ok, 3);
+    assert_true(n_calls[CALL_SYNC_DIR] >= n_before + 2); /* of the new segment, and of the state */
+    end_test();
+}
+
 /* --- other limits ---------------------------------------------------------------------------------------------------------- */
 
 static void tune(uint64_t max_events, enum overflow overflow)
@@ -338,6 +360,7 @@ int main(void)
         TEST(test_a_batch_that_waits_for_room_is_waited_for),
         TEST(test_on_a_failing_disk_a_store_settles_once_it_can_be_written),
         TEST(test_stopping_settles),
+        TEST(test_the_name_of_a_state_that_cuts_a_segment_is_synced),
         TEST(test_more_room_lets_in_what_waits),
         TEST(test_less_room_loses_nothing_and_holds_back_what_comes),
         TEST(test_what_waits_is_treated_by_the_new_overflow_rule),

@@ -420,7 +420,8 @@ static void describe(const struct lane *lane, struct state *state, uint64_t acke
     }
 }
 
-static int write_state(struct file_store *s, struct buf *text)
+/* is_cut: a file may hold more than is to be read of it, and only this says so. Else a loss of power costs no more than repeats. */
+static int write_state(struct file_store *s, struct buf *text, bool is_cut)
 {
     int fd = s->io->open(s->io, s->dir, "state.new", O_WRONLY | O_CREAT | O_TRUNC, 0640), number = 0;
 
@@ -429,7 +430,7 @@ static int write_state(struct file_store *s, struct buf *text)
     if (file_io_write_all(s->io, fd, &(struct iovec){text->p, text->n}, 1, 0) || s->io->fdatasync(s->io, fd))
         number = errno;
     s->io->close(s->io, fd);
-    if (!number && s->io->rename(s->io, s->dir, "state.new", "state"))
+    if (!number && (s->io->rename(s->io, s->dir, "state.new", "state") || (is_cut && s->io->fsync(s->io, s->dir))))
         number = errno;
     return number;
 }
@@ -438,6 +439,7 @@ void file_save(struct file_store *s)
 {
     autobuf struct buf text = {0};
     struct state state = {0};
+    bool is_cut = false;
     uint64_t acked[LANES], began_ms = loop_mono_ms(s->own), took_ms = clock_mono_ms();
     int number;
 
@@ -450,9 +452,11 @@ void file_save(struct file_store *s)
     state.n_acked_values = get(&s->out.n_values);
     state.n_dropped_events = get(&s->n_door_events) + get(&s->lost.n_events);
     state.n_dropped_values = get(&s->n_door_values) + get(&s->lost.n_values);
+    for (size_t i = 0; i < state.n_segments; i++)
+        is_cut |= state.segments[i].end != 0;
     state_print(&state, &text);
     state_fini(&state);
-    number = write_state(s, &text);
+    number = write_state(s, &text, is_cut);
     if (number) {
         if (!atomic_load(&s->save_trouble))
             LOG_ERROR(s->log, "the state of delivery cannot be saved: after a restart data may arrive twice",
