@@ -102,9 +102,9 @@ def certificates(tmp_path_factory):
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for name in ("ca", "other-ca"):
         openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN=test {name}",
-                "-addext", "basicConstraints=critical,CA:TRUE")
-    (directory / "server.ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    (directory / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
+                "-addext", "basicConstraints=critical,CA:TRUE", "-addext", plant.CA_USE)
+    (directory / "server.ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n" + plant.ISSUED)
+    (directory / "client.ext").write_text("extendedKeyUsage=clientAuth\n" + plant.ISSUED)
     for name, subject in (("server", "/CN=localhost"), ("client", "/CN=gateway")):
         openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",

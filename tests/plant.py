@@ -286,6 +286,10 @@ commonName = supplied
 """
 
 
+CA_USE = "keyUsage=critical,keyCertSign,cRLSign"  # RFC 5280 4.2.1.3, 4.2.1.1: Python 3.13 insists on both
+ISSUED = "authorityKeyIdentifier=keyid\n"
+
+
 class Certificates:
     """A CA, a server's and a client's certificate, made anew by the openssl program."""
 
@@ -296,7 +300,7 @@ class Certificates:
         self.want_client = want_client
         self.ca, ca_key = self._path("ca.pem"), self._path("ca.key")
         self._run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test CA",
-                  "-keyout", ca_key, "-out", self.ca)
+                  "-addext", CA_USE, "-keyout", ca_key, "-out", self.ca)
         self.server_cert, self.server_key = self._issue("server", f"subjectAltName=IP:{name}" if name[0].isdigit() else f"subjectAltName=DNS:{name}", ca_key)
         self.client_cert, self.client_key = self._issue("client", "extendedKeyUsage=clientAuth", ca_key)
 
@@ -308,7 +312,7 @@ class Certificates:
 
     def _issue(self, name, extension, ca_key):
         key, request, cert, ext = (self._path(name + s) for s in (".key", ".csr", ".pem", ".ext"))
-        pathlib.Path(ext).write_text(extension + "\n")
+        pathlib.Path(ext).write_text(extension + "\n" + ISSUED)
         self._run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
         if self.have_ended:  # `x509 -days -1` is refused by OpenSSL 3.4 and later
             for name, text in (("ca.conf", CA_CONF), ("ca.db", ""), ("ca.serial", "01\n")):
