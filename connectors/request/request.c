@@ -11,6 +11,7 @@
 #include "request_dry.h"
 #include "request_job.h"
 #include "request_poll.h"
+#include "request_probe.h"
 
 /* Polls begin in groups: as many as one turn bears share a wake-up, and what they bring shares a pack to the platform. */
 enum { SPREAD_MS = 1000, STEP_MS = 20, GROUP = 16, QUIESCE_MS = 1900 };
@@ -27,6 +28,7 @@ struct connector {
     connector_done_fn *quiet_done, *stop_done;
     void *quiet_arg, *stop_arg;
     struct timer quiet_timer, stop_timer;
+    struct request_probe probe;
 };
 
 /* Connected is whoever's last poll of some mapping has succeeded (request.md 6). */
@@ -98,6 +100,7 @@ static void connector_close(void *arg)
     for (size_t i = 0; i < self->n; i++)
         poll_fini(&self->polls[i]);
     mem_free(self->polls);
+    request_probe_fini(&self->probe);
 }
 
 /* First polls are spread over a second, or over the period where it is shorter. */
@@ -114,22 +117,37 @@ static uint64_t first_delay(const struct connector *self, size_t i)
     return spread * i / self->n / step * step;
 }
 
-static void connector_start(void *arg)
+static bool open_client(struct connector *self)
 {
-    struct connector *self = arg;
     struct why why = {0};
 
     self->client = http_client_new(ctx_loop(self->ctx), ctx_log(self->ctx), &why);
-    if (!self->client) {
-        LOG_ERROR(ctx_log(self->ctx), "nothing can be polled", KV_WHY(&why));
-        ctx_state(self->ctx, STR_NONE, LINK_FAILED, str_from(why_text(&why)));
+    if (self->client)
+        return true;
+    LOG_ERROR(ctx_log(self->ctx), "nothing can be polled", KV_WHY(&why));
+    ctx_state(self->ctx, STR_NONE, LINK_FAILED, str_from(why_text(&why)));
+    return false;
+}
+
+static void connector_start(void *arg)
+{
+    struct connector *self = arg;
+
+    if (!open_client(self))
         return;
-    }
     self->jobs.client = self->client;
     self->told = LINK_CONNECTING;
     ctx_state(self->ctx, STR_NONE, LINK_CONNECTING, STR_NONE);
     for (size_t i = 0; i < self->n; i++)
         poll_start(&self->polls[i], self->client, first_delay(self, i));
+}
+
+static void connector_probe(void *arg)
+{
+    struct connector *self = arg;
+
+    if (open_client(self))
+        request_probe_start(&self->probe, self->ctx, self->file, self->client);
 }
 
 static void stop_polls(struct connector *self)
@@ -232,4 +250,5 @@ const struct connector_type iotgw_module = {
     .command = connector_command,
     .convert = request_dry_run,
     .endpoints = connector_endpoints,
+    .probe = connector_probe,
 };

@@ -14,6 +14,7 @@
 #include "rest_cert.h"
 #include "rest_dry.h"
 #include "rest_job.h"
+#include "rest_probe.h"
 #include "rest_up.h"
 #include "rest_wait.h"
 
@@ -44,6 +45,7 @@ struct connector {
     void *quiet_arg, *stop_arg;
     struct timer quiet_timer, stop_timer;
     unsigned n_closing;
+    struct rest_probe probe;
 };
 
 /* --- answers ---------------------------------------------------------------------------------------------------------- */
@@ -399,6 +401,7 @@ static void connector_close(void *arg)
     timer_stop(&self->quiet_timer);
     timer_stop(&self->stop_timer);
     waits_fini(&self->waits);
+    rest_probe_fini(&self->probe);
     arena_fini(&self->arena);
 }
 
@@ -408,6 +411,13 @@ static void connector_start(void *arg)
 
     ctx_state(self->ctx, STR_NONE, LINK_CONNECTING, STR_NONE);
     start_listening(self);
+}
+
+static void connector_probe(void *arg)
+{
+    struct connector *self = arg;
+
+    self->jobs.client = rest_probe_start(&self->probe, self->ctx, self->file); /* closed as that of jobs is */
 }
 
 static void connector_quiesce(void *arg, connector_done_fn *done, void *done_arg)
@@ -511,4 +521,5 @@ const struct connector_type iotgw_module = {
     .command = connector_command,
     .attributes = connector_attributes,
     .convert = rest_dry_run,
+    .probe = connector_probe,
 };

@@ -431,7 +431,9 @@ const struct command_spec cmd_test_connection = {
     .text = "Makes each link of the connector once, as the gateway would, and says whether it is connected and logged "
             "in, or why "
             "not: the name is not known, the connection is refused, the certificate is not trusted, the password is "
-            "wrong. No "
+            "wrong. Of HTTP servers each URL is asked once, without changing anything; a REST connector's own port is "
+            "bound, "
+            "not opened. No "
             "running gateway is needed, and one that runs loses nothing: an MQTT connector uses a client id and "
             "session of its "
             "own here, and nothing that comes is acknowledged. The exit code is 1 if any link is not up.",

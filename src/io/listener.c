@@ -97,14 +97,14 @@ static NODISCARD enum err resolve(const struct listener_conf *conf, struct addri
     return ERR_OK;
 }
 
-static int open_socket(const struct addrinfo *info)
+static int open_socket(const struct addrinfo *info, bool takes_connections)
 {
     int on = 1, fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, info->ai_addr, info->ai_addrlen) || listen(fd, BACKLOG)) {
+    if (bind(fd, info->ai_addr, info->ai_addrlen) || (takes_connections && listen(fd, BACKLOG))) {
         int number = errno;
 
         close(fd);
@@ -114,27 +114,39 @@ static int open_socket(const struct addrinfo *info)
     return fd;
 }
 
+/* A socket that is bound to the address. */
+static NODISCARD enum err bind_to(int *fd, const struct listener_conf *conf, bool takes_connections, struct why *why)
+{
+    struct addrinfo *info;
+    enum err err = resolve(conf, &info, why);
+    char text[64];
+    int number;
+
+    if (err)
+        return err;
+    *fd = open_socket(info, takes_connections);
+    number = errno;
+    sock_print(info->ai_addr, text, sizeof text);
+    freeaddrinfo(info);
+    if (*fd < 0)
+        return why_set(why, err_from_errno(number), "cannot listen on %s: %s", text, strerror(number));
+    return ERR_OK;
+}
+
 static NODISCARD enum err listen_on(struct listener *listener, const struct listener_conf *conf, struct why *why)
 {
     struct sockaddr_storage own = {0};
     socklen_t size = sizeof own;
-    struct addrinfo *info;
-    enum err err = resolve(conf, &info, why);
-    char text[64];
     int fd;
+    enum err err = bind_to(&fd, conf, true, why);
 
     if (err)
         return err;
-    fd = open_socket(info);
-    sock_print(info->ai_addr, text, sizeof text);
-    freeaddrinfo(info);
-    if (fd < 0)
-        return why_set(why, err_from_errno(errno), "cannot listen on %s: %s", text, strerror(errno));
     if (!getsockname(fd, (struct sockaddr *)&own, &size))
         listener->port = ntohs(own.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&own)->sin6_port
                                                          : ((struct sockaddr_in *)(void *)&own)->sin_port);
     err = sock_new(&listener->sock, listener->loop, fd, on_connections, listener);
-    return err ? why_set(why, err, "cannot listen on %s", text) : ERR_OK;
+    return err ? why_set(why, err, "cannot listen on %s: %s", conf->host, err_text(err)) : ERR_OK;
 }
 
 enum err listener_new(struct listener **out, struct loop *loop, const struct listener_conf *conf, accepted_fn *accepted,
@@ -161,6 +173,25 @@ enum err listener_new(struct listener **out, struct loop *loop, const struct lis
     sock_watch(listener->sock, SOCK_READABLE);
     *out = listener;
     return ERR_OK;
+}
+
+enum err listener_check(const struct listener_conf *conf, struct why *why)
+{
+    const struct tls_api *tls = conf->tls ? tls_load(why) : NULL;
+    struct tls_ctx *ctx;
+    enum err err = ERR_OK;
+    int fd;
+
+    if (conf->tls) {
+        err = tls ? tls->server_ctx(&ctx, conf, why) : ERR_TLS;
+        if (!err)
+            tls->ctx_free(ctx);
+    }
+    if (!err)
+        err = bind_to(&fd, conf, false, why);
+    if (!err)
+        close(fd);
+    return err;
 }
 
 uint16_t listener_port(const struct listener *listener)

@@ -92,6 +92,8 @@ struct listener_conf {
 typedef void accepted_fn(void *arg, struct stream *stream);
 NODISCARD enum err listener_new(struct listener **out, struct loop *loop, const struct listener_conf *conf,
                                 accepted_fn *accepted, void *arg, struct why *why);
+/* Whether listener_new would succeed now: address, port, certificate and key; nobody can connect meanwhile. */
+NODISCARD enum err listener_check(const struct listener_conf *conf, struct why *why);
 void stream_accept(struct stream *stream, const struct stream_events *events,
                    void *arg); /* then .open once TLS is done */
 uint16_t listener_port(const struct listener *listener);
