@@ -10,7 +10,7 @@ struct link {
     enum link_state state;
     unsigned n_attempts;
     int64_t since_ms; /* up, or not */
-    char reason[200]; /* of the last failure */
+    char reason[400]; /* of the last failure */
     size_t name_n;
     char name[];
 };

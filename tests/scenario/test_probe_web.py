@@ -40,7 +40,7 @@ def test_each_url_is_asked_once_and_its_failure_named(made):
     assert said["circle"][0] == "degraded" and "allowRedirects" in said["circle"][1]
     assert said["garbage"][0] == "failed"
     assert "no-such-host.invalid" in said["http://no-such-host.invalid/x"][1]
-    assert "refused" in said[f"http://127.0.0.1:{closed}"][1]
+    assert "refuses the connection" in said[f"http://127.0.0.1:{closed}"][1]
     assert [server.count(name) for name in names[:-1]] == [1] * (len(names) - 1)
     assert server.count("call") == 0  # OPTIONS in its place, which the server does not know
 
