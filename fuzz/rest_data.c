@@ -77,18 +77,24 @@ static void use(const struct rest_endpoint *endpoint, const struct rest_data *da
 {
     struct web_out counted = {0};
     struct rest_result result;
-    struct str device, names;
-    yyjson_doc *doc;
-    size_t n;
+    struct rest_question *questions;
+    struct str cause = {0};
+    unsigned status;
 
     if (endpoint->converter) {
         fuzz.n = 0;
         rest_convert(endpoint, data, &fuzz.sink, 1700000000000, arena, &counted, &result);
         FUZZ_CHECK(result.n_events == fuzz.n && result.n_events <= data->n);
         FUZZ_CHECK(result.status == 200 || result.text.n);
-    } else if (rest_question(endpoint, data, arena, &device, &names, &n)) {
-        doc = json_read(names, NULL);
-        FUZZ_CHECK(doc && yyjson_arr_size(yyjson_doc_get_root(doc)) == n && device.n);
+        return;
+    }
+    status = rest_questions(endpoint, data, arena, &questions, &cause);
+    FUZZ_CHECK(!status || (cause.n && (status == 413 || status == 422)));
+    for (size_t i = 0; i < data->n && !status; i++) {
+        yyjson_doc *doc = json_read(questions[i].names, NULL);
+        size_t n = yyjson_arr_size(yyjson_doc_get_root(doc));
+
+        FUZZ_CHECK(doc && n && (n == 1) == questions[i].is_one && questions[i].device.n);
         yyjson_doc_free(doc);
     }
 }

@@ -20,7 +20,7 @@
 
 #include <stdio.h>
 
-enum { QUIESCE_MS = 1900, REPORT_EVERY_MS = 60000, MAX_QUESTIONS = 1000 };
+enum { QUIESCE_MS = 1900, REPORT_EVERY_MS = 60000 };
 
 struct drop_report {
     uint64_t n, next_ms;
@@ -197,24 +197,32 @@ static void ask(struct connector *self, struct http_request *request, const stru
 {
     bool is_client = endpoint->scope == SCOPE_CLIENT;
     const char *origin = origin_of(self, request);
-    struct str name, names;
-    struct device *dev;
-    struct wait *wait;
-    size_t n;
+    struct rest_question *questions;
+    uint64_t first = self->question + 1;
+    struct str why;
+    unsigned status = rest_questions(endpoint, data, &self->arena, &questions, &why);
 
-    if (self->waits.n_questions >= MAX_QUESTIONS) {
+    for (size_t i = 0; i < data->n && !status; i++) {
+        if (device_get(questions[i].device))
+            continue;
+        status = 422;
+        why = arena_printf(&self->arena, "item %zu: the device's name cannot be used", i + 1);
+    }
+    if (status) {
+        ctx_count(self->ctx, IOTGW_CONVERSION_ERRORS, 1);
+        refuse(self, request, endpoint, origin, status, why, "");
+        return;
+    }
+    if (self->waits.n_questions + data->n > REST_QUESTIONS_MAX) {
         refuse_busy(self, request, origin, "too many attribute requests wait for the platform");
         return;
     }
-    if (!rest_question(endpoint, data, &self->arena, &name, &names, &n) || !(dev = device_get(name))) {
-        ctx_count(self->ctx, IOTGW_CONVERSION_ERRORS, 1);
-        refuse(self, request, endpoint, origin, 422, STR("there is no device or no attribute name"), "");
-        return;
-    }
-    wait = waits_add(&self->waits, request, endpoint, origin);
-    waits_until_answered(&self->waits, wait, dev, ++self->question, n == 1);
-    ctx_host_functions.request_attributes(self->ctx, dev, is_client ? STR_NONE : names, is_client ? names : STR_NONE,
-                                          self->question);
+    waits_until_answered(&self->waits, waits_add(&self->waits, request, endpoint, origin), questions, data->n, first);
+    self->question += data->n;
+    for (size_t i = 0; i < data->n; i++) /* the first failure may answer the request, and end its wait */
+        ctx_host_functions.request_attributes(self->ctx, device_get(questions[i].device),
+                                              is_client ? STR_NONE : questions[i].names,
+                                              is_client ? questions[i].names : STR_NONE, first + i);
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------------ */

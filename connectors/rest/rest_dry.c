@@ -101,22 +101,29 @@ static void dry_question(struct dry *dry, const struct rest_endpoint *endpoint, 
                          yyjson_val *answer)
 {
     bool is_client = endpoint->scope == SCOPE_CLIENT;
-    struct str device, names;
-    size_t n;
+    struct rest_question *questions;
+    autobuf struct buf answers = {0};
+    struct str why;
+    unsigned status = rest_questions(endpoint, data, dry->arena, &questions, &why);
 
-    if (!rest_question(endpoint, data, dry->arena, &device, &names, &n)) {
-        dry_answer(dry, endpoint, 422, STR("there is no device or no attribute name"));
+    if (status) {
+        dry_answer(dry, endpoint, status, why);
         return;
     }
-    comma(&dry->questions);
-    buf_add_z(&dry->questions, "{\"device\":");
-    json_add_string(&dry->questions, device);
-    buf_printf(&dry->questions, ",\"scope\":\"%s\",\"keys\":", is_client ? "client" : "shared");
-    buf_add_str(&dry->questions, names);
-    buf_add_u8(&dry->questions, '}');
+    for (size_t i = 0; i < data->n; i++) {
+        comma(&dry->questions);
+        buf_add_z(&dry->questions, "{\"device\":");
+        json_add_string(&dry->questions, questions[i].device);
+        buf_printf(&dry->questions, ",\"scope\":\"%s\",\"keys\":", is_client ? "client" : "shared");
+        buf_add_str(&dry->questions, questions[i].names);
+        buf_add_u8(&dry->questions, '}');
+        if (answer)
+            rest_add_answer(&answers, i, data->n,
+                            rest_answer_to_question(questions[i].device, i + 1, questions[i].is_one,
+                                                    json_text(dry->arena, answer), dry->arena));
+    }
     if (answer)
-        dry_answer(dry, endpoint, 200,
-                   rest_answer_to_question(device, 1, n == 1, json_text(dry->arena, answer), dry->arena));
+        dry_answer(dry, endpoint, 200, arena_str(dry->arena, buf_str(&answers)));
     else
         dry_answer(dry, endpoint, 408, STR("the platform did not answer in time"));
 }

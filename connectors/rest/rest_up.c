@@ -210,30 +210,49 @@ static void add_names_of(struct buf *names, yyjson_val *val, struct arena *arena
             add_name(names, json_str(item), n);
 }
 
-bool rest_question(const struct rest_endpoint *endpoint, const struct rest_data *data, struct arena *arena,
-                   struct str *device, struct str *names_json, size_t *n_names)
+static bool read_question(const struct rest_endpoint *endpoint, yyjson_val *item, struct arena *arena,
+                          struct rest_question *question)
 {
     const struct template *names = endpoint->names_template;
     autobuf struct buf out = {0};
-    yyjson_val *item = data->items[0];
+    size_t n_names = 0;
 
-    *n_names = 0;
-    if (!template_text(endpoint->device_template, item, TEMPLATE_SKIP, arena, device) || !device->n)
+    if (!template_text(endpoint->device_template, item, TEMPLATE_SKIP, arena, &question->device) || !question->device.n)
         return false;
     if (template_kind(names) == TEMPLATE_CONSTANT)
-        add_name(&out, template_source(names), n_names);
+        add_name(&out, template_source(names), &n_names);
     for (size_t i = 0; i < template_n_tags(names); i++) {
         struct str character = STR_NONE;
         yyjson_val *val = template_resolve(names, i, item, arena, &character);
 
         if (character.p)
-            add_name(&out, character, n_names);
+            add_name(&out, character, &n_names);
         else if (val)
-            add_names_of(&out, val, arena, n_names);
+            add_names_of(&out, val, arena, &n_names);
     }
     buf_add_u8(&out, ']');
-    *names_json = arena_str(arena, buf_str(&out));
-    return *n_names > 0;
+    question->names = arena_str(arena, buf_str(&out));
+    question->is_one = n_names == 1;
+    return n_names > 0;
+}
+
+unsigned rest_questions(const struct rest_endpoint *endpoint, const struct rest_data *data, struct arena *arena,
+                        struct rest_question **out, struct str *why)
+{
+    static const char missing[] = "there is no device or no attribute name";
+
+    if (data->n > REST_QUESTIONS_MAX) {
+        *why = arena_printf(arena, "there are more than %d items", REST_QUESTIONS_MAX);
+        return 413;
+    }
+    *out = arena_zero(arena, data->n * sizeof **out);
+    for (size_t i = 0; i < data->n; i++) {
+        if (read_question(endpoint, data->items[i], arena, &(*out)[i]))
+            continue;
+        *why = data->n > 1 ? arena_printf(arena, "item %zu: %s", i + 1, missing) : str_from(missing);
+        return 422;
+    }
+    return 0;
 }
 
 struct str rest_answer_to_question(struct str device, uint64_t id, bool is_one, struct str json, struct arena *arena)
@@ -265,6 +284,15 @@ struct str rest_answer_to_question(struct str device, uint64_t id, bool is_one, 
     buf_add_u8(&out, '}');
     yyjson_doc_free(doc);
     return arena_str(arena, buf_str(&out));
+}
+
+void rest_add_answer(struct buf *out, size_t i, size_t n, struct str answer)
+{
+    if (n > 1)
+        buf_add_u8(out, i ? ',' : '[');
+    buf_add_str(out, answer);
+    if (n > 1 && i == n - 1)
+        buf_add_u8(out, ']');
 }
 
 /* --- awaited attributes ----------------------------------------------------------------------------------------------------- */

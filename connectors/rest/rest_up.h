@@ -27,11 +27,19 @@ struct rest_sink {
 void rest_convert(const struct rest_endpoint *endpoint, const struct rest_data *data, struct rest_sink *sink,
                   int64_t wall_ms, struct arena *arena, struct web_out *counted, struct rest_result *out);
 
-/* Attribute request: for which device, and a JSON array of names. False: one of them is missing. */
-bool rest_question(const struct rest_endpoint *endpoint, const struct rest_data *data, struct arena *arena,
-                   struct str *device, struct str *names_json, size_t *n_names);
-/* What the client is answered. json: {"key":value} of what is set. */
+/* What one item of an attribute request asks for. */
+struct rest_question {
+    struct str device, names; /* names: a JSON array */
+    bool is_one;              /* one name */
+};
+enum { REST_QUESTIONS_MAX = 1000 }; /* of one request, and under way */
+/* One for each item, in their order; they live in the arena. 0, or the status that the client is answered, and why. */
+unsigned rest_questions(const struct rest_endpoint *endpoint, const struct rest_data *data, struct arena *arena,
+                        struct rest_question **out, struct str *why);
+/* What the client is answered to one. json: {"key":value} of what is set. */
 struct str rest_answer_to_question(struct str device, uint64_t id, bool is_one, struct str json, struct arena *arena);
+/* All answers to a request of n items: that of its only one, or a JSON array in the order of the items. */
+void rest_add_answer(struct buf *out, size_t i, size_t n, struct str answer);
 /* The value of an awaited attribute as text: booleans True and False, objects compact JSON. False: not in values. */
 bool rest_awaited(const struct rest_response *response, yyjson_val *values, struct arena *arena, struct str *out);
 #endif

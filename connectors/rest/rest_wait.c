@@ -45,6 +45,16 @@ struct wait *waits_add(struct waits *waits, struct http_request *request, const 
     return wait;
 }
 
+static void free_parts(struct wait *wait)
+{
+    for (size_t i = 0; i < wait->n_parts; i++)
+        buf_fini(&wait->parts[i].answer);
+    mem_free(wait->parts);
+    wait->parts = NULL;
+    wait->waits->n_questions -= wait->n_parts;
+    wait->n_parts = 0;
+}
+
 /* The end of each: its answer. */
 static void answer(struct wait *wait, unsigned status, struct str text)
 {
@@ -54,6 +64,8 @@ static void answer(struct wait *wait, unsigned status, struct str text)
     list_del(&wait->node);
     waits->n_awaiting -= wait->awaits;
     waits->answer(waits->arg, wait, status, text);
+    if (wait->parts)
+        free_parts(wait);
     if (waits->n_spare == MAX_SPARE) {
         wait_free(wait);
         return;
@@ -94,12 +106,17 @@ void waits_until_durable(struct waits *waits, struct wait *wait, uint64_t cookie
         timer_start(&waits->sweep, SWEEP_MS);
 }
 
-void waits_until_answered(struct waits *waits, struct wait *wait, struct device *dev, uint64_t cookie, bool is_one)
+void waits_until_answered(struct waits *waits, struct wait *wait, const struct rest_question *questions, size_t n,
+                          uint64_t cookie)
 {
-    wait->dev = dev;
     wait->cookie = cookie;
-    wait->is_one = is_one;
-    waits->n_questions++;
+    wait->n_parts = wait->n_left = n;
+    wait->parts = mem_zero(n * sizeof *wait->parts);
+    for (size_t i = 0; i < n; i++) {
+        wait->parts[i].dev = device_get(questions[i].device);
+        wait->parts[i].is_one = questions[i].is_one;
+    }
+    waits->n_questions += n;
     list_add_tail(&waits->questions, &wait->node);
     timer_init(&wait->timer, waits->loop, time_out, wait);
     timer_start(&wait->timer, wait->endpoint->timeout_ms);
@@ -110,7 +127,6 @@ static void time_out(void *arg)
     struct wait *wait = arg;
 
     if (!wait->endpoint->converter) {
-        wait->waits->n_questions--;
         answer(wait, 408, STR("the platform did not answer in time"));
     } else if (wait->is_durable) {
         answer(wait, 408, STR("the awaited attribute did not come in time"));
@@ -187,16 +203,32 @@ void waits_attribute(struct waits *waits, const struct device *dev, yyjson_val *
         (void)give_attribute(&waits->durable, dev, values, arena);
 }
 
+static void part_answered(struct wait *wait, size_t i, struct str json, struct arena *arena)
+{
+    struct wait_part *part = &wait->parts[i];
+    autobuf struct buf all = {0};
+
+    if (part->is_answered)
+        return;
+    part->is_answered = true;
+    buf_add_str(&part->answer,
+                rest_answer_to_question(device_name(part->dev), wait->cookie + i, part->is_one, json, arena));
+    if (--wait->n_left)
+        return;
+    for (size_t k = 0; k < wait->n_parts; k++)
+        rest_add_answer(&all, k, wait->n_parts, buf_str(&wait->parts[k].answer));
+    answer(wait, 200, buf_str(&all));
+}
+
 void waits_answered(struct waits *waits, uint64_t cookie, enum err result, struct str json, struct arena *arena)
 {
     LIST_EACH(node, &waits->questions) {
         struct wait *wait = CONTAINER_OF(node, struct wait, node);
 
-        if (wait->cookie != cookie)
+        if (cookie < wait->cookie || cookie - wait->cookie >= wait->n_parts)
             continue;
-        waits->n_questions--;
         if (result == ERR_OK)
-            answer(wait, 200, rest_answer_to_question(device_name(wait->dev), cookie, wait->is_one, json, arena));
+            part_answered(wait, (size_t)(cookie - wait->cookie), json, arena);
         else if (result == ERR_TIMEOUT)
             answer(wait, 408, STR("the platform did not answer in time"));
         else
@@ -218,5 +250,4 @@ void waits_end(struct waits *waits)
     end_all(&waits->durable);
     end_all(&waits->attribute);
     end_all(&waits->questions);
-    waits->n_questions = 0;
 }

@@ -10,6 +10,11 @@
 #include "http/http_server.h"
 #include "rest_up.h"
 
+struct wait_part { /* of a request for attributes: one item */
+    struct device *dev;
+    struct buf answer;
+    bool is_one, is_answered;
+};
 struct wait {
     struct list node; /* by what it waits for: durable, attribute or question; or among the spare ones */
     struct waits *waits;
@@ -17,11 +22,13 @@ struct wait {
     const struct rest_endpoint *endpoint;
     const char *origin;
     uint64_t cookie, since_ms;
-    struct device *dev; /* whose attribute, or of the question */
+    struct device *dev;      /* whose attribute is awaited */
+    struct wait_part *parts; /* of a question; the cookie is that of the first */
+    size_t n_parts, n_left;
     struct timer timer;
     unsigned status; /* 0: not known yet */
     struct buf text; /* the answer */
-    bool is_durable, awaits, is_one;
+    bool is_durable, awaits;
 };
 
 typedef void wait_answer_fn(void *arg, struct wait *wait, unsigned status, struct str text);
@@ -32,7 +39,7 @@ struct waits {
     struct list durable;   /* not durable yet, in the order of cookies */
     struct list attribute; /* durable, but its attribute has not come; oldest first */
     struct list questions, spare;
-    size_t n_questions, n_spare, n_awaiting;
+    size_t n_questions, n_spare, n_awaiting; /* questions: all items of those requests */
     struct timer sweep;
     bool is_stuck; /* the storage has taken nothing for some time: whoever comes now would wait as well */
 };
@@ -45,7 +52,9 @@ struct wait *waits_add(struct waits *waits, struct http_request *request, const 
 void wait_set_failure(struct wait *wait, unsigned status, struct str text);
 void wait_for_attribute(struct waits *waits, struct wait *wait, struct device *dev);
 void waits_until_durable(struct waits *waits, struct wait *wait, uint64_t cookie);
-void waits_until_answered(struct waits *waits, struct wait *wait, struct device *dev, uint64_t cookie, bool is_one);
+/* n items, which are asked for with cookie and those after it; all answers together are the answer, a failure is that of all. */
+void waits_until_answered(struct waits *waits, struct wait *wait, const struct rest_question *questions, size_t n,
+                          uint64_t cookie);
 
 void waits_durable(struct waits *waits, uint64_t cookie, enum err result); /* all up to cookie */
 void waits_attribute(struct waits *waits, const struct device *dev, yyjson_val *values, struct arena *arena);

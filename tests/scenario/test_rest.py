@@ -197,6 +197,12 @@ def test_answers_of_the_platform_and_of_a_web_page(run):
     assert (status, json.loads(text)) == (200, {"device": "One", "id": 1, "value": 7})
     status, text, _ = plant.ask("POST", "/attrs", {"dev": "One", "k1": "limit", "k2": "mode"})
     assert (status, json.loads(text)) == (200, {"device": "One", "id": 2, "values": {"limit": 7, "mode": "eco"}})
+    status, text, _ = plant.ask("POST", "/attrs", [{"dev": "One", "k1": "mode"}, {"dev": "Two", "k1": "limit"}, {"dev": "One", "k1": "limit", "k2": "mode"}])
+    assert (status, json.loads(text)) == (200, [{"device": "One", "id": 3, "value": "eco"}, {"device": "Two", "id": 4, "value": None},
+                                                {"device": "One", "id": 5, "values": {"limit": 7, "mode": "eco"}}])
+    status, text, _ = plant.ask("POST", "/attrs", [{"dev": "One", "k1": "mode"}, {"dev": "One"}])
+    assert status == 422 and "item 2" in text
+    assert plant.ask("POST", "/attrs", [{"dev": "One", "k1": "mode"}] * 1001)[0] == 413
     assert plant.ask("POST", "/attrs", {"dev": "One"})[0] == 422
     preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     status, _, headers = plant.ask("OPTIONS", "/attrs", headers=preflight)
