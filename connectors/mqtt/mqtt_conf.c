@@ -2,6 +2,7 @@
 /* The keys of the MQTT connector's file (mqtt.md 1, 2), and what is compiled of an entry when it is loaded. */
 #include "mqtt_conf.h"
 
+#include "conf/expression.h"
 #include "data/event.h"
 #include "mqtt/mqtt.h"
 #include "mqtt/topic.h"
@@ -131,40 +132,10 @@ static const struct conf_type broker_type = {.name = "mqtt.broker",
 
 /* --- texts ---------------------------------------------------------------------------------------------------------------- */
 
-static void regex_fini(void *regex)
-{
-    regex_free(regex);
-}
-
-static enum err compile_regex(struct conf_load *load, const struct conf_at *at, const char *key, struct str pattern,
-                              enum regex_use use, struct regex **out)
-{
-    struct why why = {0};
-
-    if (regex_compile(out, pattern, use, &why) != ERR_OK) {
-        conf_error(load, at, key, "\"" STR_FMT "\" is not a regular expression: %s", STR_ARG(pattern), why_text(&why));
-        return ERR_CONFIG;
-    }
-    conf_own(load, regex_fini, *out);
-    return ERR_OK;
-}
-
-static enum err compile_template(struct conf_load *load, const struct conf_at *at, const char *key, struct str text,
-                                 struct template **out)
-{
-    struct why why = {0};
-
-    if (template_compile(out, conf_arena(load), text, &why) != ERR_OK) {
-        conf_error(load, at, key, "\"" STR_FMT "\" is not an expression: %s", STR_ARG(text), why_text(&why));
-        return ERR_CONFIG;
-    }
-    return ERR_OK;
-}
-
 static enum err compile_message_rule(struct conf_load *load, const struct conf_at *at, const char *key, struct str text,
                                      struct text_rule *out)
 {
-    if (compile_template(load, at, key, text, &out->template) != ERR_OK)
+    if (conf_template(load, at, key, text, &out->template) != ERR_OK)
         return ERR_CONFIG;
     out->kind = template_kind(out->template) == TEMPLATE_CONSTANT ? RULE_CONSTANT : RULE_TEMPLATE;
     out->text = text;
@@ -187,7 +158,7 @@ static enum err compile_topic_rule(struct conf_load *load, const struct conf_at 
                                    struct text_rule *out)
 {
     out->kind = RULE_TOPIC;
-    return compile_regex(load, at, key, text, REGEX_SEARCH, &out->regex);
+    return conf_regex(load, at, key, text, REGEX_SEARCH, &out->regex);
 }
 
 /* --- deviceInfo ----------------------------------------------------------------------------------------------------------- */
@@ -559,9 +530,9 @@ static enum err check_attribute_request(struct conf_load *load, void *object, co
         return ERR_CONFIG;
     }
     if (compile_device_info(load, request->info, false) != ERR_OK ||
-        compile_template(load, at, "scope", request->scope, &request->scope_template) != ERR_OK ||
-        compile_template(load, at, "topicExpression", request->topic, &request->topic_template) != ERR_OK ||
-        compile_template(load, at, "valueExpression", request->value, &request->value_template) != ERR_OK)
+        conf_template(load, at, "scope", request->scope, &request->scope_template) != ERR_OK ||
+        conf_template(load, at, "topicExpression", request->topic, &request->topic_template) != ERR_OK ||
+        conf_template(load, at, "valueExpression", request->value, &request->value_template) != ERR_OK)
         return ERR_CONFIG;
     if (template_kind(request->scope_template) == TEMPLATE_CONSTANT && !str_eq_z(request->scope, "shared") &&
         !str_eq_z(request->scope, "client")) {
@@ -596,12 +567,11 @@ static enum err check_attribute_update(struct conf_load *load, void *object, con
 {
     struct attribute_update *update = object;
 
-    if (compile_regex(load, at, "deviceNameFilter", update->device_filter, REGEX_MATCH, &update->device_regex) !=
+    if (conf_regex(load, at, "deviceNameFilter", update->device_filter, REGEX_MATCH, &update->device_regex) != ERR_OK ||
+        conf_regex(load, at, "attributeFilter", update->attribute_filter, REGEX_MATCH, &update->attribute_regex) !=
             ERR_OK ||
-        compile_regex(load, at, "attributeFilter", update->attribute_filter, REGEX_MATCH, &update->attribute_regex) !=
-            ERR_OK ||
-        compile_template(load, at, "topicExpression", update->topic, &update->topic_template) != ERR_OK ||
-        compile_template(load, at, "valueExpression", update->value, &update->value_template) != ERR_OK)
+        conf_template(load, at, "topicExpression", update->topic, &update->topic_template) != ERR_OK ||
+        conf_template(load, at, "valueExpression", update->value, &update->value_template) != ERR_OK)
         return ERR_CONFIG;
     return ERR_OK;
 }
@@ -635,10 +605,10 @@ static enum err check_rpc(struct conf_load *load, void *object, const struct con
 {
     struct rpc_section *rpc = object;
 
-    if (compile_regex(load, at, "deviceNameFilter", rpc->device_filter, REGEX_SEARCH, &rpc->device_regex) != ERR_OK ||
-        compile_regex(load, at, "methodFilter", rpc->method_filter, REGEX_SEARCH, &rpc->method_regex) != ERR_OK ||
-        compile_template(load, at, "requestTopicExpression", rpc->topic, &rpc->topic_template) != ERR_OK ||
-        compile_template(load, at, "valueExpression", rpc->value, &rpc->value_template) != ERR_OK)
+    if (conf_regex(load, at, "deviceNameFilter", rpc->device_filter, REGEX_SEARCH, &rpc->device_regex) != ERR_OK ||
+        conf_regex(load, at, "methodFilter", rpc->method_filter, REGEX_SEARCH, &rpc->method_regex) != ERR_OK ||
+        conf_template(load, at, "requestTopicExpression", rpc->topic, &rpc->topic_template) != ERR_OK ||
+        conf_template(load, at, "valueExpression", rpc->value, &rpc->value_template) != ERR_OK)
         return ERR_CONFIG;
     if (!rpc->response_topic.n)
         return ERR_OK;
@@ -646,7 +616,7 @@ static enum err check_rpc(struct conf_load *load, void *object, const struct con
         conf_warning(load, at, "responseTimeout", "is missing: an answer is not waited for, the request is one-way");
         return ERR_OK;
     }
-    return compile_template(load, at, "responseTopicExpression", rpc->response_topic, &rpc->response_template);
+    return conf_template(load, at, "responseTopicExpression", rpc->response_topic, &rpc->response_template);
 }
 
 static const struct conf_type rpc_type = {.name = "mqtt.serverSideRpc",

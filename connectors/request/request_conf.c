@@ -2,6 +2,8 @@
 /* The keys of the Request connector's file (request.md 1, 2), and what is compiled of an entry when it is loaded. */
 #include "request_conf.h"
 
+#include "conf/expression.h"
+
 #include <stdlib.h>
 
 #define MAX_BODY (16 * 1024 * 1024)
@@ -66,35 +68,6 @@ static void find_ca(struct conf_load *load, struct request_file *file)
 
 /* --- texts ----------------------------------------------------------------------------------------------------------- */
 
-static void regex_fini(void *regex)
-{
-    regex_free(regex);
-}
-
-static enum err compile_filter(struct conf_load *load, const struct conf_at *at, const char *key, struct str pattern,
-                               struct regex **out)
-{
-    struct why why = {0};
-
-    if (regex_compile(out, pattern, REGEX_FULL, &why) != ERR_OK) {
-        conf_error(load, at, key, "\"" STR_FMT "\" is not a regular expression: %s", STR_ARG(pattern), why_text(&why));
-        return ERR_CONFIG;
-    }
-    conf_own(load, regex_fini, *out);
-    return ERR_OK;
-}
-
-static enum err compile_template(struct conf_load *load, const struct conf_at *at, const char *key, struct str text,
-                                 struct template **out)
-{
-    struct why why = {0};
-
-    if (template_compile(out, conf_arena(load), text, &why) == ERR_OK)
-        return ERR_OK;
-    conf_error(load, at, key, "\"" STR_FMT "\" is not an expression: %s", STR_ARG(text), why_text(&why));
-    return ERR_CONFIG;
-}
-
 static enum err compile_headers(struct conf_load *load, const struct conf_at *at, const struct yyjson_val *headers,
                                 struct web_field **out, size_t *n)
 {
@@ -152,7 +125,7 @@ static enum err check_sub(struct conf_load *load, void *object, const struct con
     struct why why = {0};
 
     sub->has_value = sub->value.n > 0;
-    if (compile_template(load, at, "url", sub->url, &sub->url_template) != ERR_OK)
+    if (conf_template(load, at, "url", sub->url, &sub->url_template) != ERR_OK)
         return ERR_CONFIG;
     if (sub->has_value && datapoint_compile(&sub->point, conf_arena(load), sub->value, sub->type, CONVERT_LOSSLESS,
                                             false, &why) != ERR_OK) {
@@ -291,7 +264,7 @@ static enum err compile_unpack(struct conf_load *load, struct request_mapping *m
         return ERR_OK;
     if (str_find(text, STR("${"), 0) == SIZE_MAX)
         text = arena_printf(conf_arena(load), "${" STR_FMT "}", STR_ARG(text));
-    if (compile_template(load, &mapping->at, "dataUnpackExpression", text, &mapping->unpack_template) != ERR_OK)
+    if (conf_template(load, &mapping->at, "dataUnpackExpression", text, &mapping->unpack_template) != ERR_OK)
         return ERR_CONFIG;
     if (template_kind(mapping->unpack_template) == TEMPLATE_PURE)
         return ERR_OK;
@@ -374,15 +347,16 @@ static enum err check_section(struct conf_load *load, struct request_section *se
     }
     section->timeout_ms = ms_of(section->timeout_s);
     section->response_timeout_ms = ms_of(section->response_timeout_s);
-    if (compile_filter(load, at, "deviceNameFilter", section->device_filter, &section->device_regex) != ERR_OK ||
-        compile_filter(load, at, filter_key, section->name_filter, &section->name_regex) != ERR_OK ||
+    if (conf_regex(load, at, "deviceNameFilter", section->device_filter, REGEX_FULL, &section->device_regex) !=
+            ERR_OK ||
+        conf_regex(load, at, filter_key, section->name_filter, REGEX_FULL, &section->name_regex) != ERR_OK ||
         check_method(load, at, section->method) != ERR_OK ||
-        compile_template(load, at, "requestUrlExpression", section->url, &section->url_template) != ERR_OK ||
-        compile_template(load, at, "requestValueExpression", value, &section->value_template) != ERR_OK ||
+        conf_template(load, at, "requestUrlExpression", section->url, &section->url_template) != ERR_OK ||
+        conf_template(load, at, "requestValueExpression", value, &section->value_template) != ERR_OK ||
         compile_headers(load, at, section->headers, &section->fields, &section->n_fields) != ERR_OK)
         return ERR_CONFIG;
     return section->response.n
-               ? compile_template(load, at, "responseValueExpression", section->response, &section->response_template)
+               ? conf_template(load, at, "responseValueExpression", section->response, &section->response_template)
                : ERR_OK;
 }
 

@@ -3,6 +3,7 @@
 #include "rest_conf.h"
 
 #include "base/base64.h"
+#include "conf/expression.h"
 
 #include <stdlib.h>
 
@@ -124,35 +125,6 @@ static const struct conf_type security_out_type = {.name = "rest.request.securit
                                                    .doc = "How the gateway makes itself known."};
 
 /* --- texts ----------------------------------------------------------------------------------------------------------- */
-
-static void regex_fini(void *regex)
-{
-    regex_free(regex);
-}
-
-static enum err compile_filter(struct conf_load *load, const struct conf_at *at, const char *key, struct str pattern,
-                               struct regex **out)
-{
-    struct why why = {0};
-
-    if (regex_compile(out, pattern, REGEX_FULL, &why) != ERR_OK) {
-        conf_error(load, at, key, "\"" STR_FMT "\" is not a regular expression: %s", STR_ARG(pattern), why_text(&why));
-        return ERR_CONFIG;
-    }
-    conf_own(load, regex_fini, *out);
-    return ERR_OK;
-}
-
-static enum err compile_template(struct conf_load *load, const struct conf_at *at, const char *key, struct str text,
-                                 struct template **out)
-{
-    struct why why = {0};
-
-    if (template_compile(out, conf_arena(load), text, &why) == ERR_OK)
-        return ERR_OK;
-    conf_error(load, at, key, "\"" STR_FMT "\" is not an expression: %s", STR_ARG(text), why_text(&why));
-    return ERR_CONFIG;
-}
 
 static uint64_t ms_of(double s)
 {
@@ -291,8 +263,8 @@ static enum err check_attribute_request(struct conf_load *load, void *object, co
     struct rest_endpoint *endpoint = object;
 
     endpoint->timeout_ms = ms_of(endpoint->timeout_s);
-    if (compile_template(load, at, "deviceNameExpression", endpoint->device, &endpoint->device_template) != ERR_OK ||
-        compile_template(load, at, "attributeNameExpression", endpoint->names, &endpoint->names_template) != ERR_OK)
+    if (conf_template(load, at, "deviceNameExpression", endpoint->device, &endpoint->device_template) != ERR_OK ||
+        conf_template(load, at, "attributeNameExpression", endpoint->names, &endpoint->names_template) != ERR_OK)
         return ERR_CONFIG;
     return check_endpoint(load, endpoint, at);
 }
@@ -354,10 +326,11 @@ static enum err check_section(struct conf_load *load, struct rest_section *secti
     }
     section->timeout_ms = ms_of(section->timeout_s);
     section->response_timeout_ms = ms_of(section->response_timeout_s);
-    if (compile_filter(load, at, "deviceNameFilter", section->device_filter, &section->device_regex) != ERR_OK ||
-        compile_filter(load, at, filter_key, section->name_filter, &section->name_regex) != ERR_OK ||
-        compile_template(load, at, "requestUrlExpression", section->url, &section->url_template) != ERR_OK ||
-        compile_template(load, at, "valueExpression", value, &section->value_template) != ERR_OK)
+    if (conf_regex(load, at, "deviceNameFilter", section->device_filter, REGEX_FULL, &section->device_regex) !=
+            ERR_OK ||
+        conf_regex(load, at, filter_key, section->name_filter, REGEX_FULL, &section->name_regex) != ERR_OK ||
+        conf_template(load, at, "requestUrlExpression", section->url, &section->url_template) != ERR_OK ||
+        conf_template(load, at, "valueExpression", value, &section->value_template) != ERR_OK)
         return ERR_CONFIG;
     if (web_headers(section->headers, conf_arena(load), &section->fields, &section->n_fields, &why) != ERR_OK) {
         conf_error(load, at, "httpHeaders", "%s", why_text(&why));

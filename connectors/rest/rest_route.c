@@ -7,6 +7,7 @@
 #include "rest_route.h"
 
 #include "base/utf8.h"
+#include "conf/expression.h"
 
 #define HIDDEN_SLASH "\xef\xbf\xbf"
 
@@ -147,11 +148,6 @@ static enum err compile_path(struct rest_route *route, struct arena *arena, stru
     return err;
 }
 
-static void regex_fini(void *regex)
-{
-    regex_free(regex);
-}
-
 static void literals_fini(void *map)
 {
     map_fini(map);
@@ -173,7 +169,7 @@ static struct rest_route *route_of(struct conf_load *load, struct rest_file *fil
         return NULL;
     }
     if (route->regex)
-        conf_own(load, regex_fini, route->regex);
+        conf_own_regex(load, route->regex);
     else if (map_get(&file->literals, route->literal))
         return map_get(&file->literals, route->literal); /* the same path, written in another way */
     else
