@@ -228,10 +228,10 @@ class Gateway:
         if start:
             self.start()
 
-    def start(self):
+    def start(self, preexec_fn=None):
         self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen([str(BUILD / "iotgw"), "run", "-c", str(self.directory)], cwd=self.directory,
-                                        stdout=self.log, stderr=self.log, env=self.env)
+                                        stdout=self.log, stderr=self.log, env=self.env, preexec_fn=preexec_fn)
 
     def log_text(self):
         return self.log_path.read_text(errors="replace")

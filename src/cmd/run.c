@@ -4,6 +4,7 @@
 #include "gateway/apply.h"
 #include "gateway/gateway.h"
 #include "gateway/logging.h"
+#include "gateway/signals.h"
 #include "gateway/uplink_conf.h"
 
 #include "build_id.h"
@@ -16,6 +17,7 @@ static int run(const struct command_line *line)
     struct logging *logging = NULL;
     int code = EXIT_CONFIG;
 
+    signals_hold();
     log_init(&log, "service", LOG_LEVEL_INFO);
     problems_init(&problems);
     conf = gateway_conf_load_to_run(line->config, &module_types, &problems);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/crash.h"
+#include "gateway/signals.h"
 
 #include "base/file.h"
 #include "base/mem.h"
 #include "data/json.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
@@ -56,14 +56,14 @@ static _Atomic(const struct crash_owner *) owners[OWNERS];
 static int record_fd = -1;
 static size_t next_line;
 static _Atomic(bool) begins_anew;
-static void (*_Atomic stop_handlers[SIGTERM + 1])(int); /* libuv's: SIGINT, SIGTERM */
 static char *arguments[ARGUMENTS + 1], *variables[VARIABLES + 2], again[64];
 static unsigned n_again;
 static int64_t again_since_s;
 static char line[CRASH_LINE];
 static size_t line_n;
 static uintptr_t words[STACK_LOOKED_AT / sizeof(uintptr_t)];
-static atomic_flag is_dying = ATOMIC_FLAG_INIT;
+static _Atomic(bool) is_dying;
+static _Atomic(pid_t) taker; /* the thread that takes a signal just now; 0: none */
 
 /* --- in the handler: nothing here allocates, locks or calls what does ------------------------------------------------------- */
 
@@ -340,14 +340,15 @@ static void count_again(void)
         *at++ = line[i];
 }
 
-static void close_all(void)
+/* By the kernel when the next program is there: until then the other threads run, and a number that is free could become another's file. */
+static void let_close_all(void)
 {
-#ifdef SYS_close_range
-    if (syscall(SYS_close_range, 3U, ~0U, 0U) == 0)
+#if defined(SYS_close_range) && defined(CLOSE_RANGE_CLOEXEC)
+    if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
         return;
 #endif
     for (int fd = 3; fd < 65536; fd++)
-        close(fd);
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 static void say(const char *text)
@@ -357,30 +358,71 @@ static void say(const char *text)
     (void)n;
 }
 
+/* For ever: another thread is at it. */
+static _Noreturn void wait_for_the_end(void)
+{
+    for (;;)
+        pause();
+}
+
+/* The one who takes a signal says first whether it is a stop. */
+static void wait_for_taker(void)
+{
+    const struct timespec moment = {.tv_nsec = 1000 * 1000};
+    pid_t self = (pid_t)syscall(SYS_gettid), other;
+
+    while ((other = atomic_load(&taker)) && other != self)
+        nanosleep(&moment, NULL);
+}
+
+static void begin_anew(void)
+{
+    sigset_t held;
+
+    say("iotgw: a fault has ended the program; it begins anew\n");
+    let_close_all();
+    signals_set(&held);
+    sigprocmask(SIG_SETMASK, &held, NULL); /* a stop that nobody has taken goes on to the next program */
+    execve("/proc/self/exe", arguments, variables);
+}
+
 static void on_fault(int number, siginfo_t *info, void *context)
 {
-    sigset_t none;
+    sigset_t own;
     bool is_own = info->si_code > 0 || (info->si_code == SI_TKILL && info->si_pid == getpid());
 
-    if (atomic_flag_test_and_set(&is_dying))
-        for (;;)
-            pause(); /* another thread is at it */
+    if (atomic_exchange(&is_dying, true))
+        wait_for_the_end();
     if (is_own)
         write_record(number, whose_turn(context), context);
     count_again();
-    if (is_own && begins_anew && n_again < AGAIN_MAX) {
-        say("iotgw: a fault has ended the program; it begins anew\n");
-        close_all();
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        execve("/proc/self/exe", arguments, variables);
-    }
+    wait_for_taker();
+    if (is_own && begins_anew && n_again < AGAIN_MAX)
+        begin_anew();
     signal(number, SIG_DFL);
-    sigemptyset(&none);
-    sigaddset(&none, number);
-    sigprocmask(SIG_UNBLOCK, &none, NULL);
+    sigemptyset(&own);
+    sigaddset(&own, number);
+    sigprocmask(SIG_UNBLOCK, &own, NULL);
     raise(number);
     _exit(128 + number);
+}
+
+void crash_taking_begins(void)
+{
+    if (HAS_SANITIZER)
+        return;
+    atomic_store(&taker, (pid_t)syscall(SYS_gettid));
+    if (!atomic_load(&is_dying)) /* both in one order: the other one has seen the taker, or is seen here */
+        return;
+    atomic_store(&taker, 0);
+    wait_for_the_end();
+}
+
+void crash_taking_ends(bool is_stop)
+{
+    if (is_stop)
+        crash_stay_down();
+    atomic_store(&taker, 0);
 }
 
 /* --- before anything has happened -------------------------------------------------------------------------------------------- */
@@ -461,26 +503,6 @@ enum err crash_begin(const char *path, int64_t now, struct crash_book *book, str
 void crash_stay_down(void)
 {
     begins_anew = false;
-}
-
-static void on_stop(int number)
-{
-    void (*handler)(int) = stop_handlers[number];
-
-    crash_stay_down();
-    handler(number);
-}
-
-void crash_watch_stop(int number)
-{
-    struct sigaction action;
-
-    assert(number > 0 && number <= SIGTERM);
-    if (HAS_SANITIZER || sigaction(number, NULL, &action) || action.sa_handler == on_stop)
-        return;
-    stop_handlers[number] = action.sa_handler;
-    action.sa_handler = on_stop;
-    sigaction(number, &action, NULL);
 }
 
 void crash_end(void)

@@ -22,6 +22,7 @@
 #include "gateway/registry.h"
 #include "gateway/remote.h"
 #include "gateway/router.h"
+#include "gateway/signals.h"
 #include "gateway/storage.h"
 #include "gateway/takeover.h"
 #include "gateway/statistics.h"
@@ -80,13 +81,14 @@ struct gateway {
     struct statistics *statistics;
     _Atomic(uint64_t) n_received; /* of the platform; one writer: loop 0 */
     enum phase phase;
+    bool is_loop0_there;
     uint64_t stop_since_ms;
     uint32_t drain_ms;       /* for what memory holds */
     uint64_t drain_until_ms; /* loop 0 */
     enum err start_err;
     struct call to_loop0, to_main;
     struct timer housekeeping, watchdog, overdue;
-    uv_signal_t signals[3];
+    struct signals signals;
     enum { RESTART_NOT, RESTART_PROGRAM, RESTART_MACHINE } restart;
 };
 
@@ -423,8 +425,7 @@ static void console_is_closed(void *arg)
     cert_watch_stop(&gateway->cert_watch);
     timer_stop(&gateway->watchdog);
     timer_stop(&gateway->overdue);
-    for (size_t i = 0; i < COUNT_OF(gateway->signals); i++)
-        uv_close((uv_handle_t *)&gateway->signals[i], NULL);
+    signals_stop(&gateway->signals);
     loop_stop(gateway->main.loop);
 }
 
@@ -477,6 +478,19 @@ static void fleet_is_quiet(void *arg)
         takeover_is_stopped(gateway);
 }
 
+static void stop_parts(struct gateway *gateway)
+{
+    registry_stop(gateway->registry);
+    statistics_stop(gateway->statistics, NULL, NULL);
+    watch_stop(gateway->watch);
+    remote_stop(gateway->remote);
+    ota_stop(gateway->ota);
+    apply_end(gateway->apply);
+    holdback_stop(&gateway->holdback);
+    storage_end(gateway->storage);
+    fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
+}
+
 static void begin_stop(struct gateway *gateway, const char *why)
 {
     if (gateway->phase >= PHASE_QUIESCING)
@@ -488,15 +502,8 @@ static void begin_stop(struct gateway *gateway, const char *why)
         crash_stay_down();
     notify_send(STR("STOPPING=1"));
     LOG_INFO(gateway->log, "stopping", KV_Z("reason", why));
-    registry_stop(gateway->registry);
-    statistics_stop(gateway->statistics, NULL, NULL);
-    watch_stop(gateway->watch);
-    remote_stop(gateway->remote);
-    ota_stop(gateway->ota);
-    apply_end(gateway->apply);
-    holdback_stop(&gateway->holdback);
-    storage_end(gateway->storage);
-    fleet_quiesce_all(gateway->fleet, fleet_is_quiet, gateway);
+    if (gateway->is_loop0_there)
+        stop_parts(gateway);
 }
 
 /* --- the way up ------------------------------------------------------------------------------------------------------ */
@@ -539,18 +546,25 @@ static void loop0_is_there(void *arg)
 {
     struct gateway *gateway = arg;
 
+    gateway->is_loop0_there = true;
     loops_set_store(&gateway->loops, storage_writing(gateway->storage));
-    if (gateway->phase != PHASE_STARTING)
+    if (gateway->phase != PHASE_STARTING) { /* told to stop meanwhile: to_loop0 and to_main were on their way */
+        stop_parts(gateway);
         return;
+    }
     make_takeover(gateway);
     takeover_start(gateway->takeover, start_connectors, gateway);
 }
 
-static void signalled(uv_signal_t *handle, int number)
+static void signalled(void *arg, int number)
 {
-    struct gateway *gateway = handle->data;
+    struct gateway *gateway = arg;
 
     if (number != SIGHUP) {
+        if (gateway->restart == RESTART_PROGRAM) {
+            LOG_INFO(gateway->log, "no restart: it was told to stop");
+            gateway->restart = RESTART_NOT;
+        }
         begin_stop(gateway, number == SIGINT ? "SIGINT" : "SIGTERM");
         return;
     }
@@ -850,6 +864,8 @@ static void restart_asked(void *arg, bool is_machine)
 {
     struct gateway *gateway = arg;
 
+    if (gateway->phase >= PHASE_QUIESCING)
+        return;
     gateway->restart = is_machine ? RESTART_MACHINE : RESTART_PROGRAM;
     begin_stop(gateway, is_machine ? "reboot by the platform" : "restart by the platform");
 }
@@ -1047,17 +1063,11 @@ static void begin_to_record_faults(struct gateway *gateway)
 
 static NODISCARD enum err start(struct gateway *gateway)
 {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    enum err err;
+    enum err err = signals_start(&gateway->signals, gateway->main.loop, signalled, gateway);
     uint64_t watchdog_ms = notify_watchdog_ms();
 
-    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
-        uv_signal_init(loop_uv(gateway->main.loop), &gateway->signals[i]);
-        gateway->signals[i].data = gateway;
-        uv_signal_start(&gateway->signals[i], signalled, numbers[i]);
-        if (numbers[i] != SIGHUP)
-            crash_watch_stop(numbers[i]);
-    }
+    if (err)
+        return err;
     watch_certificates(gateway);
     timer_init(&gateway->housekeeping, gateway->main.loop, keep_house, gateway);
     timer_start_periodic(&gateway->housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
