@@ -29,7 +29,29 @@ void ctx_give(void *arg, struct batch *batch)
     ctx_count(ctx, IOTGW_EVENTS, batch->n_events);
     ctx->n_unanswered++;
     ctx->last = batch;
-    store_append(ctx->host->store, batch);
+    batch->node.next = NULL;
+    *ctx->given_end = &batch->node;
+    ctx->given_end = &batch->node.next;
+    late_arm(ctx->loop, &ctx->late);
+}
+
+/* All of a burst together: the store's thread is woken once, and commits it in one group. */
+static void hand_over_given(struct ctx *ctx)
+{
+    struct node *node = ctx->given;
+
+    if (!node)
+        return;
+    ctx->given = NULL;
+    ctx->given_end = &ctx->given;
+    loop_hold_wakes();
+    while (node) {
+        struct node *next = node->next;
+
+        store_append(ctx->host->store, CONTAINER_OF(node, struct batch, node));
+        node = next;
+    }
+    loop_let_wakes();
 }
 
 static uint32_t filled_bytes(const struct ctx *ctx)
@@ -398,6 +420,7 @@ void ctx_flush(struct ctx *ctx)
     else if (ctx->sink.begin ==
              ctx->sink.batch->n_bytes) /* else a source message is unfinished: its mark comes back here */
         ctx_give(ctx, batch_sink_take(&ctx->sink));
+    hand_over_given(ctx);
 }
 
 static void emit_late(void *arg)
@@ -954,6 +977,7 @@ struct ctx *ctx_new(const struct connector_type *type, const char *name, struct 
     ctx_read_report_levels(ctx);
     batch_sink_init(&ctx->sink, ctx, ctx_give, ctx);
     ctx->blank.ctx = ctx;
+    ctx->given_end = &ctx->given;
     late_init(&ctx->late, LATE_EMIT, emit_late, ctx);
     mailbox_init(&ctx->box, loop, answers, ctx);
     mailbox_init(&ctx->down, loop, run_down, ctx);

@@ -46,7 +46,8 @@ struct ctx {
     struct late late;
 
     struct mailbox box;
-    struct batch *last; /* handed over last and unanswered; NULL: nothing is */
+    struct node *given, **given_end; /* of this turn, for the store at its end */
+    struct batch *last;              /* given last and unanswered; NULL: nothing is */
     size_t n_unanswered;
     struct batch blank; /* carries a cookie that has no batch to ride on, to itself */
     bool blank_is_posted;

@@ -281,7 +281,10 @@ static void test_records_of_one_source_message_are_never_spread_over_two_batches
     assert_int_equal(put(f, "ctx 3", "\"b\":", str_of(text, 20000)), ERR_OK);
     assert_int_equal(f->store.n, 0);
     assert_int_equal(put(f, "ctx 4", "\"c\":", str_of(text, 20000)), ERR_OK);
-    assert_int_equal(f->store.n, 1); /* the slab is full: the first message goes, the second moves as a whole */
+    assert_int_equal(f->store.n, 0); /* the slab is full: the second message moves as a whole, the first goes … */
+    assert_true(ctx_in_flight_bytes(f->ctx) > 80000);
+    loop_advance(f->loop, 0);
+    assert_int_equal(f->store.n, 1); /* … at the end of the turn */
     assert_int_equal(CONTAINER_OF(f->store.first, struct batch, node)->cookie, 1);
     assert_int_equal(f->store.n_events, 1);
     assert_int_equal(put(f, "ctx 5", "\"d\":", str_of(text, 40000)),
@@ -294,6 +297,31 @@ static void test_records_of_one_source_message_are_never_spread_over_two_batches
     assert_int_equal(f->store.n_events, 4);
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(record_check(record_at(f, i), record_at(f, i)->size), ERR_OK);
+}
+
+/* So that the store's thread is woken once, and finds all of it. */
+static void test_what_fills_several_slabs_in_a_turn_goes_to_the_store_together_at_its_end(void **state)
+{
+    struct fixture *f = *state;
+    autofree char *text = mem_new(40000);
+
+    memset(text, '1', 40000);
+    for (uint64_t i = 1; i <= 5; i++) {
+        assert_int_equal(put(f, "ctx several", "\"a\":", str_of(text, 40000)), ERR_OK);
+        assert_true(ctx_mark(f->ctx, i));
+    }
+    assert_int_equal(f->store.n, 0);
+    assert_false(ctx_is_idle(f->ctx));
+    assert_in_range(ctx_in_flight_bytes(f->ctx), 200000, 201000);
+    loop_advance(f->loop, 0);
+    assert_int_equal(f->store.n, 5);
+    for (unsigned i = 0; i < 5; i++)
+        answer(&f->store, 1, ERR_OK);
+    loop_advance(f->loop, 0);
+    assert_int_equal(f->instance.n_done, 1);
+    assert_int_equal(f->instance.cookies[0], 5);
+    assert_true(ctx_is_idle(f->ctx));
+    assert_int_equal(ctx_in_flight_bytes(f->ctx), 0);
 }
 
 static void test_connects_and_disconnects_stand_between_the_data(void **state)
@@ -779,6 +807,7 @@ int main(void)
         TEST(test_without_credit_the_source_is_told_to_stop_and_later_to_go_on),
         TEST(test_connectors_share_the_credit),
         TEST(test_records_of_one_source_message_are_never_spread_over_two_batches),
+        TEST(test_what_fills_several_slabs_in_a_turn_goes_to_the_store_together_at_its_end),
         TEST(test_connects_and_disconnects_stand_between_the_data),
         TEST(test_without_links_a_device_that_had_left_is_back_with_its_next_connect_or_data),
         TEST(test_answers_for_a_connector_that_is_gone_vanish),

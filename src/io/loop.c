@@ -11,6 +11,7 @@
 enum {
     LONG_TURN_US = 20000,
     STEP_MS = 1000,            /* a shorter step back of the wall clock is not shown */
+    HELD_WAKES = 8,            /* a process has few loops; a further one is woken at once */
     READ_SLACK = 64,           /* writable bytes behind the read buffer; stream.h promises 16 */
     READ_TRIM_MS = 10000,      /* the read buffer's pages go back this long after a use */
     FAKE_MAX_PASSES = 1000000, /* passes of loop_advance without progress of time: something restarts itself for ever */
@@ -209,10 +210,44 @@ static void on_wake(uv_async_t *wake UNUSED)
     /* Mailboxes are looked at in every turn. */
 }
 
+/* Loops that this thread will wake at the end of what belongs together. */
+static _Thread_local struct {
+    bool is_held;
+    unsigned n;
+    struct loop *loops[HELD_WAKES];
+} held;
+
+/* False: at once. */
+static bool hold_wake(struct loop *loop)
+{
+    for (unsigned i = 0; i < held.n; i++)
+        if (held.loops[i] == loop)
+            return true;
+    if (held.n == HELD_WAKES)
+        return false;
+    held.loops[held.n++] = loop;
+    return true;
+}
+
 void loop_wake(struct loop *loop)
 {
-    if (!loop->is_fake && !is_running_here(loop))
-        uv_async_send(&loop->wake);
+    if (loop->is_fake || is_running_here(loop) || (held.is_held && hold_wake(loop)))
+        return;
+    uv_async_send(&loop->wake);
+}
+
+void loop_hold_wakes(void)
+{
+    assert(!held.is_held);
+    held.is_held = true;
+}
+
+void loop_let_wakes(void)
+{
+    assert(held.is_held);
+    held.is_held = false;
+    while (held.n)
+        uv_async_send(&held.loops[--held.n]->wake);
 }
 
 /* --- the fake loop ------------------------------------------------------------------------------------------------ */

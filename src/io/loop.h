@@ -85,6 +85,12 @@ void mailbox_init(struct mailbox *box, struct loop *loop, mailbox_fn *handler, v
 /* Any thread. Never fails, blocks or allocates; wakes the loop only if it is another one's and the box was empty.
  * The mailbox must outlive the handler's run for every node posted, or end with mailbox_fini. */
 void mailbox_post(struct mailbox *box, struct node *node);
+/*
+ * Around posts that belong together, so that whoever gets them finds them all: what this thread posts in between to other loops
+ * is there at once, but they are woken at the end, each once. Nothing in between blocks or ends a loop; not nested.
+ */
+void loop_hold_wakes(void);
+void loop_let_wakes(void);
 /* Before its memory goes while the loop stays: what is still in it, oldest first; the handler does not run any more. On the
  * loop, when nobody posts any more: a thread that did has ended; any thread if nothing was ever posted. Accepts a zeroed one. */
 struct node *mailbox_fini(struct mailbox *box);

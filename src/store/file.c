@@ -225,7 +225,10 @@ static void commit(struct file_store *s)
         return;
     }
     s->retry_ms = 0;
+    loop_hold_wakes(); /* answers and what there is to read go to the same loop, mostly */
     answer_group(s);
+    file_feed_from_memory(s);
+    loop_let_wakes();
     file_feed(s);
     keep_saved(s);
     if (!timer_is_running(&s->idle))

@@ -363,6 +363,7 @@ bool file_must_rotate(const struct lane *lane, size_t n_bytes);
 
 /* file_read.c */
 void file_feed(struct file_store *s);
+void file_feed_from_memory(struct file_store *s); /* does not block */
 void file_feed_lane(struct lane *lane);
 void file_read_on(struct lane *lane, struct segment *segment);
 void file_reading_gone(struct lane *lane, const struct segment *segment);

@@ -332,7 +332,7 @@ static bool may_give(struct lane *lane)
     }
 }
 
-void file_feed_lane(struct lane *lane)
+static void feed_lane(struct lane *lane, bool may_read)
 {
     struct file_store *s = lane->store;
 
@@ -358,6 +358,8 @@ void file_feed_lane(struct lane *lane)
             give_from_memory(lane, block);
             continue;
         }
+        if (!may_read)
+            break;
         int number = walk_open(lane);
 
         if (number == 0) {
@@ -372,10 +374,21 @@ void file_feed_lane(struct lane *lane)
     file_blocks_trim(lane);
 }
 
+void file_feed_lane(struct lane *lane)
+{
+    feed_lane(lane, true);
+}
+
 void file_feed(struct file_store *s)
 {
     for (int i = 0; i < LANES; i++)
-        file_feed_lane(&s->lanes[i]);
+        feed_lane(&s->lanes[i], true);
+}
+
+void file_feed_from_memory(struct file_store *s)
+{
+    for (int i = 0; i < LANES; i++)
+        feed_lane(&s->lanes[i], false);
 }
 
 /* --- drop_oldest ------------------------------------------------------------------------------------------------------------ */

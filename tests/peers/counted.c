@@ -30,9 +30,11 @@ extern void *__libc_realloc(void *, size_t);
 struct counts { /* tests/scenario/test_hot_path.py knows it */
     _Atomic(uint64_t) allocations, locks, clocks;
     _Atomic(uint64_t) writes, reads, waits,
-        others;              /* system calls; waits: epoll; others: on files, and of epoll's lists */
-    _Atomic(uint64_t) wakes; /* of the writes: to an eventfd, which wakes another thread */
-    _Atomic(uint64_t) looks; /* epoll without waiting: what libuv does before a wait to know how long it is idle */
+        others;               /* system calls; waits: epoll; others: on files, and of epoll's lists */
+    _Atomic(uint64_t) wakes;  /* of the writes: to an eventfd, which wakes another thread than the main one */
+    _Atomic(uint64_t) looks;  /* epoll without waiting: what libuv does before a wait to know how long it is idle */
+    _Atomic(uint64_t) pieces; /* reads of a socket that brought much: a burst, or a part of one */
+    _Atomic(uint64_t) groups; /* writes to a segment of the file store: commits */
 };
 static struct counts nobodys, *counts = &nobodys;
 
@@ -54,22 +56,51 @@ void *realloc(void *p, size_t n)
     return __libc_realloc(p, n);
 }
 
-/* What wakes another thread's loop. */
+static bool is_named(int fd, const char *part)
+{
+    char link[32], name[4096];
+    ssize_t n;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    n = readlink(link, name, sizeof name - 1);
+    name[n < 0 ? 0 : n] = '\0';
+    return strstr(name, part) != NULL;
+}
+
+static bool is_main_thread(void)
+{
+    return gettid() == getpid();
+}
+
+/* What wakes the main thread's loop: it reads from there. A burst does not pass it. */
+static _Atomic(int) main_wake = -1;
+
+static void look_for_main(int fd)
+{
+    if (is_main_thread() && is_named(fd, "anon_inode:[eventfd]"))
+        main_wake = fd;
+}
+
+/* What wakes another thread's loop, between threads that a burst passes. */
 static void look_for_wake(int fd, size_t n)
 {
-    char link[32], name[32];
-    ssize_t name_n;
+    counts->wakes +=
+        n == sizeof(uint64_t) && !is_main_thread() && fd != main_wake && is_named(fd, "anon_inode:[eventfd]");
+}
 
-    if (n != sizeof(uint64_t))
-        return;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    name_n = readlink(link, name, sizeof name - 1);
-    counts->wakes += name_n == 20 && memcmp(name, "anon_inode:[eventfd]", 20) == 0;
+static ssize_t look_for_piece(ssize_t n)
+{
+    enum { MUCH = 16 * 1024 };
+
+    counts->pieces += n >= MUCH;
+    return n;
 }
 
 _Static_assert(sizeof(off_t) == 8, "both names mean the same");
 
 #define COUNTED(counter, type, name, parameters, arguments, before)                                                    \
+    COUNTED_WITH(counter, type, name, parameters, arguments, before, )
+#define COUNTED_WITH(counter, type, name, parameters, arguments, before, after)                                        \
     type name parameters;                                                                                              \
     type name parameters                                                                                               \
     {                                                                                                                  \
@@ -79,7 +110,7 @@ _Static_assert(sizeof(off_t) == 8, "both names mean the same");
             *(void **)&real = dlsym(RTLD_NEXT, #name);                                                                 \
         counts->counter++;                                                                                             \
         before;                                                                                                        \
-        return real arguments;                                                                                         \
+        return after(real arguments);                                                                                  \
     }
 #define NOTHING (void)0
 COUNTED(locks, int, pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex), NOTHING)
@@ -88,12 +119,13 @@ COUNTED(writes, ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n), l
 COUNTED(writes, ssize_t, writev, (int fd, const struct iovec *iov, int n), (fd, iov, n), NOTHING)
 COUNTED(writes, ssize_t, send, (int fd, const void *p, size_t n, int flags), (fd, p, n, flags), NOTHING)
 COUNTED(writes, ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), NOTHING)
-COUNTED(reads, ssize_t, read, (int fd, void *p, size_t n), (fd, p, n), NOTHING)
+COUNTED(reads, ssize_t, read, (int fd, void *p, size_t n), (fd, p, n), look_for_main(fd))
 COUNTED(reads, ssize_t, readv, (int fd, const struct iovec *iov, int n), (fd, iov, n), NOTHING)
-COUNTED(reads, ssize_t, recv, (int fd, void *p, size_t n, int flags), (fd, p, n, flags), NOTHING)
+COUNTED_WITH(reads, ssize_t, recv, (int fd, void *p, size_t n, int flags), (fd, p, n, flags), NOTHING, look_for_piece)
 COUNTED(reads, ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), NOTHING)
-COUNTED(reads, ssize_t, __read_chk, (int fd, void *p, size_t n, size_t of), (fd, p, n, of), NOTHING)
-COUNTED(reads, ssize_t, __recv_chk, (int fd, void *p, size_t n, size_t of, int flags), (fd, p, n, of, flags), NOTHING)
+COUNTED(reads, ssize_t, __read_chk, (int fd, void *p, size_t n, size_t of), (fd, p, n, of), look_for_main(fd))
+COUNTED_WITH(reads, ssize_t, __recv_chk, (int fd, void *p, size_t n, size_t of, int flags), (fd, p, n, of, flags),
+             NOTHING, look_for_piece)
 COUNTED(others, ssize_t, __pread_chk, (int fd, void *p, size_t n, off_t at, size_t of), (fd, p, n, at, of), NOTHING)
 COUNTED(others, ssize_t, __pread64_chk, (int fd, void *p, size_t n, off_t at, size_t of), (fd, p, n, at, of), NOTHING)
 /* What a signal of the test's interrupts is not counted. */
@@ -118,8 +150,10 @@ WAIT(epoll_wait, (int fd, struct epoll_event *events, int n, int ms), (fd, event
 WAIT(epoll_pwait, (int fd, struct epoll_event *events, int n, int ms, const sigset_t *signals),
      (fd, events, n, ms, signals))
 COUNTED(others, int, epoll_ctl, (int fd, int op, int of, struct epoll_event *event), (fd, op, of, event), NOTHING)
-COUNTED(others, ssize_t, pwritev, (int fd, const struct iovec *iov, int n, off_t at), (fd, iov, n, at), NOTHING)
-COUNTED(others, ssize_t, pwritev64, (int fd, const struct iovec *iov, int n, off_t at), (fd, iov, n, at), NOTHING)
+COUNTED(others, ssize_t, pwritev, (int fd, const struct iovec *iov, int n, off_t at), (fd, iov, n, at),
+        counts->groups += is_named(fd, "/events-"))
+COUNTED(others, ssize_t, pwritev64, (int fd, const struct iovec *iov, int n, off_t at), (fd, iov, n, at),
+        counts->groups += is_named(fd, "/events-"))
 COUNTED(others, ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at), NOTHING)
 COUNTED(others, ssize_t, pread64, (int fd, void *p, size_t n, off_t at), (fd, p, n, at), NOTHING)
 COUNTED(others, int, fdatasync, (int fd), (fd), NOTHING)
