@@ -191,6 +191,18 @@ static enum walk_step what_is_at(struct walk *walk, uint64_t off)
     return WALK_RECORD;
 }
 
+/* Nothing begins with a zero: what is reserved and not written is passed at the speed of memory. */
+static uint64_t behind_zeroes(const struct walk *walk, uint64_t off)
+{
+    uint64_t end = walk->window_at + walk->window_n;
+
+    end = end < walk->end ? end : walk->end;
+    while (off + sizeof(uint64_t) <= end &&
+           *(const uint64_t *)(const void *)(walk->window + (off - walk->window_at)) == 0)
+        off += sizeof(uint64_t);
+    return off;
+}
+
 enum walk_step walk_next(struct walk *walk)
 {
     enum walk_step step;
@@ -206,8 +218,10 @@ enum walk_step walk_next(struct walk *walk)
     while (step == WALK_BAD) {
         const uint64_t *word = (const uint64_t *)(const void *)look(walk, off, sizeof *word);
 
-        walk->is_zero &= word && *word == 0;
-        off += sizeof *word;
+        if (word && *word == 0)
+            off = behind_zeroes(walk, off);
+        else
+            off += sizeof *word, walk->is_zero = false;
         step = what_is_at(walk, off);
     }
     if (step == WALK_END) {
