@@ -510,6 +510,15 @@ static void connector_command(void *arg, struct command *command)
     yyjson_doc_free(doc);
 }
 
+static bool connector_served(void *arg, struct served *out)
+{
+    struct connector *self = arg;
+
+    if (self->server)
+        http_server_served(self->server, out);
+    return self->server != NULL;
+}
+
 const struct connector_type iotgw_module = {
     .size = sizeof(struct connector_type),
     .abi = IOTGW_CONNECTOR_ABI,
@@ -530,4 +539,5 @@ const struct connector_type iotgw_module = {
     .attributes = connector_attributes,
     .convert = rest_dry_run,
     .probe = connector_probe,
+    .served = connector_served,
 };

@@ -40,6 +40,7 @@ struct command {
     void *user;           /* the connector's own, from .command to its reply */
 };
 
+struct served;
 struct report_strategy; /* how often a value is reported, as the descriptor "reportStrategy" gives it (core.md 7) */
 struct yyjson_val;
 struct endpoint;
@@ -92,6 +93,8 @@ struct connector_type {
      * from sources, and has a name of its own where start's would end the session of a gateway that runs. NULL: start, and nothing of
      * what comes is stored or acknowledged. */
     void (*probe)(void *self);
+    /* What its own server has seen. False: it has none at the moment. NULL: it never has one. */
+    bool (*served)(void *self, struct served *out);
 };
 
 /* How calls to one endpoint have ended. */
@@ -122,6 +125,31 @@ struct endpoint {
     uint64_t results[ENDPOINT_RESULTS];     /* sum: n_calls */
     uint64_t durations[ENDPOINT_DURATIONS]; /* sum: n_calls */
     uint64_t total_us, longest_us;
+};
+
+/* What clients were answered. */
+enum served_class {
+    SERVED_OK,     /* HTTP 2xx, 3xx */
+    SERVED_LOGIN,  /* 401, 403 */
+    SERVED_PATH,   /* 404 */
+    SERVED_METHOD, /* 405 */
+    SERVED_LATE,   /* 408 */
+    SERVED_LARGE,  /* 413 */
+    SERVED_OFTEN,  /* 429 */
+    SERVED_WRONG,  /* any other 4xx */
+    SERVED_BUSY,   /* 503 */
+    SERVED_FAILED, /* any other 5xx */
+    SERVED_CLASSES
+};
+struct served {
+    size_t size;
+    uint64_t n_connections, n_too_many,
+        n_slow; /* ever; closed because there were too many; because they were too slow */
+    uint64_t n_open;
+    uint64_t n_requests; /* answered: the sum of answers */
+    uint64_t n_gone;     /* not answered, as the client had gone */
+    uint64_t bytes_in, bytes_out;
+    uint64_t answers[SERVED_CLASSES];
 };
 
 enum iotgw_kind { IOTGW_TELEMETRY = 1, IOTGW_ATTRIBUTES };

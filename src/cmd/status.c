@@ -216,6 +216,36 @@ static void add_links(struct buf *out, yyjson_val *links, int64_t now_ms)
     }
 }
 
+/* Of a connector's own server: what was asked of it, and how much of that was refused. */
+static void add_server(struct buf *out, yyjson_val *server)
+{
+    static const struct {
+        const char *member, *text;
+    } refused[] = {{"unauthorized", " without login"},
+                   {"notFound", " not found"},
+                   {"wrongMethod", " with a wrong method"},
+                   {"late", " too late"},
+                   {"tooLarge", " too large"},
+                   {"tooOften", " too often"},
+                   {"wrong", " wrong"},
+                   {"busy", " told to wait"},
+                   {"failed", " failed"},
+                   {"gone", " whose client had gone"}};
+
+    if (!number_of(server, "connections"))
+        return;
+    buf_add_z(out, "    ");
+    show_count(out, number_of(server, "open"));
+    buf_add_z(out, " connections, ");
+    show_count(out, number_of(server, "requests"));
+    buf_add_z(out, " requests");
+    for (size_t i = 0; i < COUNT_OF(refused); i++)
+        add_if(out, server, refused[i].member, refused[i].text);
+    add_if(out, server, "slow", " connections too slow");
+    add_if(out, server, "tooMany", " connections too many");
+    buf_add_z(out, "\n");
+}
+
 static void add_connectors(struct buf *out, yyjson_val *connectors, int64_t now_ms)
 {
     yyjson_val *connector;
@@ -255,6 +285,7 @@ static void add_connectors(struct buf *out, yyjson_val *connectors, int64_t now_
         }
         buf_add_z(out, "\n");
         add_links(out, json_get(connector, STR("links")), now_ms);
+        add_server(out, json_get(connector, STR("server")));
     }
 }
 

@@ -629,6 +629,13 @@ void ctx_each_endpoint(const struct ctx *ctx, void (*fn)(void *arg, const struct
         ctx->type->endpoints(ctx->instance, fn, arg);
 }
 
+bool ctx_served(const struct ctx *ctx, struct served *out)
+{
+    loop_assert(ctx->loop);
+    *out = (struct served){.size = sizeof *out};
+    return ctx->instance && ctx->type->served && ctx->type->served(ctx->instance, out);
+}
+
 const char *link_state_name(enum link_state state)
 {
     static const char *const names[] = {[LINK_DOWN] = "down",

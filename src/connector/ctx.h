@@ -195,6 +195,8 @@ struct ctx_link {
 void ctx_each_link(const struct ctx *ctx, void (*fn)(void *arg, const struct ctx_link *link), void *arg);
 /* Each endpoint that the connector counts; on the loop. Views live until fn returns. */
 void ctx_each_endpoint(const struct ctx *ctx, void (*fn)(void *arg, const struct endpoint *endpoint), void *arg);
+bool ctx_served(const struct ctx *ctx,
+                struct served *out);                /* what its server has seen; on the loop. False: it has none */
 const char *link_state_name(enum link_state state); /* "up" */
 void ctx_answer(struct batch *batch);               /* any thread; from the store */
 size_t ctx_in_flight_bytes(const struct ctx *ctx);

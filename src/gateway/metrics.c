@@ -12,10 +12,11 @@ const struct metric_info metric_infos[METRIC_COUNT] = {
 
 const char *metric_section_name(enum metric_section section)
 {
-    static const char *const names[] = {
-        [METRICS_PLATFORM] = "platform", [METRICS_WAIT] = "platform.waits",  [METRICS_STORAGE] = "storage",
-        [METRICS_LEDGER] = "ledger",     [METRICS_CONNECTOR] = "connectors", [METRICS_ENDPOINT] = "connectors.polls",
-        [METRICS_LOOP] = "loops",        [METRICS_COMMANDS] = "commands",    [METRICS_MEMORY] = "memory"};
+    static const char *const names[] = {[METRICS_PLATFORM] = "platform",        [METRICS_WAIT] = "platform.waits",
+                                        [METRICS_STORAGE] = "storage",          [METRICS_LEDGER] = "ledger",
+                                        [METRICS_CONNECTOR] = "connectors",     [METRICS_ENDPOINT] = "connectors.polls",
+                                        [METRICS_SERVER] = "connectors.server", [METRICS_LOOP] = "loops",
+                                        [METRICS_COMMANDS] = "commands",        [METRICS_MEMORY] = "memory"};
 
     return section < METRICS_SECTIONS ? names[section] : "";
 }
@@ -34,11 +35,9 @@ void metrics_add_json(struct buf *out, enum metric_section section, const struct
 
 void metrics_add_reference(struct buf *out)
 {
-    static const char *const labels[] = {[METRICS_WAIT] = "limit",
-                                         [METRICS_CONNECTOR] = "connector",
-                                         [METRICS_ENDPOINT] = "connector",
-                                         [METRICS_LOOP] = "loop",
-                                         [METRICS_MEMORY] = NULL};
+    static const char *const labels[] = {
+        [METRICS_WAIT] = "limit",       [METRICS_CONNECTOR] = "connector", [METRICS_ENDPOINT] = "connector",
+        [METRICS_SERVER] = "connector", [METRICS_LOOP] = "loop",           [METRICS_MEMORY] = NULL};
 
     buf_add_z(out,
               "# Metrics\n\n"

@@ -14,6 +14,7 @@ enum metric_section {
     METRICS_LEDGER,
     METRICS_CONNECTOR, /* one set a connector */
     METRICS_ENDPOINT,  /* one set a connector that polls, and one for each URL or station */
+    METRICS_SERVER,    /* one set a connector that has a server */
     METRICS_LOOP,      /* one set a loop */
     METRICS_COMMANDS,
     METRICS_MEMORY,

@@ -19,6 +19,9 @@ _Static_assert(METRIC_CONNECTOR_EVENTS - METRIC_CONNECTOR_MESSAGES_IN == IOTGW_C
 _Static_assert(METRIC_ENDPOINT_CONTENT - METRIC_ENDPOINT_OK == ENDPOINT_RESULTS - 1,
                "the results of calls stand in the order of enum endpoint_result");
 
+_Static_assert(METRIC_SERVER_FAILED - METRIC_SERVER_OK == SERVED_CLASSES - 1,
+               "answers stand in the order of enum served_class");
+
 enum { PATIENCE_MS = 1000, LINKS_MAX = 1000, ENDPOINTS_MAX = 20000, ROWS_A_TURN = 4096 };
 
 struct link_view {
@@ -35,6 +38,8 @@ struct ctx_view { /* of one connector; filled on its loop */
     struct report_stats report;
     struct endpoint polls, *endpoints; /* sum; each, where they are asked for */
     size_t n_endpoints;
+    struct served served;
+    bool has_served;
 };
 
 struct place { /* one loop */
@@ -122,6 +127,7 @@ static void gather_there(void *arg)
         view->report = ctx_report_stats(view->ctx);
         ctx_each_link(view->ctx, add_link, &(struct adding){place, view});
         ctx_each_endpoint(view->ctx, add_endpoint, &(struct adding){place, view});
+        view->has_served = ctx_served(view->ctx, &view->served);
     }
     if (place == &gathering->places[0])
         conf->core(conf->arg, &gathering->core);
@@ -327,6 +333,25 @@ static void add_polls(struct buf *out, const struct endpoint *endpoint)
     buf_printf(out, "\"more\":%" PRIu64 "}", endpoint->durations[ENDPOINT_DURATIONS - 1]);
 }
 
+static void add_served(struct buf *out, const struct served *served)
+{
+    struct metrics m = {0};
+
+    m.v[METRIC_SERVER_CONNECTIONS] = served->n_connections;
+    m.v[METRIC_SERVER_OPEN] = served->n_open;
+    m.v[METRIC_SERVER_TOO_MANY] = served->n_too_many;
+    m.v[METRIC_SERVER_SLOW] = served->n_slow;
+    m.v[METRIC_SERVER_GONE] = served->n_gone;
+    m.v[METRIC_SERVER_BYTES_IN] = served->bytes_in;
+    m.v[METRIC_SERVER_BYTES_OUT] = served->bytes_out;
+    m.v[METRIC_SERVER_REQUESTS] = served->n_requests;
+    for (unsigned i = 0; i < SERVED_CLASSES; i++)
+        m.v[METRIC_SERVER_OK + i] = served->answers[i];
+    buf_add_z(out, ",\"server\":{");
+    metrics_add_json(out, METRICS_SERVER, &m);
+    buf_add_u8(out, '}');
+}
+
 static void add_running(struct buf *out, const struct gathering *g, const struct fleet_connector *connector)
 {
     struct ctx_status link = ctx_status(connector->ctx);
@@ -351,6 +376,8 @@ static void add_running(struct buf *out, const struct gathering *g, const struct
             add_polls(out, &view->polls);
             buf_add_u8(out, '}');
         }
+        if (view->has_served)
+            add_served(out, &view->served);
         buf_printf(
             out,
             ",\"report\":{\"devices\":%zu,\"values\":%zu,\"bytes\":%zu,\"periodic\":%zu,\"unremembered\":%" PRIu64 "}",

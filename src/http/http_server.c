@@ -130,6 +130,29 @@ static const char *date_of(struct http_server *server)
     return server->date;
 }
 
+static enum served_class class_of(unsigned status)
+{
+    switch (status) {
+    case 401:
+    case 403:
+        return SERVED_LOGIN;
+    case 404:
+        return SERVED_PATH;
+    case 405:
+        return SERVED_METHOD;
+    case 408:
+        return SERVED_LATE;
+    case 413:
+        return SERVED_LARGE;
+    case 429:
+        return SERVED_OFTEN;
+    case 503:
+        return SERVED_BUSY;
+    default:
+        return status < 400 ? SERVED_OK : status < 500 ? SERVED_WRONG : SERVED_FAILED;
+    }
+}
+
 static void write_answer(struct conn *conn, const struct http_answer *answer)
 {
     bool has_body = answer->status != 204 && answer->status != 304 && answer->status >= 200;
@@ -152,6 +175,7 @@ static void write_answer(struct conn *conn, const struct http_answer *answer)
     stream_write(conn->stream, "\r\n", 2, true);
     if (has_body && !conn->is_head_method && answer->body.n)
         stream_write(conn->stream, answer->body.p, answer->body.n, true);
+    conn->server->stats.n_answers[class_of(answer->status)]++;
     conn->server->stats.n_bytes_out += (size_t)n + answer->fields.n + 2 + (has_body ? answer->body.n : 0);
 }
 
@@ -176,11 +200,14 @@ void http_answer(struct http_request *request, const struct http_answer *answer)
     assert(!conn->is_answered);
     conn->is_answered = true;
     if (!conn->stream) { /* the client has gone */
+        conn->server->stats.n_gone++;
         conn_free(conn);
         return;
     }
-    if (conn->state == CLOSING)
+    if (conn->state == CLOSING) {
+        conn->server->stats.n_gone++;
         return;
+    }
     conn->is_kept_alive &= !answer->is_last && !conn->server->is_quiet;
     if (conn->state == HEAD && (conn->waits_for_leave || conn->left > MAX_PASSED_OVER))
         conn->is_kept_alive = false; /* it waits for leave to send its body, or sends without end */
@@ -527,6 +554,7 @@ static bool body_goes_on(struct conn *conn)
 
 static void deadline_passed(struct conn *conn)
 {
+    conn->server->stats.n_slow += conn->state == HEAD || conn->state == HANDSHAKE;
     switch (conn->state) {
     case HEAD:
         conn->request = (struct http_request){0};
@@ -535,12 +563,16 @@ static void deadline_passed(struct conn *conn)
         refuse(conn, 408, "the head of the request did not come within 10 s");
         break;
     case BODY:
-        if (!body_goes_on(conn))
-            refuse(conn, 408, "the body of the request comes too slowly");
+        if (body_goes_on(conn))
+            break;
+        conn->server->stats.n_slow++;
+        refuse(conn, 408, "the body of the request comes too slowly");
         break;
     case PASSING:
-        if (!body_goes_on(conn))
-            conn_close(conn, true);
+        if (body_goes_on(conn))
+            break;
+        conn->server->stats.n_slow++;
+        conn_close(conn, true);
         break;
     default:
         conn_close(conn, conn->state == HANDSHAKE || stream_queued(conn->stream) > stream_sent(conn->stream));
@@ -611,6 +643,24 @@ const char *http_request_peer(const struct http_request *request)
 struct http_server_stats http_server_stats(const struct http_server *server)
 {
     return server->stats;
+}
+
+void http_server_served(const struct http_server *server, struct served *out)
+{
+    const struct http_server_stats *stats = &server->stats;
+
+    *out = (struct served){.size = sizeof *out,
+                           .n_connections = stats->n_connections,
+                           .n_too_many = stats->n_too_many,
+                           .n_slow = stats->n_slow,
+                           .n_open = stats->n_open,
+                           .n_gone = stats->n_gone,
+                           .bytes_in = stats->n_bytes_in,
+                           .bytes_out = stats->n_bytes_out};
+    for (unsigned i = 0; i < SERVED_CLASSES; i++) {
+        out->answers[i] = stats->n_answers[i];
+        out->n_requests += stats->n_answers[i];
+    }
 }
 
 static void listener_gone(void *arg)

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "http/http_head.h"
 #include "io/loop.h"
+#include "iotgw/connector.h"
 
 struct log;
 struct http_server;
@@ -54,6 +55,9 @@ struct http_server_stats {
     uint64_t n_bytes_in, n_bytes_out;                   /* heads and bodies of requests, answers */
     uint64_t n_too_many;                                /* connections closed because of max_connections */
     unsigned n_open;                                    /* connections */
+    uint64_t n_slow; /* connections that were ended because a head, a body or the handshake did not go on */
+    uint64_t n_gone; /* requests whose client had gone before its answer */
+    uint64_t n_answers[SERVED_CLASSES];
 };
 
 /* Any failure: the address and the cause, in why. */
@@ -66,6 +70,7 @@ void http_answer(struct http_request *request, const struct http_answer *answer)
 void http_answer_error(struct http_request *request, unsigned status, const char *text);
 const char *http_request_peer(const struct http_request *request); /* "192.168.0.5:40000" */
 struct http_server_stats http_server_stats(const struct http_server *server);
+void http_server_served(const struct http_server *server, struct served *out); /* the same for a connector's .served */
 /* No new connections; those there are end after the answer that they wait for. */
 void http_server_quiesce(struct http_server *server);
 /* done: all connections are closed, within 2 s, and the server is freed. What is still unanswered must be answered before or after. */

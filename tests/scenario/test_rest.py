@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from plant import Certificates, Gateway, LIMIT_S, Platform, free_port, wait_until
+from plant import BUILD, Certificates, Gateway, LIMIT_S, Platform, free_port, wait_until
 
 PEER_FILE = pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer" / "rest.json"
 FILE = {"type": "file", "data_folder_path": "./data", "max_file_count": 1000, "max_records_per_file": 1000}
@@ -142,6 +142,22 @@ def test_what_is_wrong_is_named(run):
     assert plant.ask("POST", "/closed", {"sn": "B", "t": 1}, {"Authorization": LOGIN})[0] == 200
     assert plant.ask("POST", "/token", {"sn": "C", "t": 1}, {"Authorization": "Bearer s3cret"})[0] == 200
     assert "pa ss" not in plant.gateway.log_text() and "s3cret" not in plant.gateway.log_text()
+
+
+def test_what_the_server_has_seen_is_counted(run):
+    plant = run(connector(endpoint(), endpoint("/closed", security={"type": "basic", "username": "me", "password": "pa ss"}), maxBodyBytes=1000))
+    for args, n in ((("POST", "/data", {"sn": "A", "t": 1}), 3), (("POST", "/nowhere", {}), 2), (("GET", "/data"), 1), (("POST", "/closed", {}), 4),
+                    (("POST", "/data", "x" * 1001), 1), (("POST", "/data", "5"), 2)):
+        for _ in range(n):
+            plant.ask(*args)
+    plant.raw(b"nonsense\r\n\r\n")
+    ask = [str(BUILD / "iotgw"), "-c", str(plant.gateway.directory), "status"]
+    seen = json.loads(subprocess.run([*ask, "--json"], capture_output=True, text=True, check=True, timeout=LIMIT_S).stdout)["connectors"][0]["server"]
+    assert {k: v for k, v in seen.items() if v and k in ("ok", "unauthorized", "notFound", "wrongMethod", "tooLarge", "wrong", "busy", "failed", "late")} == {
+        "ok": 3, "unauthorized": 4, "notFound": 2, "wrongMethod": 1, "tooLarge": 1, "wrong": 3}
+    assert seen["requests"] == 14 and seen["connections"] >= 14 and seen["bytesIn"] > 1000 and seen["bytesOut"] > 1000 and seen["tooMany"] == 0
+    said = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=LIMIT_S).stdout
+    assert "14 requests, 4 without login, 2 not found, 1 with a wrong method, 1 too large, 3 wrong\n" in said
 
 
 def test_hostile_heads_are_refused(run):
