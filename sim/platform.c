@@ -365,7 +365,8 @@ void platform_reset(struct platform *platform)
     tally_values_fini(&platform->own_attributes);
     platform->n_packets = platform->n_bytes = platform->n_telemetry = platform->n_connects = platform->n_disconnects =
         0;
-    platform->n_own_values = platform->n_refused = platform->n_early = platform->n_dup_flags = 0;
+    platform->n_own_values = platform->n_own_telemetry = platform->n_refused = platform->n_early =
+        platform->n_dup_flags = 0;
     platform->n_pubacks = platform->n_downlinks = 0;
     memset(platform->outcomes, 0, sizeof platform->outcomes);
     platform->ready_us = 0;

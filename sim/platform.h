@@ -87,8 +87,8 @@ struct platform {
     uint8_t forced;         /* PUBACK code; 0: none */
     struct str forced_part; /* owned; of topic or payload; empty: any */
 
-    uint64_t n_packets, n_bytes, n_telemetry, n_connects, n_disconnects, n_own_values, n_refused, n_early, n_dup_flags,
-        n_provisioned;
+    uint64_t n_packets, n_bytes, n_telemetry, n_connects, n_disconnects, n_own_values, n_own_telemetry, n_refused,
+        n_early, n_dup_flags, n_provisioned;
     uint64_t n_pubacks, n_downlinks;
     uint64_t outcomes[OUTCOME_COUNT];
     uint64_t connected_us; /* of the newest session */

@@ -63,6 +63,7 @@ void platform_add_stats(struct platform *platform, struct buf *out)
     add_uint(out, "before_connect", platform->n_early);
     add_uint(out, "dup_flags", platform->n_dup_flags);
     add_uint(out, "own_values", platform->n_own_values);
+    add_uint(out, "own_telemetry", platform->n_own_telemetry); /* of these */
     add_uint(out, "pubacks", platform->n_pubacks);
     add_uint(out, "withheld", count_withheld(platform));
     add_uint(out, "sessions", platform->n_sessions);

@@ -438,6 +438,14 @@ static enum outcome take_claim(struct platform *platform, struct session *sessio
 }
 
 /* --- the gateway as a device ------------------------------------------------------------------------------------ */
+static void keep_own(struct platform *platform, int64_t ts_ms, yyjson_val *values)
+{
+    unsigned n = tally_keep(&platform->own_telemetry, ts_ms, values);
+
+    platform->n_own_values += n;
+    platform->n_own_telemetry += n;
+}
+
 static enum outcome take_own_telemetry(struct platform *platform, struct session *session UNUSED, yyjson_val *root)
 {
     size_t i, max;
@@ -455,7 +463,7 @@ static enum outcome take_own_telemetry(struct platform *platform, struct session
 
         if (!values)
             return OUTCOME_CRASH;
-        platform->n_own_values += tally_keep(&platform->own_telemetry, ts_ms, values);
+        keep_own(platform, ts_ms, values);
         return OUTCOME_OK;
     }
     yyjson_arr_foreach(root, i, max, entry)
@@ -466,7 +474,7 @@ static enum outcome take_own_telemetry(struct platform *platform, struct session
             return OUTCOME_BAD_JSON;
         if (!values)
             return OUTCOME_CRASH;
-        platform->n_own_values += tally_keep(&platform->own_telemetry, ts_ms, values);
+        keep_own(platform, ts_ms, values);
     }
     return OUTCOME_OK;
 }

@@ -49,7 +49,7 @@ enum {
 };
 
 static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
-static const char again_name[] = "IOTGW_FAULTS"; /* "number since": how often the program has begun anew of late */
+static const char again_name[] = "IOTGW_BEGUN_ANEW"; /* "number since": how often the program has begun anew of late */
 
 /* All that the handlers use. */
 static _Atomic(const struct crash_owner *) owners[OWNERS];

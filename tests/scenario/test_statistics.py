@@ -135,9 +135,18 @@ def test_nothing_is_sent_of_an_outage(made, tmp_path):
     assert own(platform)["answer"] == told
     n_outage = len(runs.read_text().split())
     assert n_outage <= n_runs + 1, "commands run in an outage"  # one may have been under way
+    n_before = platform.stats()["own_telemetry"]
     platform.ask("up")
-    wait_until(lambda: own(platform)["answer"] > told, "it goes on")
-    assert own(platform)["answer"] > n_outage, "a result of the outage was sent"
+    wait_until(lambda: own(platform)["answer"] > told + 2, "it goes on")
+
+    def counted():
+        """The last answer, and how many values of its own the gateway has sent until then."""
+        answer, n = own(platform)["answer"], platform.stats()["own_telemetry"] - n_before
+        return (answer, n) if own(platform)["answer"] == answer else None
+    answer, n = wait_until(counted, "nothing comes while it is counted")
+    # One for each run after the outage. One of before may have been on its way when the link was lost.
+    assert n <= answer - n_outage + (n_outage - told), f"{n} results, the last one {answer}: some are of the outage"
+    assert n >= answer - n_outage, f"{n} results, the last one {answer}: some are missing"
 
 
 def test_latency_mode_adds_metadata_and_changes_while_the_gateway_runs(made):
