@@ -140,6 +140,7 @@ bool backup_is_free_name(const struct gateway_conf *conf, struct str name)
                                      {"list.json", 9},
                                      {"statistics.json", 15},
                                      {"connected_devices.json", 22},
+                                     {"former_storage.json", 19},
                                      {"persistent_keys.json", 20}};
     const struct platform_conf *platform = conf->main->platform;
 

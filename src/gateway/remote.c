@@ -2,11 +2,11 @@
 #include "gateway/remote.h"
 
 #include "base/file.h"
-#include "base/map.h"
 #include "base/mem.h"
 #include "gateway/backup.h"
 #include "gateway/remote_change.h"
 #include "gateway/remote_publish.h"
+#include "gateway/remote_refused.h"
 #include "io/tls.h"
 
 #include <unistd.h>
@@ -30,15 +30,10 @@ struct job {
     char bytes[];
 };
 
-struct refused {
-    struct str key, json;
-    char bytes[];
-};
-
 struct remote {
     struct remote_conf conf;
     struct published published;
-    struct map refused; /* attribute → struct refused: what could not be applied */
+    struct refusals refusals;
     struct list waiting;
     size_t n_waiting, waiting_bytes;
     struct call begin;
@@ -138,29 +133,13 @@ static void refuse_result(struct remote *remote, const struct apply_result *resu
     published_error_end(&remote->published);
 }
 
-/* --- what is not tried again ------------------------------------------------------------------------------------------------- */
-
-static void forget_refused(struct remote *remote, struct str key)
+/* It was not applied and is not tried again; told once more where a restart has lost the reason. */
+static void leave_refused(struct remote *remote)
 {
-    mem_free(map_del(&remote->refused, key));
-}
-
-static void remember_refused(struct remote *remote, const struct job *job)
-{
-    struct refused *refused = mem_new(sizeof *refused + job->key.n + job->json.n);
-
-    refused->key = str_of(memcpy(refused->bytes, job->key.p, job->key.n), job->key.n);
-    refused->json = str_of(memcpy(refused->bytes + job->key.n, job->json.p, job->json.n), job->json.n);
-    mem_free(map_put(&remote->refused, refused->key, refused));
-}
-
-/* The platform still has what could not be applied, and is asked at each reconnect: trying it each time would cut the connection, or
- * stop the connector, for ever. Somebody has to send it again. */
-static bool was_refused(const struct remote *remote, const struct job *job)
-{
-    const struct refused *refused = map_get(&remote->refused, job->key);
-
-    return !job->is_pushed && refused && str_eq(refused->json, job->json);
+    LOG_INFO(remote->conf.log, "the platform still has what could not be applied, it is not tried again",
+             KV_STR("attribute", remote->job->key));
+    if (!published_has_error(&remote->published, remote->job->key))
+        refuse(remote, "", "could not be applied before the gateway's restart; sent again it is tried again");
 }
 
 /* --- one attribute from its arrival to its echo --------------------------------------------------------------------------------- */
@@ -266,7 +245,7 @@ static void taken(struct remote *remote, bool is_new)
 {
     yyjson_val *value = yyjson_doc_get_root(remote->value);
 
-    forget_refused(remote, remote->job->key);
+    refusals_forget(&remote->refusals, remote->job->key);
     published_error_clear(&remote->published, remote->job->key);
     echo(remote, is_new ? time_of(remote, value) : loop_wall_ms(remote->conf.main->loop));
     fetch_unknown(remote);
@@ -304,7 +283,7 @@ static void applied(void *arg, const struct apply_result *result)
         return;
     }
     restore_pem(remote);
-    remember_refused(remote, remote->job);
+    refusals_note(&remote->refusals, remote->job->key, remote->job->json);
     refuse_result(remote, result);
     echo(remote, loop_wall_ms(remote->conf.main->loop));
     end_job(remote);
@@ -423,9 +402,8 @@ static void looked(void *arg)
         end_job(remote);
     } else if (!remote_is_on(remote)) {
         end_job(remote);
-    } else if (was_refused(remote, job)) {
-        LOG_INFO(remote->conf.log, "the platform still has what could not be applied, it is not tried again",
-                 KV_STR("attribute", job->key));
+    } else if (!job->is_pushed && refusals_has(&remote->refusals, job->key, job->json)) {
+        leave_refused(remote);
         end_job(remote);
     } else if (!job->json.p) {
         published_all(&remote->published, running_of(remote), &remote->files, loop_wall_ms(remote->conf.main->loop));
@@ -629,6 +607,7 @@ struct remote *remote_new(const struct remote_conf *conf)
     remote->conf = *conf;
     list_init(&remote->waiting);
     remote->begin = (struct call){.fn = begin, .arg = remote};
+    refusals_init(&remote->refusals, conf->main->loop, conf->log, running_of(remote)->dir);
     published_init(&remote->published, conf->north, conf->types, running_of(remote)->dir);
     remote->was_on = remote_is_on(remote);
     remote->first = running_of(remote);
@@ -671,9 +650,7 @@ void remote_free(struct remote *remote)
         return;
     LIST_EACH_SAFE(node, &remote->waiting)
         mem_free(CONTAINER_OF(node, struct job, node));
-    for (struct map_slot *slot = NULL; (slot = map_next(&remote->refused, slot));)
-        mem_free(slot->value);
-    map_fini(&remote->refused);
+    refusals_fini(&remote->refusals);
     remote_change_fini(&remote->change);
     remote_files_fini(&remote->files);
     yyjson_doc_free(remote->value);

@@ -280,6 +280,11 @@ void published_error_end(struct published *published)
     tell_errors(published);
 }
 
+bool published_has_error(const struct published *published, struct str key)
+{
+    return map_get(&published->errors, key) != NULL;
+}
+
 void published_error_clear(struct published *published, struct str key)
 {
     struct entry *entry = map_del(&published->errors, key);

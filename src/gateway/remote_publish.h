@@ -39,4 +39,5 @@ void published_error_begin(struct published *published, struct str key);
 void published_error_add(struct published *published, struct str path, struct str message);
 void published_error_end(struct published *published);
 void published_error_clear(struct published *published, struct str key);
+bool published_has_error(const struct published *published, struct str key);
 #endif

@@ -272,6 +272,30 @@ static bool file_has(const char *text)
     return str_find(buf_str(&content), str_from(text), 0) != SIZE_MAX;
 }
 
+static const char *path_in_dir(const char *name)
+{
+    static char path[200];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+/* Of this part alone. */
+static void restart(void)
+{
+    struct remote_conf of = {
+        .main = &runner, .types = &types, .log = &test_log, .apply = apply, .north = north, .logging = logging};
+
+    remote_stop(remote);
+    run();
+    remote_free(remote);
+    forget_sent();
+    remote = remote_new(&of);
+    north_uplink_state(north, UPLINK_DOWN);
+    north_uplink_state(north, UPLINK_READY);
+    run();
+}
+
 /* ---- tests ---- */
 
 static void test_the_first_session_asks_for_everything_and_tells_everything(void **state)
@@ -404,10 +428,15 @@ static void test_what_could_not_be_applied_is_not_tried_again_unless_it_is_sent_
     }
     assert_int_equal(n_taken, 1);
     assert_false(file_has("away"));
+    restart();
+    answer(wrong);
+    assert_int_equal(n_taken, 1);
+    assert_true(has_error("general_configuration", "could not be applied before the gateway's restart"));
     owner_answer = ERR_OK;
     push("{\"general_configuration\":{\"host\":\"away\",\"ts\":5}}");
     assert_int_equal(n_taken, 2);
     assert_true(file_has("away"));
+    assert_int_equal(access(path_in_dir(".refused"), F_OK), -1); /* it is right now */
     forget_sent();
 }
 
