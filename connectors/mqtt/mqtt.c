@@ -224,7 +224,7 @@ static void on_message(void *arg, const struct mqtt_message *message)
     self->n_bytes += message->topic.n + message->payload_n;
     ctx_wire(self->ctx, false, message->topic, str_of(message->payload, message->payload_n));
     n = mqtt_convert(self->converter, &self->out, message->topic, str_of(message->payload, message->payload_n),
-                     loop_wall_ms(ctx_loop(self->ctx)), loop_mono_ms(ctx_loop(self->ctx)), &matched);
+                     ctx_today_ms(self->ctx), loop_mono_ms(ctx_loop(self->ctx)), &matched);
     if (UNLIKELY(!matched && !self->out.is_silent))
         LOG_DEBUG(ctx_log(self->ctx), "no entry for this topic", KV_STR("topic", message->topic));
     if (n) {

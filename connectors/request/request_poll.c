@@ -76,7 +76,7 @@ static void convert_item(struct poll *poll, yyjson_val *item, size_t i)
     if (poll->items)
         merged = item_merge(mapping, item, &poll->answers[i * mapping->n_uses], &poll->item_arena);
     (void)web_convert(mapping->converter, mapping->report, &poll->out, merged ? yyjson_doc_get_root(merged) : item,
-                      loop_wall_ms(ctx_loop(poll->ctx)), &poll->item_arena);
+                      ctx_today_ms(poll->ctx), &poll->item_arena);
     yyjson_doc_free(merged);
 }
 

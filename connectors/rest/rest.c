@@ -172,7 +172,7 @@ static void take_data(struct connector *self, struct http_request *request, cons
     struct wait *wait;
 
     self->first = NULL;
-    rest_convert(endpoint, data, &self->sink, loop_wall_ms(ctx_loop(self->ctx)), &self->arena, &self->counted, &result);
+    rest_convert(endpoint, data, &self->sink, ctx_today_ms(self->ctx), &self->arena, &self->counted, &result);
     count(self);
     if (!result.n_events) {
         if (result.status == 200)

@@ -140,6 +140,7 @@ struct log *ctx_converter_log(struct ctx *ctx); /* of what cannot be made of a s
 /* Of both; remote: what the platform gets (LOG_LEVEL_OFF: nothing). Any thread. */
 void ctx_set_log_levels(struct ctx *ctx, enum log_level level, enum log_level remote);
 struct loop *ctx_loop(const struct ctx *ctx);
+int64_t ctx_today_ms(const struct ctx *ctx); /* for times that lack a date; TIMESTAMP_NO_NOW before the clock is set */
 struct ctx_counters *ctx_counters(struct ctx *ctx);
 static inline void ctx_count(struct ctx *ctx, enum iotgw_counter counter, uint64_t n)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "data/timestamp.h"
+#include "base/clock.h"
 #include "data/number.h"
 
 #include <math.h>
@@ -183,7 +184,7 @@ static int64_t full_year(struct number year, int64_t now_ms)
 
     if (year.n_digits > 2)
         return year.v;
-    now = local_year(now_ms);
+    now = local_year(now_ms == TIMESTAMP_NO_NOW ? clock_build_ms : now_ms);
     v = now / 100 * 100 + year.v;
     return v >= now + 50 ? v - 100 : v < now - 50 ? v + 100 : v;
 }
@@ -464,6 +465,8 @@ enum err timestamp_parse(struct str text, struct timestamp_format format, int64_
     reader = (struct reader){text.p, text.p + text.n};
     if (!read_moment(&reader, &moment, format, now_ms, &foreign))
         return ERR_SYNTAX;
+    if (!moment.has_date && now_ms == TIMESTAMP_NO_NOW)
+        return ERR_RANGE;
     *out_ms = moment_ms(&moment, now_ms);
     if (foreign_zone)
         *foreign_zone = foreign;

@@ -7,6 +7,8 @@
 struct timestamp_format {
     bool dayfirst, yearfirst;
 };
+/* now_ms below, when nobody knows what day it is (the clock is not set): then a time alone is none. */
+#define TIMESTAMP_NO_NOW INT64_MIN
 /* Step 2's parsing: numbers, ISO 8601, RFC 1123, d/d/y … → ms since the epoch. now_ms: for a time alone and for the
  * century of a year of two digits. *foreign_zone (NULL allowed): the text names a zone that is read as the local one. */
 NODISCARD enum err timestamp_parse(struct str text, struct timestamp_format format, int64_t now_ms, int64_t *out_ms,

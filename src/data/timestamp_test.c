@@ -161,6 +161,27 @@ static void test_time_alone_is_today(void **state)
     check("3:4", 0, NONE);
 }
 
+static void
+test_while_nobody_knows_the_day_a_time_alone_is_none_and_years_of_two_digits_are_near_the_program(void **state)
+{
+    int64_t ms = 0;
+
+    (void)state;
+    assert_int_equal(timestamp_parse(STR("03:04"), (struct timestamp_format){0}, TIMESTAMP_NO_NOW, &ms, NULL),
+                     ERR_RANGE);
+    assert_int_equal(timestamp_parse(STR("3 PM"), (struct timestamp_format){0}, TIMESTAMP_NO_NOW, &ms, NULL),
+                     ERR_RANGE);
+    assert_int_equal(ms, 0);
+    assert_int_equal(
+        timestamp_parse(STR("2024-06-15 03:04Z"), (struct timestamp_format){0}, TIMESTAMP_NO_NOW, &ms, NULL), ERR_OK);
+    assert_int_equal(ms, INT64_C(1718420640000));
+    assert_int_equal(timestamp_parse(STR("06/15/24 03:04Z"), (struct timestamp_format){0}, TIMESTAMP_NO_NOW, &ms, NULL),
+                     ERR_OK);
+    assert_int_equal(ms, INT64_C(1718420640000));
+    assert_int_equal(timestamp_parse(STR("3"), (struct timestamp_format){0}, TIMESTAMP_NO_NOW, &ms, NULL), ERR_OK);
+    assert_int_equal(ms, 3000);
+}
+
 static void test_words_are_no_time(void **state)
 {
     static const char *const cases[] = {"",
@@ -297,6 +318,8 @@ int main(void)
         cmocka_unit_test(test_numeric_dates_follow_their_flags),
         cmocka_unit_test(test_dates_with_names_are_read),
         cmocka_unit_test(test_time_alone_is_today),
+        cmocka_unit_test(
+            test_while_nobody_knows_the_day_a_time_alone_is_none_and_years_of_two_digits_are_near_the_program),
         cmocka_unit_test(test_words_are_no_time),
         cmocka_unit_test(test_zone_of_the_machine_is_used_where_none_is_given),
         cmocka_unit_test(test_fields_are_looked_up_and_then_searched_by_their_last_name),

@@ -74,7 +74,7 @@ enum err storage_part_open(struct storage_part *part, const struct storage_conf 
 
     part->type = conf->type;
     memory.slot = file.slot = sqlite.file.slot = part->slot;
-    file.log = sqlite.file.log = of->log;
+    memory.log = file.log = sqlite.file.log = of->log;
     if (conf->type == STORAGE_MEMORY) {
         part->store = store_memory_new(loop, &memory, of->events, of->arg);
         return ERR_OK;

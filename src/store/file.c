@@ -394,6 +394,7 @@ static void refuse(struct file_store *s, struct batch *batch)
     file_tell_losers(s, losers);
     add(&s->n_door_events, batch->n_events);
     add(&s->n_door_values, batch->n_values);
+    drop_log_note(&s->drop_log, batch->n_events, batch->n_values);
     s->is_unsaved = true;
     keep_saved(s);
     batch_drop_bytes(batch);
@@ -658,6 +659,7 @@ static void stop_now(void *arg, UNUSED struct node *nodes)
     timer_stop(&s->idle);
     timer_stop(&s->again);
     timer_stop(&s->age);
+    drop_log_fini(&s->drop_log);
     for (int i = 0; i < LANES; i++)
         if (!s->lanes[i].open.n_bytes)
             file_segment_seal(&s->lanes[i]);
@@ -711,4 +713,5 @@ void file_init_own(struct file_store *s)
     timer_init(&s->idle, s->own, idle, s);
     timer_init(&s->again, s->own, read_again, s);
     timer_init(&s->age, s->own, file_check_ages, s);
+    drop_log_init(&s->drop_log, s->own, s->log);
 }

@@ -172,6 +172,7 @@ static void file_free(struct store *base)
     timer_stop(&s->idle);
     timer_stop(&s->again);
     timer_stop(&s->age);
+    drop_log_fini(&s->drop_log);
     timer_stop(&s->stop_timer);
     late_cancel(&s->commit_late);
     file_read_fini(s);

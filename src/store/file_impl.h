@@ -25,6 +25,7 @@
  */
 #include "base/list.h"
 #include "data/device.h"
+#include "store/drop_log.h"
 #include "store/file_boots.h"
 #include "store/file_format.h"
 #include "store/lanes.h"
@@ -193,6 +194,7 @@ struct file_store {
     struct mailbox inbox, pokes, control;
     struct late commit_late;
     struct timer retry, save, idle, again, age; /* again: reading */
+    struct drop_log drop_log;
     struct mailbox splits, settles, limits;
     bool is_settling; /* it is told when no batch is unanswered */
     struct lanes rule;

@@ -417,8 +417,7 @@ void file_drop(struct lane *lane, struct segment *segment, bool is_old)
         LOG_WARN(s->log, "records are older than the limit and are dropped", KV_UINT("events", rest.n_events),
                  KV_UINT("values", rest.n_values));
     else
-        LOG_WARN(s->log, "the storage is full: the oldest records are dropped", KV_UINT("events", rest.n_events),
-                 KV_UINT("values", rest.n_values));
+        drop_log_note(&s->drop_log, rest.n_events, rest.n_values);
     segment->all = segment->given;
     segment->start = segment->end; /* should the file stay: nothing of it is read any more */
     if (lane->reading == segment)

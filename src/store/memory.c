@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/mem.h"
+#include "store/drop_log.h"
 #include "store/lanes.h"
 
 #include <sys/mman.h>
@@ -77,6 +78,7 @@ struct memory_store {
     void *settle_arg;
     struct timer idle;
     uint64_t idle_values; /* appended when the timer last ran */
+    struct drop_log drop_log;
     struct closer closer;
 };
 
@@ -365,6 +367,7 @@ static void refuse(struct memory_store *store, struct batch *batch)
     store->stats.n_appended_values += sum.n_values;
     store->stats.n_dropped_events += sum.n_events;
     store->stats.n_dropped_values += sum.n_values;
+    drop_log_note(&store->drop_log, sum.n_events, sum.n_values);
     batch_drop_bytes(batch);
     batch->result = ERR_FULL;
 }
@@ -428,6 +431,7 @@ static bool drop_oldest(struct memory_store *store)
 
     store->stats.n_dropped_events += sum.n_events;
     store->stats.n_dropped_values += sum.n_values;
+    drop_log_note(&store->drop_log, sum.n_events, sum.n_values);
     leave(store, lane, block, sum, n);
     block_unlist(store, lane, block, prev);
     merge(store);
@@ -753,6 +757,7 @@ static void memory_free(struct store *base)
     (void)mailbox_fini(&store->settled);
     take_pending(store); /* each batch is answered, also without a stop before */
     timer_stop(&store->idle);
+    drop_log_fini(&store->drop_log);
     for (int i = 0; i < LANES; i++)
         while (store->lanes[i].first) {
             struct block *block = store->lanes[i].first;
@@ -818,6 +823,7 @@ struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf
     mailbox_init(&store->settled, loop, settled, store);
     store->rule.slot = conf->slot;
     timer_init(&store->idle, loop, idle, store);
+    drop_log_init(&store->drop_log, loop, conf->log);
     return &store->store;
 }
 

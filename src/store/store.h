@@ -122,7 +122,8 @@ struct memory_conf {
     uint64_t max_events; /* 0: none */
     uint64_t max_bytes;  /* of records; 0: none beyond max_events */
     enum overflow overflow;
-    uint8_t slot; /* 0 or 1; stores that are appended to at the same time have different ones */
+    uint8_t slot;    /* 0 or 1; stores that are appended to at the same time have different ones */
+    struct log *log; /* for what is dropped; NULL: none */
 };
 struct store *store_memory_new(struct loop *loop, const struct memory_conf *conf, const struct store_events *events,
                                void *arg);

@@ -97,6 +97,7 @@ def test_invariant_15_what_comes_before_the_clock_is_set_gets_its_time_when_it_i
     assert stamp(platform, "own") == own
     begin = now_ms()
     broker.publish("sensors/A/data", {"seq": 1})
+    broker.publish("sensors/dateless/data", {"seq": 1, "ts": "03:04:05"})  # of which day, nobody knows
     end = now_ms() + 1000
     gateway.wait_log("the clock is not set")
     status = subprocess.run([str(BUILD / "iotgw"), "status", "--json", "-c", str(gateway.directory)], capture_output=True, text=True, check=True, env=gateway.env)
@@ -110,6 +111,8 @@ def test_invariant_15_what_comes_before_the_clock_is_set_gets_its_time_when_it_i
     faults.wall_ms = 0
     platform.wait_for("A", seq=1)
     assert begin <= stamp(platform, "A") <= end
+    platform.wait_for("dateless", seq=1)
+    assert begin <= stamp(platform, "dateless") <= end
     for device, by in (("B", 0), ("C", -50 * YEAR_MS)):  # the last: what was believed is still known
         faults.wall_ms = by
         begin = now_ms()
