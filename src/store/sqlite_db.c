@@ -257,6 +257,20 @@ static int open_handle(struct db *db, const char *path, int flags, const char *v
     return code;
 }
 
+/* What no WAL lies beside, in a directory in which none can be made: read as a file that nobody changes. */
+static int open_unchanging(struct db *db, const char *path, const char *sql)
+{
+    char uri[3 * PATH_SIZE + 32], *to = uri + sprintf(uri, "file:");
+
+    for (const char *p = path; *p; p++)
+        if (*p == '%' || *p == '?' || *p == '#')
+            to += sprintf(to, "%%%02X", (unsigned)(unsigned char)*p);
+        else
+            *to++ = *p;
+    memcpy(to, "?immutable=1", sizeof "?immutable=1");
+    return open_handle(db, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL, sql);
+}
+
 int db_open(struct db *db)
 {
     /* The last statement reads the first page, and so says whether this is a database that can be read. */
@@ -282,6 +296,13 @@ int db_open(struct db *db)
         code = open_handle(db, path, SQLITE_OPEN_READONLY, NULL, ro);
     if (code && !db->is_corrupt) /* without the shared index of the WAL: nothing needs to be written */
         code = open_handle(db, path, SQLITE_OPEN_READONLY, "unix-none", alone);
+    if (code && !db->is_corrupt) {
+        char wal[PATH_SIZE];
+
+        path_of(db, "-wal", wal);
+        if (access(wal, F_OK) && errno == ENOENT)
+            code = open_unchanging(db, path, ro);
+    }
     if (code)
         return number_of(code);
     sqlite3_wal_hook(db->handle, wal_written, db);
@@ -394,7 +415,8 @@ int db_segments(struct db *db, db_segment_fn *each, void *arg)
 
 /* --- rows ---------------------------------------------------------------------------------------------------------------------- */
 
-/* Whatever went wrong: nothing of the transaction stays. A connection that cannot even do this is closed. */
+/* Whatever went wrong: nothing of the transaction stays. A connection that cannot even do this is closed; so is one that was
+ * opened while nothing could be written, as it never would: the next use opens it anew. */
 static int undo(struct db *db, int code)
 {
     int number = note(db, code);
@@ -403,6 +425,8 @@ static int undo(struct db *db, int code)
     if (number == EIO || number == ENOMEM || code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
         db->is_given_up = true;
     if (!sqlite3_get_autocommit(db->handle) && run(db, DB_ROLLBACK, 0, 0) && !sqlite3_get_autocommit(db->handle))
+        db_close(db);
+    else if (db->may_write && (code & 0xff) == SQLITE_READONLY) /* the file, or the index of its WAL */
         db_close(db);
     return number;
 }

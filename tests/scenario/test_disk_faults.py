@@ -169,6 +169,28 @@ def test_invariant_6_a_slow_disk_slows_sources_and_nothing_else(made, tmp_path, 
     assert plant.platform.stats()["dup"] == 0
 
 
+@needs_shim
+@pytest.mark.parametrize("end", (signal.SIGTERM, signal.SIGKILL), ids=("stopped", "killed"))
+def test_invariant_1_what_waits_in_a_directory_that_has_become_read_only_is_delivered_from_the_start_on(made, tmp_path, storage, end):
+    plant = Plant(made, tmp_path, storage)
+    plant.store(500)
+    plant.gateway.stop(end)
+    for field in ("write_errno", "make_errno", "sync_errno"):
+        setattr(plant.faults, field, errno.EROFS)
+    plant.gateway.start()
+    plant.platform.ask("up")
+    wait_until(lambda: plant.platform.stats()["uniq"] >= 500, "what is stored is delivered")
+    plant.source.ask("run 0 20000")
+    plant.gateway.wait_log("nothing can be stored: sources wait, delivery goes on")
+    assert "read-only" in plant.gateway.log_text(), plant.gateway.log_text()[-1500:]
+    plant.assert_held()
+    plant.faults.heal()
+    plant.gateway.wait_log("storing works again")
+    before = plant.accepted()
+    wait_until(lambda: plant.accepted() > before, "acknowledgements go on")
+    plant.finish()
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"), reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written_is_named_at_the_start(made, tmp_path):
     """Invariant 1: without a store nothing is acknowledged."""
