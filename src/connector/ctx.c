@@ -5,7 +5,6 @@
 #include "build_id.h"
 #include "connector/module.h"
 #include "data/json.h"
-#include "data/timestamp.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -372,13 +371,6 @@ void ctx_disconnect(struct ctx *ctx, struct device *dev)
         return;
     atomic_store_explicit(&dev->link, DEVICE_LINK_DOWN, memory_order_relaxed);
     put_state_record(ctx, dev, known ? str_from(known) : STR("default"), RECORD_DISCONNECT);
-}
-
-int64_t ctx_today_ms(const struct ctx *ctx)
-{
-    int64_t now_ms;
-
-    return loop_stamp(ctx->loop, &now_ms) ? now_ms : TIMESTAMP_NO_NOW;
 }
 
 /* --- marks and credit ------------------------------------------------------------------------------------------------- */

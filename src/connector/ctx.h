@@ -15,6 +15,7 @@
 #include "conf/common.h"
 #include "conf/conf.h"
 #include "data/event.h"
+#include "data/timestamp.h"
 #include "iotgw/connector.h"
 #include "store/store.h"
 
@@ -140,7 +141,13 @@ struct log *ctx_converter_log(struct ctx *ctx); /* of what cannot be made of a s
 /* Of both; remote: what the platform gets (LOG_LEVEL_OFF: nothing). Any thread. */
 void ctx_set_log_levels(struct ctx *ctx, enum log_level level, enum log_level remote);
 struct loop *ctx_loop(const struct ctx *ctx);
-int64_t ctx_today_ms(const struct ctx *ctx); /* for times that lack a date; TIMESTAMP_NO_NOW before the clock is set */
+/* For times that lack a date; TIMESTAMP_NO_NOW before the clock is set. */
+static inline int64_t ctx_today_ms(const struct ctx *ctx)
+{
+    int64_t now_ms;
+
+    return loop_stamp(ctx_loop(ctx), &now_ms) ? now_ms : TIMESTAMP_NO_NOW;
+}
 struct ctx_counters *ctx_counters(struct ctx *ctx);
 static inline void ctx_count(struct ctx *ctx, enum iotgw_counter counter, uint64_t n)
 {

@@ -151,7 +151,7 @@ static void corrupt(struct files *f, uint64_t line, const char *reason)
 static enum err next_line(struct files *f, struct str *line, struct why *why)
 {
     for (;;) {
-        struct str rest = {(const char *)f->window.p + f->window_at, f->window.n - f->window_at};
+        struct str rest = f->window.n ? str_skip(buf_str(&f->window), f->window_at) : STR_NONE;
         size_t n = str_chr(rest, '\n');
         bool is_end = false;
         enum err err;

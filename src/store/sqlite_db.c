@@ -260,15 +260,17 @@ static int open_handle(struct db *db, const char *path, int flags, const char *v
 /* What no WAL lies beside, in a directory in which none can be made: read as a file that nobody changes. */
 static int open_unchanging(struct db *db, const char *path, const char *sql)
 {
-    char uri[3 * PATH_SIZE + 32], *to = uri + sprintf(uri, "file:");
+    autobuf struct buf uri = {0};
 
+    buf_add_z(&uri, "file:");
     for (const char *p = path; *p; p++)
         if (*p == '%' || *p == '?' || *p == '#')
-            to += sprintf(to, "%%%02X", (unsigned)(unsigned char)*p);
+            buf_printf(&uri, "%%%02X", (unsigned)(unsigned char)*p);
         else
-            *to++ = *p;
-    memcpy(to, "?immutable=1", sizeof "?immutable=1");
-    return open_handle(db, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL, sql);
+            buf_add_u8(&uri, (uint8_t)*p);
+    buf_add_z(&uri, "?immutable=1");
+    buf_add_u8(&uri, 0);
+    return open_handle(db, (const char *)uri.p, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL, sql);
 }
 
 int db_open(struct db *db)
