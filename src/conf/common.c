@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conf/common.h"
+#include "conf/load.h"
 
 #include "base/log.h"
 
@@ -89,3 +90,10 @@ static const struct field common_fields[] = {
 
 const struct conf_type connector_common_type = {
     .name = "connector", .size = sizeof(struct connector_common), .fields = common_fields};
+
+const struct connector_common *connector_common_of(const struct conf *conf)
+{
+    static const struct connector_common empty = {.at = {.file = "", .path = ""}, .log_level = LOG_LEVEL_INFO};
+
+    return conf && conf->type->base == &connector_common_type ? conf->root : &empty;
+}

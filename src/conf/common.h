@@ -40,6 +40,10 @@ struct connector_common {
     const struct report_strategy *report_strategy;
 };
 extern const struct conf_type connector_common_type;
+struct conf;
+/* Of a connector's file. Where there is none, or its type is not based on connector_common_type (a module of somebody else), what an
+ * empty file says. */
+const struct connector_common *connector_common_of(const struct conf *conf);
 
 extern const struct choice log_level_choices[];
 #endif

@@ -458,6 +458,24 @@ static void test_problems_as_json_can_be_read_back(void **state)
     problems_fini(&problems);
 }
 
+static void test_a_type_without_the_common_keys_is_not_taken_for_one_that_has_them(void **state)
+{
+    static const struct conf_type bare = {.name = "bare", .size = sizeof(struct limits), .fields = limit_fields};
+    struct problems problems;
+    struct conf *conf;
+
+    (void)state;
+    problems_init(&problems);
+    conf = conf_load_text(&bare, NULL, "t.json", STR("{\"low\":1234567,\"id\":\"x\"}"), &problems);
+    assert_non_null(conf);
+    assert_int_equal(connector_common_of(conf)->log_level, LOG_LEVEL_INFO);
+    assert_int_equal(connector_common_of(conf)->id.n, 0);
+    assert_null(connector_common_of(conf)->report_strategy);
+    assert_ptr_equal(connector_common_of(NULL), connector_common_of(conf));
+    conf_unref(conf);
+    problems_fini(&problems);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -472,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_schema_is_json_and_has_every_key),
         cmocka_unit_test(test_reference_lists_every_key),
         cmocka_unit_test(test_problems_as_json_can_be_read_back),
+        cmocka_unit_test(test_a_type_without_the_common_keys_is_not_taken_for_one_that_has_them),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

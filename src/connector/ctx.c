@@ -1180,10 +1180,7 @@ const struct device_source *ctx_source(const struct ctx *ctx)
 
 struct str ctx_id(const struct ctx *ctx)
 {
-    const struct connector_common *common =
-        ctx->conf && ctx->type->conf && ctx->type->conf->base == &connector_common_type ? conf_root(ctx->conf) : NULL;
-
-    return common ? common->id : STR_NONE;
+    return connector_common_of(ctx->conf)->id;
 }
 
 bool ctx_knows_links(const struct ctx *ctx)

@@ -121,11 +121,6 @@ void ctx_clean_up_reports(void *arg)
     ctx_await_reports(ctx);
 }
 
-static const struct connector_common *common_of(const struct conf *conf)
-{
-    return conf_root(conf);
-}
-
 void ctx_discard_reports(struct ctx *ctx)
 {
     timer_stop(&ctx->report_timer);
@@ -137,7 +132,7 @@ void ctx_discard_reports(struct ctx *ctx)
 
 void ctx_read_report_levels(struct ctx *ctx)
 {
-    ctx->outer = report_outer(&ctx->host->report, ctx->conf ? common_of(ctx->conf)->report_strategy : NULL);
+    ctx->outer = report_outer(&ctx->host->report, connector_common_of(ctx->conf)->report_strategy);
     ctx->filters_all = ctx->outer.filters;
 }
 

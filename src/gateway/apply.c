@@ -523,7 +523,7 @@ static bool needs_id(const struct plan_item *item)
     const struct gateway_connector *after = item->after;
 
     return item->outcome == PLAN_DONE && after && after->conf && after->path &&
-           gateway_lacks_id(conf_source(after->conf), after->path);
+           connector_common_of(after->conf)->id.n && gateway_lacks_id(conf_source(after->conf), after->path);
 }
 
 static void write_ids(void *arg)
@@ -537,7 +537,7 @@ static void write_ids(void *arg)
 
         if (!needs_id(&apply->plan->items[i]))
             continue;
-        common = conf_root(after->conf);
+        common = connector_common_of(after->conf);
         if (gateway_write_id(conf_source(after->conf), after->path, arena_text(&apply->plan->arena, common->id), &why))
             LOG_WARN(apply->conf.log, "a connector's new id is not written into its file",
                      KV_Z("connector", after->name), KV_WHY(&why));

@@ -124,20 +124,19 @@ static struct member *find(const struct fleet *fleet, struct str name)
 
 static bool wants_own_loop(const struct spec *spec)
 {
-    const struct connector_common *common = conf_root(spec->conf);
+    const struct connector_common *common = connector_common_of(spec->conf);
 
     return common->has_own_loop ? common->own_loop : (spec->type->flags & CONNECTOR_LONG_TURNS) != 0;
 }
 
 static enum log_level log_level_of(const struct spec *spec)
 {
-    return (enum log_level)((const struct connector_common *)conf_root(spec->conf))->log_level;
+    return (enum log_level)connector_common_of(spec->conf)->log_level;
 }
 
 static enum log_level remote_level_of(const struct spec *spec)
 {
-    return ((const struct connector_common *)conf_root(spec->conf))->remote_logging ? log_level_of(spec)
-                                                                                    : LOG_LEVEL_OFF;
+    return connector_common_of(spec->conf)->remote_logging ? log_level_of(spec) : LOG_LEVEL_OFF;
 }
 
 static void set_idle(struct member *member, enum instance_state state)

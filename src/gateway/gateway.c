@@ -360,9 +360,9 @@ static void name_connectors(struct gateway *gateway, const struct gateway_conf *
 {
     for (size_t i = 0; i < conf->n_connectors; i++) {
         const struct gateway_connector *connector = &conf->connectors[i];
-        const struct connector_common *common = connector->conf ? conf_root(connector->conf) : NULL;
 
-        registry_add_connector(gateway->registry, connector->type, connector->name, common ? common->id : STR_NONE);
+        registry_add_connector(gateway->registry, connector->type, connector->name,
+                               connector_common_of(connector->conf)->id);
     }
 }
 
@@ -597,8 +597,8 @@ static void feed_watchdog(void *arg)
 
 static bool has_own_loop(const struct gateway_connector *connector)
 {
-    const struct connector_common *common = connector->conf ? conf_root(connector->conf) : NULL;
-    const struct connector_type *type = common ? module_load(connector->type, NULL) : NULL;
+    const struct connector_common *common = connector_common_of(connector->conf);
+    const struct connector_type *type = connector->conf ? module_load(connector->type, NULL) : NULL;
 
     if (!type)
         return false;

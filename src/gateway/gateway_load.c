@@ -391,7 +391,7 @@ static struct str id_of(const struct gateway_conf *running, const char *name)
 {
     for (size_t i = 0; i < running->n_connectors; i++)
         if (running->connectors[i].conf && strcmp(running->connectors[i].name, name) == 0)
-            return ((const struct connector_common *)conf_root(running->connectors[i].conf))->id;
+            return connector_common_of(running->connectors[i].conf)->id;
     return STR_NONE;
 }
 

@@ -108,7 +108,7 @@ static const struct gateway_connector *by_name(const struct gateway_conf *conf, 
 
 static struct str id_of(const struct gateway_connector *connector)
 {
-    return connector->conf ? ((const struct connector_common *)conf_root(connector->conf))->id : STR_NONE;
+    return connector_common_of(connector->conf)->id;
 }
 
 /* The same one: by its name, or one whose name is no more there, by its id. */

@@ -524,7 +524,7 @@ static yyjson_val *given(yyjson_val *object, const char *key)
 
 static struct str id_of(const struct gateway_connector *connector)
 {
-    return connector->conf ? ((const struct connector_common *)conf_root(connector->conf))->id : STR_NONE;
+    return connector_common_of(connector->conf)->id;
 }
 
 static const struct gateway_connector *find(const struct gateway_conf *running, const struct incoming *in)

@@ -148,7 +148,7 @@ static yyjson_val *entry_of(const struct gateway_conf *running, const char *name
 static void add_connector(struct published *published, struct buf *message, const struct gateway_conf *running,
                           const struct gateway_connector *connector, int64_t ts_ms, bool is_forced)
 {
-    const struct connector_common *common = connector->conf ? conf_root(connector->conf) : NULL;
+    const struct connector_common *common = connector->conf ? connector_common_of(connector->conf) : NULL;
     autobuf struct buf json = {0};
     autoform struct form form = {0};
 
