@@ -293,12 +293,9 @@ static bool (*is_judged)(size_t cut);
 
 static void run(uint64_t with_seed, unsigned n_steps, bool has_faults)
 {
-    static const char in_memory[] = "/dev/shm";
-
     print_message("seed %" PRIu64 "\n", with_seed);
     seed = with_seed * 0x9E3779B97F4A7C15;
-    if (access(in_memory, R_OK | W_OK | X_OK) == 0) /* a disk that others keep busy makes it ten times slower */
-        dir_root = in_memory;
+    work_in_memory(true);
     begin_test();
     the_conf.segment_events = segment_events;
     the_conf.segment_bytes = 64 * 1024; /* what is reserved is built anew at every cut */

@@ -246,6 +246,14 @@ static const struct file_io test_io = {
 static char dir_path[96];
 static const char *dir_root = "/tmp"; /* a test that makes thousands of directories says where they cost nothing */
 
+/* A disk that others keep busy makes such a test ten times slower. */
+UNUSED static void work_in_memory(bool yes)
+{
+    static const char in_memory[] = "/dev/shm";
+
+    dir_root = yes && access(in_memory, R_OK | W_OK | X_OK) == 0 ? in_memory : "/tmp";
+}
+
 static void make_dir(void)
 {
     snprintf(dir_path, sizeof dir_path, "%s/iotgw-store-XXXXXX", dir_root);

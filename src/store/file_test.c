@@ -331,6 +331,7 @@ static void test_a_file_cut_at_any_byte_gives_every_whole_record_before_it(void 
     size_t n;
 
     (void)state;
+    work_in_memory(true);
     begin_test();
     autofree uint8_t *bytes = three_groups(&found, &n);
 
@@ -356,6 +357,7 @@ static void test_a_file_cut_at_any_byte_gives_every_whole_record_before_it(void 
         unlink(path_in("state"));
     }
     end_test();
+    work_in_memory(false);
 }
 
 static void test_a_flipped_bit_costs_the_record_it_is_in_and_a_copy_is_kept(void **state)
@@ -364,6 +366,7 @@ static void test_a_flipped_bit_costs_the_record_it_is_in_and_a_copy_is_kept(void
     size_t n;
 
     (void)state;
+    work_in_memory(true);
     begin_test();
     autofree uint8_t *bytes = three_groups(&found, &n);
 
@@ -386,6 +389,7 @@ static void test_a_flipped_bit_costs_the_record_it_is_in_and_a_copy_is_kept(void
         unlink(path_in("state"));
     }
     end_test();
+    work_in_memory(false);
 }
 
 static void test_what_was_lost_to_corruption_is_counted_once(void **state)
