@@ -15,45 +15,6 @@ enum { CREDIT_PER_STORE = 4 * 1024 * 1024, CREDIT_MIN = 256 * 1024, EVENT_ITEMS_
 static atomic_uint n_sharing;
 atomic_uint ctx_taps;
 
-/* Whole source messages, all of them marked. */
-void ctx_give(void *arg, struct batch *batch)
-{
-    struct ctx *ctx = ctx_ref(arg);
-
-    if (UNLIKELY(ctx->is_repeating))
-        batch->cookie = 0;
-    else
-        batch->cookie = ctx->cookie_given = ctx->cookie;
-    batch->can_wait = !(ctx->type->flags & CONNECTOR_CANNOT_WAIT);
-    ctx->in_flight_bytes += batch->n_bytes;
-    ctx_count(ctx, IOTGW_EVENTS, batch->n_events);
-    ctx->n_unanswered++;
-    ctx->last = batch;
-    batch->node.next = NULL;
-    *ctx->given_end = &batch->node;
-    ctx->given_end = &batch->node.next;
-    late_arm(ctx->loop, &ctx->late);
-}
-
-/* All of a burst together: the store's thread is woken once, and commits it in one group. */
-static void hand_over_given(struct ctx *ctx)
-{
-    struct node *node = ctx->given;
-
-    if (!node)
-        return;
-    ctx->given = NULL;
-    ctx->given_end = &ctx->given;
-    loop_hold_wakes();
-    while (node) {
-        struct node *next = node->next;
-
-        store_append(ctx->host->store, CONTAINER_OF(node, struct batch, node));
-        node = next;
-    }
-    loop_let_wakes();
-}
-
 static uint32_t filled_bytes(const struct ctx *ctx)
 {
     return ctx->sink.batch ? ctx->sink.batch->n_bytes : 0;
@@ -420,7 +381,7 @@ void ctx_flush(struct ctx *ctx)
     else if (ctx->sink.begin ==
              ctx->sink.batch->n_bytes) /* else a source message is unfinished: its mark comes back here */
         ctx_give(ctx, batch_sink_take(&ctx->sink));
-    hand_over_given(ctx);
+    ctx_hand_over_given(ctx);
 }
 
 static void emit_late(void *arg)

@@ -73,8 +73,11 @@ static inline bool is_barred(const struct ctx *ctx)
     return atomic_load_explicit(&ctx->is_barred, memory_order_relaxed);
 }
 
-/* ctx.c */
+/* ctx_give.c */
 void ctx_give(void *ctx, struct batch *batch); /* to the store: whole source messages, all of them marked */
+void ctx_hand_over_given(struct ctx *ctx);     /* at the end of a turn */
+
+/* ctx.c */
 NODISCARD enum err ctx_encode(struct ctx *ctx, struct event *event, unsigned *n_values); /* behind the report filter */
 
 /* ctx_report.c */
