@@ -82,6 +82,7 @@ struct segment {
     bool has_file, is_synced, is_cut; /* synced: its name is durable; cut: what lies behind end is not to be read */
     bool is_continued;                /* begins with a cut_head */
     bool is_unread;                   /* the disk did not give all of it: the file is kept */
+    bool is_stuck;                    /* it could not be removed: that has been said */
     char name[SEGMENT_NAME];
 };
 

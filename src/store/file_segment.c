@@ -244,6 +244,14 @@ static int write_blocks(struct lane *lane, struct segment *segment)
     return file_io_write_all(s->io, segment->fd, parts, n_parts, (off_t)at) ? errno : 0;
 }
 
+/* The same bytes may go to the same place again, later: none of them is there. Else this file is not trusted any more. */
+static bool may_be_repeated(const struct file_store *s, const struct segment *segment, int number)
+{
+    if (!s->io->is_elastic)
+        return number == ENOSPC || number == EDQUOT;
+    return number != EIO && number != ENOMEM && segment->end == HEAD; /* else what is delivered could not be removed */
+}
+
 static int write_and_sync(struct lane *lane, struct segment *segment)
 {
     struct file_store *s = lane->store;
@@ -255,8 +263,8 @@ static int write_and_sync(struct lane *lane, struct segment *segment)
             return number;
     }
     number = write_blocks(lane, segment);
-    if (number) { /* no room: the same bytes again, later; else this file is not trusted any more */
-        lane->must_restart = (number != ENOSPC && number != EDQUOT) || (s->io->is_elastic && segment->end > HEAD);
+    if (number) {
+        lane->must_restart = !may_be_repeated(s, segment, number);
         return number;
     }
     if (s->io->fdatasync(s->io, segment->fd) || (!segment->is_synced && s->io->fsync(s->io, s->dir))) {
@@ -368,8 +376,10 @@ void file_segment_remove(struct lane *lane, struct segment *segment)
     struct file_store *s = lane->store;
 
     if (segment->has_file && remove_file(s, segment) && errno != ENOENT) {
-        LOG_WARN(s->log, "a delivered segment cannot be removed", KV_Z("file", segment->name),
-                 KV_ERR(err_from_errno(errno)));
+        if (!segment->is_stuck)
+            LOG_WARN(s->log, "a delivered segment cannot be removed", KV_Z("file", segment->name),
+                     KV_ERR(err_from_errno(errno)));
+        segment->is_stuck = true;
         return; /* tried again with the next */
     }
     file_reading_gone(lane, segment);

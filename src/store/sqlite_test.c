@@ -106,6 +106,8 @@ static int shim_shm_unmap(sqlite3_file *file, int remove)
     return real_of(file)->pMethods->xShmUnmap(real_of(file), remove);
 }
 
+static bool is_read_only; /* the file system */
+
 static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
 {
     int code;
@@ -114,6 +116,8 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     file->pMethods = NULL;
     if (flags & SQLITE_OPEN_CREATE && fails(CALL_OPEN))
         return SQLITE_CANTOPEN;
+    if (is_read_only)
+        flags = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
     code = real_vfs->xOpen(real_vfs, name, real_of(file), flags, out_flags);
     if (!code)
         file->pMethods = &shim_methods;
@@ -383,6 +387,56 @@ static void test_on_a_failing_disk_nothing_completes_and_all_of_it_does_later(vo
     }
 }
 
+static unsigned n_lines;
+
+static void count_line(void *arg, enum log_level level, struct str line)
+{
+    (void)arg;
+    (void)line;
+    n_lines += level == LOG_LEVEL_WARN || level == LOG_LEVEL_ERROR;
+}
+
+static void
+test_a_store_opened_on_a_read_only_file_system_stores_as_soon_as_it_can_and_is_quiet_until_then(void **state)
+{
+    unsigned n_read;
+
+    (void)state;
+    begin();
+    open_store();
+    append(5);
+    kill_store();
+    n_ok = 0;
+    memset(was_read, 0, sizeof was_read);
+    is_read_only = true;
+    open_store();
+    acknowledge(read_up_to(64 * 1024, UINT64_MAX, &n_read));
+    assert_int_equal(n_read, 5);
+    append(6);
+    loop_advance(the_loop, 20000);
+    assert_string_equal(store_stats(the_store).trouble, "the file system is read-only");
+    assert_int_equal(n_ok, 0);
+    assert_in_range(n_dbs(), 1, 1);
+    log_set_level(&quiet, LOG_LEVEL_WARN);
+    log_set_sink(count_line, NULL);
+    n_lines = 0;
+    loop_advance(the_loop, 60 * 1000);
+    assert_int_equal(n_lines, 0);
+    log_set_sink(NULL, NULL);
+    log_set_level(&quiet, LOG_LEVEL_OFF);
+    is_read_only = false;
+    loop_advance(the_loop, 5000);
+    assert_int_equal(n_ok, 1);
+    assert_null(store_stats(the_store).trouble);
+    assert_int_equal(read_all(), 6);
+    assert_balanced();
+    kill_store();
+    memset(was_read, 0, sizeof was_read);
+    open_store();
+    assert_int_equal(read_all(), 6); /* what was acknowledged is gone */
+    end_test();
+}
+
 static void test_after_a_failed_sync_a_new_file_is_begun(void **state)
 {
     (void)state;
@@ -549,6 +603,7 @@ int main(void)
         TEST(test_a_full_file_is_followed_by_the_next_and_an_emptied_one_is_removed),
         TEST(test_with_as_many_files_as_are_allowed_the_overflow_policy_acts),
         TEST(test_on_a_failing_disk_nothing_completes_and_all_of_it_does_later),
+        TEST(test_a_store_opened_on_a_read_only_file_system_stores_as_soon_as_it_can_and_is_quiet_until_then),
         TEST(test_after_a_failed_sync_a_new_file_is_begun),
         TEST(test_a_database_that_is_none_goes_to_quarantine_and_the_others_are_read),
         TEST(test_of_a_damaged_database_what_can_be_read_is_delivered),
