@@ -89,6 +89,8 @@ static enum err compile_tls(struct conf_load *load, struct modbus_wire *wire, co
         conf_error(load, at, "method", "found \"tls\", which needs type tcp; this entry is not used");
         return ERR_CONFIG;
     }
+    if (wire->tls && wire->tls->password.value.n)
+        conf_warning(load, at, "tls", "\"password\" has no effect: the key file must not be encrypted");
     if (has_tls(wire->tls) && wire->framing != MODBUS_FRAMED_TLS)
         conf_warning(load, at, "tls", "has no effect: it is for type tcp with method socket or tls");
     return ERR_OK;
@@ -311,6 +313,12 @@ static void set_orders(const struct modbus_slave *slave, const struct conf_list 
 
 enum err modbus_slave_compile(struct conf_load *load, struct modbus_slave *slave)
 {
+    struct why why = {0};
+
+    if (device_name_check(slave->device_name, &why) != ERR_OK) {
+        conf_error(load, &slave->at, "deviceName", "%s; this entry is not used", why_text(&why));
+        return ERR_CONFIG;
+    }
     if (!is_built_in(slave->uplink_converter) || !is_built_in(slave->downlink_converter)) {
         conf_error(load, &slave->at, is_built_in(slave->uplink_converter) ? "downlink_converter" : "uplink_converter",
                    "extensions are not supported in this version: this entry is left out, the others work");

@@ -186,8 +186,13 @@ static void add_reads(struct conf_load *load, struct modbus_own *own, bool is_at
 
 enum err modbus_own_compile(struct conf_load *load, struct modbus_own *own)
 {
+    struct why why = {0};
     size_t n = 0;
 
+    if (device_name_check(own->device_name, &why) != ERR_OK) {
+        conf_error(load, &own->at, "deviceName", "%s; nothing is served", why_text(&why));
+        return ERR_CONFIG;
+    }
     own->is_served = own->sends_data || own->enabled;
     own->wire.tls = own->security;
     if (modbus_wire_compile(load, &own->wire, &own->at) != ERR_OK)

@@ -224,3 +224,24 @@ size_t modbus_plan_bad_count(const struct modbus_plan *plan)
         n += plan->states[i].bad_until_ms != 0;
     return n;
 }
+
+bool modbus_plan_silent(struct modbus_plan *plan, size_t read, uint64_t now_ms, uint32_t first_pause_ms)
+{
+    struct modbus_plan_read *state = &plan->states[read];
+    bool is_news = !state->silence_ms;
+
+    if (is_news)
+        state->silence_ms = first_pause_ms < MODBUS_BAD_MAX_MS ? first_pause_ms : MODBUS_BAD_MAX_MS;
+    state->silent_until_ms = now_ms + state->silence_ms;
+    state->silence_ms = state->silence_ms < MODBUS_BAD_MAX_MS / 2 ? state->silence_ms * 2 : MODBUS_BAD_MAX_MS;
+    return is_news;
+}
+
+bool modbus_plan_heard(struct modbus_plan *plan, size_t read)
+{
+    bool is_news = plan->states[read].silence_ms != 0;
+
+    plan->states[read].silent_until_ms = 0;
+    plan->states[read].silence_ms = 0;
+    return is_news;
+}

@@ -12,10 +12,12 @@
 
 enum modbus_point_state { MODBUS_POINT_WELL, MODBUS_POINT_BAD };
 
-struct modbus_plan_read {  /* beside each struct modbus_read */
-    uint64_t bad_until_ms; /* 0: well; else not asked for before, and then alone */
-    uint32_t pause_ms;     /* of its next quarantine */
-    bool is_cut;           /* not in one request with the one before, in the order of addresses */
+struct modbus_plan_read {     /* beside each struct modbus_read */
+    uint64_t bad_until_ms;    /* 0: well; else not asked for before, and then alone */
+    uint32_t pause_ms;        /* of its next quarantine */
+    bool is_cut;              /* not in one request with the one before, in the order of addresses */
+    uint64_t silent_until_ms; /* of the first value of a block: until then the block is left out */
+    uint32_t silence_ms;      /* of the next time; 0: it was heard */
 };
 
 struct modbus_block {
@@ -63,6 +65,13 @@ void modbus_plan_learn(struct modbus_plan *plan, const struct modbus_block *bloc
 /* A single value was refused, or read after all. True: that is news. */
 bool modbus_plan_bad(struct modbus_plan *plan, size_t read, uint64_t now_ms, uint32_t first_pause_ms);
 bool modbus_plan_well(struct modbus_plan *plan, size_t read);
+/* A block, named by its first value, has got no answer, or has got one. True: that is news. */
+bool modbus_plan_silent(struct modbus_plan *plan, size_t read, uint64_t now_ms, uint32_t first_pause_ms);
+bool modbus_plan_heard(struct modbus_plan *plan, size_t read);
+static inline bool modbus_plan_is_silent(const struct modbus_plan *plan, size_t read, uint64_t now_ms)
+{
+    return plan->states[read].silent_until_ms > now_ms;
+}
 size_t modbus_plan_bad_count(const struct modbus_plan *plan);
 /* The read at place i of a block, and where in its data it begins. */
 static inline size_t modbus_plan_read_at(const struct modbus_plan *plan, const struct modbus_block *block, size_t i)
