@@ -190,8 +190,8 @@ static int commit_lane(struct lane *lane)
         if (lane->must_restart)
             file_restart(lane);
         number = file_write(lane);
-    } while (is_no_space(number) &&
-             (file_remove_delivered(s) || (s->conf.overflow == OVERFLOW_DROP_OLDEST && file_drop_oldest(s))));
+    } while (is_no_space(number) && (file_remove_delivered(s) || file_reserve_less(lane) ||
+                                     (s->conf.overflow == OVERFLOW_DROP_OLDEST && file_drop_oldest(s))));
     if (!number)
         note_committed(lane);
     return number;

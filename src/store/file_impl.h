@@ -190,6 +190,7 @@ struct file_store {
     uint64_t boot;
     struct boots boots; /* of the machine, that left something */
     uint64_t segment_bytes, segment_events;
+    uint64_t fitting_bytes; /* of a segment, on a disk that has no room for more; 0: it has */
 
     /* the store's thread */
     struct mailbox inbox, pokes, control;
@@ -356,6 +357,8 @@ struct block *file_block_alone(struct file_store *s, size_t n); /* for the reade
 void file_block_unref(struct file_store *s, struct block *block);
 void file_blocks_trim(struct lane *lane); /* what neither the disk nor a reader that keeps up needs */
 void file_blocks_free(struct file_store *s);
+/* On a disk that is full: the active segment is to take less of it. False: it is there, or takes what its records need. */
+bool file_reserve_less(struct lane *lane);
 int file_write(struct lane *lane); /* one write, one fdatasync; 0, or errno */
 void file_restart(struct lane *lane);
 void file_save(struct file_store *s);

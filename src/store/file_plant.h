@@ -168,10 +168,17 @@ static int test_fsync(UNUSED const struct file_io *io, int fd)
     return 0;
 }
 
+static uint64_t disk_room; /* for the files of the directory together; 0: no bound */
+static bool has_disk_room(uint64_t n);
+
 static int test_allocate(UNUSED const struct file_io *io, int fd, off_t size)
 {
     if (fails(CALL_ALLOCATE))
         return -1;
+    if (!has_disk_room((uint64_t)size)) {
+        errno = ENOSPC;
+        return -1;
+    }
     note(CALL_ALLOCATE, fd_names[fd])->n = (uint64_t)size;
     return ftruncate(fd, size);
 }
@@ -258,6 +265,21 @@ static void make_dir(void)
 {
     snprintf(dir_path, sizeof dir_path, "%s/iotgw-store-XXXXXX", dir_root);
     assert_non_null(mkdtemp(dir_path));
+}
+
+static void add_size(void *arg, const char *name, uint64_t size)
+{
+    (void)name;
+    *(uint64_t *)arg += size;
+}
+
+static bool has_disk_room(uint64_t n)
+{
+    int dir = open(dir_path, O_RDONLY | O_DIRECTORY);
+
+    assert_int_equal(file_io_system.list(&file_io_system, dir, add_size, &n), 0);
+    close(dir);
+    return !disk_room || n <= disk_room;
 }
 
 static void remove_all(const char *path)
@@ -441,6 +463,7 @@ static void begin_test(void)
     memset(was_ok, 0, sizeof was_ok);
     memset(was_read, 0, sizeof was_read);
     short_write = 0;
+    disk_room = 0;
     n_answers = n_ok = n_full = n_cancelled = n_readable = n_drops = 0;
     n_made = n_answered_ok = 0;
     the_conf = (struct file_conf){0};

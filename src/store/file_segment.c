@@ -149,8 +149,9 @@ struct segment *file_segment_new(uint64_t base, uint64_t boot)
 static size_t size_for(const struct file_store *s, size_t n_bytes)
 {
     size_t least = HEAD + sizeof(struct group_head) + n_bytes;
+    uint64_t size = s->fitting_bytes && s->fitting_bytes < s->segment_bytes ? s->fitting_bytes : s->segment_bytes;
 
-    return s->segment_bytes > least ? s->segment_bytes : least;
+    return size > least ? size : least;
 }
 
 bool file_must_rotate(const struct lane *lane, size_t n_bytes)
@@ -217,13 +218,32 @@ static int create(struct file_store *s, struct segment *segment)
     if (segment->fd < 0)
         return errno;
     segment->has_file = true;
-    if (s->io->allocate(s->io, segment->fd, (off_t)segment->n_file) == 0)
+    if (s->io->allocate(s->io, segment->fd, (off_t)segment->n_file) == 0) {
+        if (s->fitting_bytes)
+            s->fitting_bytes = segment->n_file < s->segment_bytes ? 2 * segment->n_file : 0;
         return 0;
+    }
     number = errno;
     s->io->close(s->io, segment->fd);
     segment->fd = -1;
     segment->has_file = s->io->unlink(s->io, s->dir, segment->name) != 0;
     return number;
+}
+
+/* For a segment that could not be begun; the next ones are twice as large each, until one is as large as they should be. */
+bool file_reserve_less(struct lane *lane)
+{
+    struct file_store *s = lane->store;
+    struct segment *segment = lane->active;
+    uint64_t least = (lane->tail->off + lane->tail->n + BLOCK_MIN - 1) & ~(uint64_t)(BLOCK_MIN - 1);
+    uint64_t half = segment->n_file / 2 & ~(uint64_t)(BLOCK_MIN - 1);
+
+    if (s->io->is_elastic || segment->fd >= 0 || segment->n_file <= least)
+        return false;
+    half = half > least ? half : least;
+    s->files_bytes -= segment->n_file - half;
+    segment->n_file = s->fitting_bytes = half;
+    return true;
 }
 
 static int write_blocks(struct lane *lane, struct segment *segment)

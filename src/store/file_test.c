@@ -707,10 +707,10 @@ static void test_a_segment_that_cannot_be_begun_is_begun_later(void **state)
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
         begin_test();
         open_store();
-        faults[calls[i]] = (struct fault){.number = ENOSPC, .times = 2};
+        faults[calls[i]] = (struct fault){.number = ENOSPC, .times = 20}; /* with less to reserve, too */
         append(5);
         assert_int_equal(n_ok, 0);
-        loop_advance(the_loop, 10000);
+        loop_advance(the_loop, 200 * 1000);
         assert_int_equal(n_ok, 1);
         assert_int_equal(read_all(), 5);
         kill_store();
@@ -908,6 +908,48 @@ static void test_a_full_disk_takes_what_comes_once_delivered_segments_are_gone(v
     assert_int_equal(n_ok, 8);
     assert_int_equal(store_stats(the_store).n_dropped_events, 0);
     assert_null(store_stats(the_store).trouble);
+    end_test();
+}
+
+static void test_a_disk_with_less_room_than_a_segment_is_filled_and_segments_grow_again_later(void **state)
+{
+    struct found_segment found[64];
+    uint64_t bytes = 0, largest = 0;
+    unsigned n;
+
+    (void)state;
+    begin_test();
+    the_conf.segment_bytes = 2 * 1024 * 1024;
+    disk_room = 1500 * 1000;
+    open_store();
+    while (!store_stats(the_store).trouble) {
+        append_from("tight", 20, 1500, true);
+        loop_advance(the_loop, 0);
+    }
+    assert_string_equal(store_stats(the_store).trouble, "disk full");
+    n = list_segments(found, 64) > 20 ? 64 : (unsigned)list_segments(found, 64);
+    assert_in_range(n, 2, 20);
+    for (unsigned i = 0; i < n; i++)
+        bytes += found[i].size;
+    assert_in_range(bytes, 1500 * 1000 - 40 * 1024, 1500 * 1000);
+    assert_int_equal(store_stats(the_store).n_events, 20 * n_ok);
+    assert_in_range(20 * n_ok * 1500, 1400 * 1000, 1500 * 1000);
+    kill_store();
+    open_store(); /* and nothing is wrong with it */
+    for (unsigned i = 0; i < 40; i++) {
+        acknowledge(read_up_to(64 * 1024, UINT64_MAX, &n));
+        loop_advance(the_loop, 1000);
+    }
+    assert_int_equal(store_stats(the_store).n_events, 0);
+    disk_room = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        append_from("tight", 20, 1500, true);
+        loop_advance(the_loop, 0);
+    }
+    assert_null(store_stats(the_store).trouble);
+    for (size_t i = list_segments(found, 64); i-- > 0;)
+        largest = found[i].size > largest ? found[i].size : largest;
+    assert_int_equal(largest, 2 * 1024 * 1024);
     end_test();
 }
 
@@ -1184,6 +1226,7 @@ int main(void)
         TEST(test_a_tiny_store_that_drops_the_oldest_keeps_the_newest),
         TEST(test_what_is_delivered_gives_its_room_at_once_to_what_comes),
         TEST(test_a_full_disk_takes_what_comes_once_delivered_segments_are_gone),
+        TEST(test_a_disk_with_less_room_than_a_segment_is_filled_and_segments_grow_again_later),
         TEST(test_what_a_killed_process_had_reserved_is_room_again),
         TEST(test_files_take_no_more_than_they_may),
         TEST(test_a_store_that_goes_leaves_nothing_of_it_in_a_loop_that_runs_on),
