@@ -140,12 +140,16 @@ static const struct modbus_call *current(const struct job *job)
     return job->updates ? &job->updates[job->i] : &job->calls.items[job->i];
 }
 
-/* All attempts together end before the command's deadline. */
+/* All attempts of all that is still to be asked end a little before the command's deadline. */
 static void fit_deadline(const struct job *job, const struct modbus_wire *wire, struct modbus_request *request)
 {
+    enum { MARGIN_MS = 100 };
     uint64_t now = loop_mono_ms(ctx_loop(job->jobs->ctx)), deadline = job->command->deadline_ms;
-    uint64_t left = deadline > now ? deadline - now : 1, n;
+    uint64_t left = deadline > now + 2 * MARGIN_MS ? deadline - now - MARGIN_MS : MARGIN_MS, n;
 
+    left = left / (job->n - job->i);
+    if (left < 1)
+        left = 1;
     request->timeout_ms = wire->timeout_ms < left ? wire->timeout_ms : (uint32_t)left;
     n = left / request->timeout_ms;
     request->retries = (uint8_t)(n <= 1 ? 0 : n - 1 < wire->n_retries ? n - 1 : wire->n_retries);
@@ -169,8 +173,6 @@ static bool ask(struct job *job, const struct modbus_call *call, struct modbus_l
     request->arg = job;
     fit_deadline(job, &call->slave->wire, request);
     job->is_asking = true;
-    ctx_count(job->jobs->ctx, IOTGW_MESSAGES_OUT, 1);
-    ctx_count(job->jobs->ctx, IOTGW_BYTES_OUT, request->pdu.n);
     modbus_tell_wire(job->jobs->ctx, true, call->slave->device_name, &request->pdu);
     modbus_link_send(link, request);
     return true;

@@ -230,9 +230,9 @@ enum err modbus_wire_compile(struct conf_load *load, struct modbus_wire *wire, c
                .doc = "Values polled as telemetry."),                                                                  \
         F_LIST(struct modbus_slave, updates, "attributeUpdates", &modbus_update_type,                                  \
                .doc = "What is written when the platform changes an attribute."),                                      \
-        F_JSON(struct modbus_slave, rpc, "rpc",                                                                        \
-               .doc = "List of [modbus.rpc](#modbusrpc): what is read or written when the platform calls the device. " \
-                      "Formerly an object of method → entry.")
+        F_LIST(struct modbus_slave, rpcs, "rpc", &modbus_rpc_type, .named = "tag",                                     \
+               .doc = "What is read or written when the platform calls the device. Formerly an object of method and "  \
+                      "entry.")
 
 #define F_PERIOD(T, m, k, ...)                                                                                         \
     F_MS(T, m, k, .def = 5000, .min = 1, .max = 31 * 86400 * INT64_C(1000), .strict = true, ##__VA_ARGS__)
@@ -311,6 +311,21 @@ static void set_orders(const struct modbus_slave *slave, const struct conf_list 
         modbus_orders(&((struct modbus_point *)list->items[i])->shape, &slave->wire, slave->repack);
 }
 
+static void drop_nameless(struct conf_load *load, struct conf_list *rpcs)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < rpcs->n; i++) {
+        const struct modbus_point *point = rpcs->items[i];
+
+        if (point->tag.n)
+            rpcs->items[n++] = rpcs->items[i];
+        else
+            conf_error(load, &point->at, "tag", "missing; expected the name of the method; this entry is not used");
+    }
+    rpcs->n = n;
+}
+
 enum err modbus_slave_compile(struct conf_load *load, struct modbus_slave *slave)
 {
     struct why why = {0};
@@ -328,9 +343,11 @@ enum err modbus_slave_compile(struct conf_load *load, struct modbus_slave *slave
         return ERR_CONFIG;
     if (slave->on_change && !slave->report)
         slave->report = &report_on_change;
-    modbus_load_rpcs(load, &slave->at, slave->rpc, "rpc", &modbus_rpc_type, &slave->rpcs);
+    drop_nameless(load, &slave->rpcs);
     set_orders(slave, &slave->updates);
     set_orders(slave, &slave->rpcs);
+    if (slave->unit == 0 && slave->wire.medium == MODBUS_OVER_SERIAL && slave->attributes.n + slave->timeseries.n)
+        conf_warning(load, &slave->at, "unitId", "0 is broadcast, which nobody answers: nothing can be read");
     return compile_reads(load, slave);
 }
 

@@ -72,11 +72,9 @@ struct modbus_slave { /* one device */
     uint32_t unit, max_gap, max_registers, max_bits, period_ms, period_old_ms, attributes_period_ms;
     bool repack, on_change, merges, has_period, has_period_old, has_attributes_period;
     bool retry_on_empty, retry_on_invalid, strict;
-    struct conf_list timeseries, attributes, updates;
-    const struct yyjson_val *rpc;
+    struct conf_list timeseries, attributes, updates, rpcs;
     const struct report_strategy *report;
     /* compiled */
-    struct conf_list rpcs;
     struct modbus_read *reads; /* attributes, then timeseries, as they stand in the file */
     size_t n_reads;
     bool keys_unique;                   /* of all reads */
@@ -144,9 +142,6 @@ NODISCARD enum err modbus_wire_compile(struct conf_load *load, struct modbus_wir
 NODISCARD enum err modbus_slave_compile(struct conf_load *load, struct modbus_slave *slave);
 /* "server": its devices are put behind those of slaves. */
 void modbus_legacy_server(struct conf_load *load, const struct modbus_file *file, struct conf_list *slaves);
-/* Lists that may stand as an object of name → entry, too. */
-void modbus_load_rpcs(struct conf_load *load, const struct conf_at *at, const struct yyjson_val *val, const char *key,
-                      const struct conf_type *type, struct conf_list *out);
 NODISCARD enum err modbus_own_compile(struct conf_load *load, struct modbus_own *own);
 /* The values of a point that is read; gives how many were put to out (room: modbus_point_values). */
 size_t modbus_point_values(const struct modbus_point *point);

@@ -4,54 +4,6 @@
 #include "modbus_conf.h"
 #include "modbus_fields.h"
 
-void modbus_load_rpcs(struct conf_load *load, const struct conf_at *at, const struct yyjson_val *raw, const char *key,
-                      const struct conf_type *type, struct conf_list *out)
-{
-    yyjson_val *val = (yyjson_val *)(uintptr_t)raw;
-    const struct conf_at *list_at = conf_at_member(load, at, key, 0, raw);
-    size_t index = 0;
-
-    if (!val || yyjson_is_null(val))
-        return;
-    if (!yyjson_is_arr(val) && !yyjson_is_obj(val)) {
-        conf_error(load, at, key, "expected a list of entries; it is not used");
-        return;
-    }
-    out->items =
-        arena_alloc(conf_arena(load),
-                    ((yyjson_is_arr(val) ? yyjson_arr_size(val) : yyjson_obj_size(val)) + 1) * sizeof *out->items);
-    if (yyjson_is_arr(val)) {
-        yyjson_arr_iter iter = yyjson_arr_iter_with(val);
-
-        for (yyjson_val *item; (item = yyjson_arr_iter_next(&iter)); index++) {
-            const struct conf_at *item_at = conf_at_member(load, list_at, NULL, index, item);
-            struct modbus_point *point = conf_load_val(load, type, item, item_at);
-
-            if (point && !point->tag.n)
-                conf_error(load, item_at, "tag", "missing; expected the name of the method; this entry is not used");
-            else if (point)
-                out->items[out->n++] = point;
-        }
-    } else {
-        yyjson_obj_iter iter = yyjson_obj_iter_with(val);
-
-        if (yyjson_obj_size(val))
-            conf_note(load, at, key,
-                      "is an object of method → entry; a list of entries with \"tag\" is the present form");
-        for (yyjson_val *name; (name = yyjson_obj_iter_next(&iter));) {
-            yyjson_val *item = yyjson_obj_iter_get_val(name);
-            const char *method = arena_text(conf_arena(load), json_str(name));
-            struct modbus_point *point =
-                conf_load_val(load, type, item, conf_at_member(load, list_at, method, 0, item));
-
-            if (!point)
-                continue;
-            point->tag = str_from(method);
-            out->items[out->n++] = point;
-        }
-    }
-}
-
 /* --- "server" with "devices" -------------------------------------------------------------------------------------------- */
 
 struct server {

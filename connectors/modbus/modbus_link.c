@@ -73,15 +73,15 @@ static void on_line_closed(void *arg, enum err err, const struct why *why)
     struct modbus_link *link = arg;
     bool was_up = link->state == MODBUS_LINK_UP || link->state == MODBUS_LINK_LOSING;
 
-    modbus_line_free(link->line);
+    if (link->state != MODBUS_LINK_LOSING) { /* else the reason is known better */
+        link->why = why ? *why : (struct why){0};
+        link->why.err = err;
+    }
+    modbus_line_free(link->line); /* and why with it */
     link->line = NULL;
     if (link->state == MODBUS_LINK_ENDED) {
         closer_release(&link->closer);
         return;
-    }
-    if (link->state != MODBUS_LINK_LOSING) { /* else the reason is known better */
-        link->why = why ? *why : (struct why){0};
-        link->why.err = err;
     }
     link->state = MODBUS_LINK_WAITING;
     if (was_up) {

@@ -33,6 +33,10 @@ void modbus_count(struct ctx *ctx, struct endpoint *figures, const struct modbus
         endpoint_count(figures, result_of(err, reply), reply ? request->latency_ms * 1000u : 0, n_in, request->pdu.n);
     ctx_count(ctx, IOTGW_MESSAGES_IN, reply != NULL);
     ctx_count(ctx, IOTGW_BYTES_IN, n_in);
+    if (err != ERR_OK && err != ERR_TIMEOUT && err != ERR_PROTO)
+        return; /* most likely nothing was sent */
+    ctx_count(ctx, IOTGW_MESSAGES_OUT, 1);
+    ctx_count(ctx, IOTGW_BYTES_OUT, request->pdu.n);
 }
 
 void modbus_tell_wire(struct ctx *ctx, bool is_out, struct str device, const struct modbus_pdu *pdu)
@@ -136,8 +140,6 @@ static void ask(struct poll *poll, struct modbus_slot *slot)
     request->is_command = false;
     request->done = answered;
     request->arg = poll;
-    ctx_count(poll->ctx, IOTGW_MESSAGES_OUT, 1);
-    ctx_count(poll->ctx, IOTGW_BYTES_OUT, request->pdu.n);
     modbus_tell_wire(poll->ctx, true, poll->slave->device_name, &request->pdu);
     modbus_link_send(poll->link, request);
 }

@@ -92,6 +92,7 @@ struct field {
     size_t has_offset; /* of a bool that is set when the key is there; 0: none (so never the first member) */
     bool equal_name;   /* with .now: another name for the same, as good: nothing is said */
     bool skip;         /* OBJECT: a wrong one counts as absent, instead of disabling what holds it */
+    const char *named; /* LIST: an old form is taken too, an object of name → item: its text member for the name */
 };
 
 struct conf_type {

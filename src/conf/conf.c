@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "data/number.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -235,6 +236,75 @@ static void drop_repeated(struct conf_load *load, struct conf_list *list, const 
     map_fini(&seen);
 }
 
+/* ---- members ---- */
+
+/* The last member of each name, for objects that are too large to look for it each time. */
+static struct map last_members(yyjson_val *object)
+{
+    struct map last = {0};
+    yyjson_obj_iter iter;
+
+    yyjson_obj_iter_init(object, &iter);
+    for (yyjson_val *key; (key = yyjson_obj_iter_next(&iter));)
+        map_put(&last, json_str(key), key);
+    return last;
+}
+
+static bool is_last_of_its_name(struct map *last, yyjson_val *key)
+{
+    return map_get(last, json_str(key)) == key;
+}
+
+/* A member that a later one of the same name replaces. */
+static void report_repeated(struct conf_load *load, struct map *last, yyjson_val *key, const struct conf_at *at)
+{
+    yyjson_val *later = map_get(last, json_str(key));
+    const struct conf_at *place = where_at(load, &(struct where){.parent = at, .key = json_str(key), .val = key});
+
+    conf_warning(load, place, NULL,
+                 "found a second time in line %" PRIu32 "; each key is expected once; the last one counts",
+                 json_file_pos(load->conf->file, later).line);
+}
+
+/* The old form of a list: an object of name → item. */
+static bool load_named(struct conf_load *load, struct conf_list *out, const struct field *field,
+                       const struct where *where)
+{
+    const struct conf_at *at = where_at(load, where);
+    const struct field *member = field_find(field->object, str_from(field->named));
+    const char *part = load->part;
+    yyjson_obj_iter iter;
+    struct map last = last_members(where->val);
+
+    assert(member && member->type == FIELD_STR);
+    out->items = arena_alloc(&load->conf->arena, (last.n + 1) * sizeof *out->items);
+    if (last.n)
+        conf_note(load, at, NULL, "an object of \"%s\" and entry; a list of entries is the present form", field->named);
+    yyjson_obj_iter_init(where->val, &iter);
+    for (yyjson_val *key; (key = yyjson_obj_iter_next(&iter));) {
+        yyjson_val *val = yyjson_obj_iter_get_val(key);
+        const struct conf_at *item_at;
+        void *item;
+
+        if (!is_last_of_its_name(&last, key)) {
+            report_repeated(load, &last, key, at);
+            continue;
+        }
+        if (yyjson_is_null(val))
+            continue;
+        item_at = where_at(load, &(struct where){.parent = at, .key = json_str(key), .val = val});
+        load->part = item_at->path;
+        item = load_object(load, field->object, val, item_at);
+        if (!item)
+            continue;
+        *(struct str *)((char *)item + member->offset) = json_str(key);
+        out->items[out->n++] = item;
+    }
+    load->part = part;
+    map_fini(&last);
+    return true;
+}
+
 static bool load_list(struct conf_load *load, struct conf_list *out, const struct field *field,
                       const struct where *where)
 {
@@ -243,6 +313,8 @@ static bool load_list(struct conf_load *load, struct conf_list *out, const struc
     yyjson_arr_iter iter;
     size_t n = yyjson_arr_size(where->val), index = 0;
 
+    if (field->named && yyjson_is_obj(where->val))
+        return load_named(load, out, field, where);
     if (!yyjson_is_arr(where->val))
         return wrong(load, field, where, NULL, NULL);
     if (!n)
@@ -295,36 +367,6 @@ static bool load_texts(struct conf_load *load, struct conf_strs *out, const stru
     }
     *out = texts;
     return true;
-}
-
-/* ---- members ---- */
-
-/* The last member of each name, for objects that are too large to look for it each time. */
-static struct map last_members(yyjson_val *object)
-{
-    struct map last = {0};
-    yyjson_obj_iter iter;
-
-    yyjson_obj_iter_init(object, &iter);
-    for (yyjson_val *key; (key = yyjson_obj_iter_next(&iter));)
-        map_put(&last, json_str(key), key);
-    return last;
-}
-
-static bool is_last_of_its_name(struct map *last, yyjson_val *key)
-{
-    return map_get(last, json_str(key)) == key;
-}
-
-/* A member that a later one of the same name replaces. */
-static void report_repeated(struct conf_load *load, struct map *last, yyjson_val *key, const struct conf_at *at)
-{
-    yyjson_val *later = map_get(last, json_str(key));
-    const struct conf_at *place = where_at(load, &(struct where){.parent = at, .key = json_str(key), .val = key});
-
-    conf_warning(load, place, NULL,
-                 "found a second time in line %" PRIu32 "; each key is expected once; the last one counts",
-                 json_file_pos(load->conf->file, later).line);
 }
 
 static bool load_map(struct conf_load *load, struct conf_map *out, const struct field *field, const struct where *where)

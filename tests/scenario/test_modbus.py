@@ -2,6 +2,7 @@
 """The Modbus connector, end to end, with servers and clients of another maker (pymodbus), and ones that misbehave."""
 import contextlib
 import json
+import os
 import pathlib
 import socket
 import socketserver
@@ -16,7 +17,7 @@ pytest.importorskip("pymodbus")
 from modbus_peer import Peer
 from plant import Certificates, Gateway, Platform, free_port, wait_until
 
-PEER_FILE = pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer" / "modbus.json"
+PEER = pathlib.Path(os.environ.get("IOTGW_PEER_FILES", pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer"))
 
 
 @pytest.fixture
@@ -258,9 +259,9 @@ def test_the_gateway_serves_its_own_values(platform, run):
     assert gateway.stop() == 0
 
 
-@pytest.mark.skipif(not PEER_FILE.exists(), reason="the peer's example files are not here")
+@pytest.mark.skipif(not PEER.is_dir(), reason="the peer's example files are not here")
 def test_the_peers_example_runs_as_it_is(peer, platform, run):
-    conf = json.loads(PEER_FILE.read_text())
+    conf = json.loads((PEER / "modbus.json").read_text())
     port = free_port()
     conf["master"]["slaves"][0]["port"] = port
     little = {"h": {0: 215, 1: 500, 2: 2300, 3: 500}, "c": {0: 0, 1: 1, 2: 0}}
