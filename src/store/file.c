@@ -222,6 +222,8 @@ static void commit(struct file_store *s)
         s->retry_ms = s->retry_ms ? s->retry_ms * 2 : RETRY_MS;
         s->retry_ms = s->retry_ms < RETRY_MAX_MS ? s->retry_ms : RETRY_MAX_MS;
         timer_start(&s->retry, s->retry_ms);
+        if (is_no_space(number) && s->conf.overflow == OVERFLOW_DROP_OLDEST)
+            (void)file_recall(s);
         return;
     }
     s->retry_ms = 0;
@@ -407,21 +409,31 @@ static void refuse(struct file_store *s, struct batch *batch)
         add_node(&s->group_end, &batch->node);
 }
 
-/* What is committed can be dropped once its segment is closed, and if the reader has nothing of it. */
+/* What is committed can be dropped once its segment is closed. */
 static bool drop_active(struct file_store *s)
 {
     for (int i = LANES - 1; i >= 0; i--) {
         struct lane *lane = &s->lanes[i];
 
-        if (!lane->active || !lane->active->all.n_bytes || lane->active->given.n_bytes || is_in_trouble(s))
+        if (!file_may_drop_active(lane) || is_in_trouble(s))
             continue;
         commit(s);
-        if (is_in_trouble(s) || lane->active->given.n_bytes)
+        if (is_in_trouble(s) || !file_may_drop_active(lane))
             continue;
         file_segment_seal(lane);
         if (file_drop_oldest(s))
             return true;
     }
+    return false;
+}
+
+/* True: what stands ready for the reader comes first, and is on its way back. */
+static bool drop_for(struct file_store *s, const struct batch *batch)
+{
+    if (file_recall(s))
+        return true;
+    while (!has_room(s, batch) && (file_drop_oldest(s) || drop_active(s)))
+        ;
     return false;
 }
 
@@ -435,16 +447,17 @@ static void append(struct file_store *s, struct batch *batch)
     }
     if (UNLIKELY(!has_room(s, batch))) {
         (void)file_remove_delivered(s);
-        if (s->conf.overflow == OVERFLOW_DROP_OLDEST)
-            while (!has_room(s, batch) && (file_drop_oldest(s) || drop_active(s)))
-                ;
+        if (s->conf.overflow == OVERFLOW_DROP_OLDEST && !has_room(s, batch) && drop_for(s, batch)) {
+            wait_for_room(s, batch);
+            return;
+        }
     }
     if (!s->pending && has_room(s, batch)) {
         if (take(s, batch))
             return;
         waits = batch->can_wait;
     }
-    if (waits || (s->pending && batch->can_wait && s->conf.overflow != OVERFLOW_DROP_NEWEST))
+    if (waits || s->is_recalling || (s->pending && batch->can_wait && s->conf.overflow != OVERFLOW_DROP_NEWEST))
         wait_for_room(s, batch);
     else
         refuse(s, batch);
@@ -479,7 +492,7 @@ static void take_pending(struct file_store *s)
 }
 
 /* With other limits, in the same order. */
-static void append_again(struct file_store *s)
+void file_append_again(struct file_store *s)
 {
     struct node *node = s->pending;
 
@@ -694,7 +707,7 @@ static void limits_arrived(void *arg, struct node *nodes)
         return;
     timer_stop(&s->age);
     file_age_start(s);
-    append_again(s);
+    file_append_again(s);
 }
 
 void file_init_own(struct file_store *s)
@@ -707,6 +720,7 @@ void file_init_own(struct file_store *s)
     mailbox_init(&s->splits, s->own, file_split_arrived, s);
     mailbox_init(&s->settles, s->own, settle_arrived, s);
     mailbox_init(&s->limits, s->own, limits_arrived, s);
+    mailbox_init(&s->recalled, s->own, file_recall_answered, s);
     late_init(&s->commit_late, LATE_FLUSH, commit_now, s);
     timer_init(&s->retry, s->own, retry, s);
     timer_init(&s->save, s->own, save_due, s);

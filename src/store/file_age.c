@@ -7,7 +7,7 @@
  */
 #include "store/file_impl.h"
 
-enum { SEGMENTS_IN_AGE = 16 };
+enum { SEGMENTS_IN_AGE = 16, AGAIN_MS = 1000 };
 static const int64_t earliest_ms = INT64_C(1672531200000); /* 2023: no clock is behind */
 static const int64_t latest_ms = INT64_C(2303683200000);   /* 2043: nor ahead */
 
@@ -49,6 +49,10 @@ void file_check_ages(void *arg)
 {
     struct file_store *s = arg;
 
+    if (s->is_recalling) { /* what is on its way back has a segment until it is there */
+        timer_start_coarse(&s->age, AGAIN_MS);
+        return;
+    }
     timer_start_coarse(&s->age, s->conf.age_check_ms);
     if (!is_believable(loop_wall_ms(s->own)) || atomic_load(&s->trouble))
         return;

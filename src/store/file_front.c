@@ -55,6 +55,8 @@ static struct store_stats file_stats(const struct store *base)
     const struct file_store *s = (const struct file_store *)(const void *)base;
     struct sum waiting = file_waiting(s), backlog = {0};
     uint64_t since = get(&s->commit_since_ms), now = since ? clock_mono_ms() : 0;
+    int64_t ready_ms = atomic_load_explicit(&s->oldest_ms, memory_order_relaxed);
+    int64_t oldest_ms = ready_ms ? ready_ms : atomic_load_explicit(&s->unread_ms, memory_order_relaxed);
     struct store_stats stats = {
         .n_events = waiting.n_events,
         .n_values = waiting.n_values,
@@ -62,7 +64,7 @@ static struct store_stats file_stats(const struct store *base)
         .n_dropped_events = get(&s->n_door_events) + get(&s->lost.n_events),
         .n_dropped_values = get(&s->n_door_values) + get(&s->lost.n_values),
         .n_acked_values = get(&s->out.n_values),
-        .oldest_ms = waiting.n_bytes ? atomic_load_explicit(&s->oldest_ms, memory_order_relaxed) : 0,
+        .oldest_ms = waiting.n_bytes ? oldest_ms : 0,
         .is_blocked = atomic_load(&s->is_blocked),
         .blocked_since_ms = atomic_load(&s->is_blocked) ? atomic_load(&s->blocked_since_ms) : 0,
         .is_split = atomic_load(&s->is_split),
@@ -153,6 +155,9 @@ static void file_free(struct store *base)
     (void)mailbox_fini(&s->settles);
     (void)mailbox_fini(&s->stopped);
     (void)mailbox_fini(&s->settled);
+    (void)mailbox_fini(&s->recalls);
+    (void)mailbox_fini(&s->recalled);
+    mem_free(s->recall.backs);
     for (nodes = mailbox_fini(&s->limits); nodes;) {
         struct new_limits *new = CONTAINER_OF(nodes, struct new_limits, node);
 
@@ -266,6 +271,7 @@ static void init(struct file_store *s, struct loop *loop)
     mailbox_init(&s->drops, loop, file_drops_arrived, s);
     mailbox_init(&s->stopped, loop, stopped, s);
     mailbox_init(&s->settled, loop, settled, s);
+    mailbox_init(&s->recalls, loop, file_recall_arrived, s);
     timer_init(&s->stop_timer, loop, stop_hangs, s);
 }
 

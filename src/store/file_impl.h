@@ -9,6 +9,7 @@
  *     file_count.c    what waits, and whose values were stored or lost
  *     file_segment.c  segments as files: begin, write, give up, remove; the state file
  *     file_read.c     committed records on their way to the reader
+ *     file_drop.c     what is dropped, and what the reader gives back for that
  *     file_lanes.c    which lane a record goes to; splitting a lane, and one lane again
  *     file_age.c      the age limit
  *     file_recover.c  what a start finds in the directory
@@ -128,6 +129,17 @@ struct given { /* read and not acknowledged */
     int64_t wall_ms;
 };
 
+struct back {               /* of a slice: what nobody has read */
+    uint64_t from, kept_to; /* kept_to: behind what was read of the lane */
+    struct sum sum;
+};
+
+struct recall { /* on its way to the reader's loop and back */
+    struct node node;
+    size_t n, cap;
+    struct back *backs; /* of each lane in their order */
+};
+
 struct losers { /* devices whose values were dropped, on their way to the reader's loop */
     struct node node;
     size_t n, cap;
@@ -165,12 +177,15 @@ struct lane {
     unsigned n_read_tries;
     uint64_t read_after_ms; /* not read again before */
     uint64_t n_given_slices, n_given_bytes;
+    uint64_t given_to; /* position behind the last record that the reader has got */
+    uint64_t keep_to;  /* what it has up to there cannot be taken back */
     uint64_t saved_acked;
 
     /* written by the reader's loop */
     counter acked; /* position */
     counter n_taken_slices, n_taken_bytes;
-    atomic_bool is_held; /* it pokes when it has taken something */
+    atomic_bool is_held;    /* it pokes when it has taken something */
+    atomic_bool is_resting; /* it has given back what it had not read: it gets nothing more until it reads again */
     struct slice *ready, **ready_end;
     struct given *ring;
     size_t ring_cap, ring_from, ring_n;
@@ -198,7 +213,9 @@ struct file_store {
     struct timer retry, save, idle, again, age; /* again: reading */
     struct drop_log drop_log;
     struct mailbox splits, settles, limits;
-    bool is_settling; /* it is told when no batch is unanswered */
+    struct mailbox recalled;
+    bool is_recalling, was_recalled; /* was: what needs the room is looked at again */
+    bool is_settling;                /* it is told when no batch is unanswered */
     struct lanes rule;
     uint64_t n_orders;  /* splits, those of earlier lives that left segments included */
     uint64_t next, pos; /* base and position for the next segment */
@@ -221,7 +238,8 @@ struct file_store {
     counter n_door_events, n_door_values; /* refused, or dropped in an earlier life */
     _Atomic(const char *) trouble, save_trouble;
     counter commit_since_ms;
-    struct counters backlog_in, backlog_lost;                                   /* of these: of backlog lanes */
+    _Atomic(int64_t) unread_ms;               /* of the oldest record that the reader has not got; 0: not known */
+    struct counters backlog_in, backlog_lost; /* of these: of backlog lanes */
     _Atomic(int64_t) blocked_since_ms, trouble_since_ms, save_trouble_since_ms; /* wall; 0: it is not */
     atomic_bool is_blocked, is_saving;                                          /* the reader pokes when they say so */
 
@@ -232,7 +250,7 @@ struct file_store {
     _Atomic(int64_t) oldest_ms;
     atomic_bool poke_is_out;
     struct node poke_node, stop_node, split_node, settle_node;
-    struct mailbox slices, drops, stopped, settled;
+    struct mailbox slices, drops, stopped, settled, recalls;
     closed_fn *settle_done;
     void *settle_arg;
     uint64_t early_events, early_ms; /* when the store's thread was last told that there is much to save */
@@ -241,6 +259,8 @@ struct file_store {
     bool is_stopping, is_abandoned;
     struct closer closer;
     struct timer stop_timer;
+
+    struct recall recall; /* of the one that has it */
 
     /* either: the reader's loop begins a split, the store's thread ends it */
     atomic_bool is_split;
@@ -342,10 +362,21 @@ void file_split(struct store *base);
 void file_split_arrived(void *arg, struct node *nodes);
 void file_merge(struct file_store *s);
 
+/* file_drop.c */
+/* The oldest segment of which nothing is in flight or stands ready; false: there is none, or its room did not come back. */
+bool file_drop_oldest(struct file_store *s);
+void file_drop(struct lane *lane, struct segment *segment, bool is_old); /* what of it is not with the reader */
+bool file_may_drop_active(const struct lane *lane);
+/* True: what stands ready is on its way back; then file_append_again. */
+bool file_recall(struct file_store *s);
+void file_recall_answered(void *arg, struct node *nodes);
+void file_recall_arrived(void *arg, struct node *nodes);
+
 /* file_age.c */
 void file_check_ages(void *arg);
 void file_age_start(struct file_store *s);
-void file_after_drop(struct file_store *s); /* in file.c: there is room again */
+void file_append_again(struct file_store *s); /* in file.c, too: batches that have waited, in the same order */
+void file_after_drop(struct file_store *s);   /* in file.c: there is room again */
 
 /* file_segment.c */
 struct segment *file_segment_new(uint64_t base, uint64_t boot);
@@ -373,8 +404,9 @@ void file_feed_from_memory(struct file_store *s); /* does not block */
 void file_feed_lane(struct lane *lane);
 void file_read_on(struct lane *lane, struct segment *segment);
 void file_reading_gone(struct lane *lane, const struct segment *segment);
-bool file_drop_oldest(struct file_store *s);
-void file_drop(struct lane *lane, struct segment *segment, bool is_old); /* what of it is not with the reader */
+uint64_t file_position_of(const struct slice *slice, size_t at);
+void file_slice_return(struct slice *slice);
+void file_note_oldest(struct file_store *s);
 void file_slices_arrived(void *arg, struct node *nodes);
 struct chunk *file_store_read(struct store *base, int lane, size_t max);
 void file_store_ack(struct store *base, int lane, uint64_t pos);

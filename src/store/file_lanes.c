@@ -121,6 +121,8 @@ void file_split(struct store *base)
     live->ring = NULL;
     live->ring_cap = live->ring_from = live->ring_n = 0;
     backlog->reader_waits = live->reader_waits = true;
+    atomic_store(&live->is_resting, false);
+    atomic_store(&backlog->is_resting, false);
     for (struct slice *slice = backlog->ready; slice; slice = slice->next)
         file_taken(slice); /* the live lane has its room back */
     atomic_store(&s->is_split, true);
@@ -145,6 +147,9 @@ static void move_log(struct lane *to, struct lane *from)
     to->walking = from->walking;
     to->read_off = from->read_off;
     to->saved_acked = from->saved_acked;
+    to->given_to = from->given_to;
+    to->keep_to = from->keep_to;
+    from->given_to = from->keep_to = 0;
     from->active = from->reading = from->walking = NULL;
     from->tail_first = from->tail = NULL;
     from->open = (struct sum){0};

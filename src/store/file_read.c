@@ -37,6 +37,15 @@ static struct slice *slice_new(struct lane *lane, struct block *block, const uin
     return slice;
 }
 
+uint64_t file_position_of(const struct slice *slice, size_t at)
+{
+    unsigned i = slice->n_runs - 1;
+
+    while (slice->runs[i].at > at)
+        i--;
+    return slice->runs[i].pos + (at - slice->runs[i].at);
+}
+
 static void give(struct lane *lane, struct slice *slice)
 {
     struct file_store *s = lane->store;
@@ -49,6 +58,8 @@ static void give(struct lane *lane, struct slice *slice)
     }
     lane->n_given_slices++;
     lane->n_given_bytes += slice->n;
+    lane->given_to = file_position_of(slice, slice->n - 1) + 1;
+    atomic_store_explicit(&s->unread_ms, 0, memory_order_relaxed);
     mailbox_post(&s->slices, &slice->node);
 }
 
@@ -256,7 +267,7 @@ static void give_from_disk(struct lane *lane)
         if (step != WALK_RECORD)
             continue;
         if (!slice->n) {
-            slice->wall_ms = lane->walk.group.wall_ms;
+            slice->wall_ms = lane->walk.group.wall_ms ? lane->walk.group.wall_ms : lane->reading->created_ms;
             if (lane->walk.record->size > block->cap) { /* one giant of its own */
                 block->n_refs = 1;
                 file_block_unref(s, block);
@@ -337,7 +348,7 @@ static void feed_lane(struct lane *lane, bool may_read)
     struct file_store *s = lane->store;
 
     collect(s);
-    while (lane->reading) {
+    while (lane->reading && !s->is_recalling && !atomic_load_explicit(&lane->is_resting, memory_order_acquire)) {
         struct segment *segment = lane->reading;
         struct block *block;
 
@@ -391,69 +402,6 @@ void file_feed_from_memory(struct file_store *s)
         feed_lane(&s->lanes[i], false);
 }
 
-/* --- drop_oldest ------------------------------------------------------------------------------------------------------------ */
-
-void file_drop(struct lane *lane, struct segment *segment, bool is_old)
-{
-    struct file_store *s = lane->store;
-    struct sum rest = sum_less(segment->all, segment->given);
-    struct losers *losers = mem_zero(sizeof *losers);
-    uint64_t from = lane->reading == segment && lane->read_off > segment->start ? lane->read_off : segment->start;
-    int fd = s->io->open(s->io, s->dir, segment->name, O_RDONLY, 0);
-
-    losers->is_old = is_old;
-    if (fd >= 0) {
-        struct walk walk;
-
-        walk_init(&walk, s->io, fd, from, segment->end);
-        for (enum walk_step step; (step = walk_next(&walk)) != WALK_END;)
-            if (step == WALK_RECORD)
-                file_count_lost_device(walk.record, losers);
-        walk_fini(&walk);
-        s->io->close(s->io, fd);
-    }
-    file_count_lost(lane, rest);
-    if (is_old)
-        LOG_WARN(s->log, "records are older than the limit and are dropped", KV_UINT("events", rest.n_events),
-                 KV_UINT("values", rest.n_values));
-    else
-        drop_log_note(&s->drop_log, rest.n_events, rest.n_values);
-    segment->all = segment->given;
-    segment->start = segment->end; /* should the file stay: nothing of it is read any more */
-    if (lane->reading == segment)
-        lane->read_off = segment->end;
-    s->is_unsaved = true;
-    file_tell_losers(s, losers);
-    file_segment_remove(lane, segment);
-}
-
-static struct segment *droppable(const struct lane *lane)
-{
-    LIST_EACH(node, &lane->segments) {
-        struct segment *segment = segment_of(node);
-
-        if (segment != lane->active && !segment->given.n_bytes && segment->all.n_bytes)
-            return segment;
-    }
-    return NULL;
-}
-
-/* The oldest segment of which the reader has nothing; false: there is none, or its room did not come back. */
-bool file_drop_oldest(struct file_store *s)
-{
-    uint64_t before = s->files_bytes;
-    struct lane *lane = &s->lanes[LANE_LIVE];
-    struct segment *segment = droppable(lane), *other = droppable(&s->lanes[LANE_BACKLOG]);
-
-    if (other && (!segment || other->base < segment->base)) {
-        lane = &s->lanes[LANE_BACKLOG];
-        segment = other;
-    }
-    if (segment)
-        file_drop(lane, segment, false);
-    return s->files_bytes < before;
-}
-
 /* --- the reader's loop --------------------------------------------------------------------------------------------------------- */
 
 void file_poke(struct file_store *s)
@@ -467,7 +415,7 @@ static int64_t oldest_of(const struct lane *lane)
     return lane->ring_n ? lane->ring[lane->ring_from].wall_ms : lane->ready ? lane->ready->wall_ms : 0;
 }
 
-static void note_oldest(struct file_store *s)
+void file_note_oldest(struct file_store *s)
 {
     int64_t wall_ms = oldest_of(&s->lanes[LANE_LIVE]), other_ms = oldest_of(&s->lanes[LANE_BACKLOG]);
 
@@ -508,18 +456,9 @@ void file_slices_arrived(void *arg, struct node *nodes)
         is_awaited |= lane->reader_waits;
         lane->reader_waits = false;
     }
-    note_oldest(s);
+    file_note_oldest(s);
     if (is_awaited && s->store.events.readable)
         s->store.events.readable(s->store.arg);
-}
-
-static uint64_t position_of(const struct slice *slice, size_t at)
-{
-    unsigned i = slice->n_runs - 1;
-
-    while (slice->runs[i].at > at)
-        i--;
-    return slice->runs[i].pos + (at - slice->runs[i].at);
 }
 
 static void ring_add(struct lane *lane, const struct given *given)
@@ -538,7 +477,7 @@ static void ring_add(struct lane *lane, const struct given *given)
     lane->ring[(lane->ring_from + lane->ring_n++) % lane->ring_cap] = *given;
 }
 
-static void slice_return(struct slice *slice)
+void file_slice_return(struct slice *slice)
 {
     queue_push(&slice->lane->store->returned, &slice->node);
 }
@@ -554,7 +493,7 @@ static void release(struct chunk *chunk)
     s->free_chunks = mine;
     s->n_chunks--;
     if (--slice->n_chunks == 0 && !slice->is_listed)
-        slice_return(slice);
+        file_slice_return(slice);
 }
 
 struct chunk *file_store_read(struct store *base, int which, size_t max)
@@ -569,6 +508,10 @@ struct chunk *file_store_read(struct store *base, int which, size_t max)
     loop_assert(base->loop);
     if (!slice) {
         lane->reader_waits = true;
+        if (UNLIKELY(atomic_load_explicit(&lane->is_resting, memory_order_relaxed))) {
+            atomic_store(&lane->is_resting, false);
+            file_poke(s);
+        }
         return NULL;
     }
     from = to = slice->n_taken;
@@ -588,12 +531,12 @@ struct chunk *file_store_read(struct store *base, int which, size_t max)
     mine->slice = slice;
     mine->chunk = (struct chunk){.bytes = slice->bytes + from,
                                  .n = to - from,
-                                 .from = position_of(slice, from),
+                                 .from = file_position_of(slice, from),
                                  .lane = which,
                                  .is_copy = true,
                                  .owner = slice,
                                  .release = release};
-    mine->chunk.to = position_of(slice, to - 1) + 1;
+    mine->chunk.to = file_position_of(slice, to - 1) + 1;
     ring_add(lane, &(struct given){mine->chunk.to, sum, slice->wall_ms});
     slice->n_taken = to;
     slice->n_chunks++;
@@ -635,7 +578,7 @@ void file_store_ack(struct store *base, int which, uint64_t pos)
         lane->ring_from = (lane->ring_from + 1) % lane->ring_cap;
         lane->ring_n--;
     }
-    note_oldest(s);
+    file_note_oldest(s);
     atomic_store(&lane->acked, pos);
     if (!atomic_load(&s->is_saving) || atomic_load(&s->is_blocked) || is_much(s))
         file_poke(s);
@@ -651,7 +594,7 @@ void file_read_fini(struct file_store *s)
             struct slice *slice = lane->ready;
 
             lane->ready = slice->next;
-            slice_return(slice);
+            file_slice_return(slice);
         }
     }
     collect(s);
