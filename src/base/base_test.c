@@ -10,6 +10,7 @@
 #include "base/slab.h"
 #include "base/utf8.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -357,6 +358,24 @@ static void test_lists_link_and_unlink(void **state)
     assert_null(list_take_first(&head));
 }
 
+static void test_what_is_wrong_with_a_path_is_named(void **state)
+{
+    static const struct {
+        int number;
+        const char *text;
+    } cases[] = {{ENOENT, "not found"},
+                 {ENOTDIR, "not a directory"},
+                 {EISDIR, "is a directory"},
+                 {EACCES, "permission denied"},
+                 {EROFS, "the file system is read-only"},
+                 {EDQUOT, "no space left"},
+                 {EIO, "input/output error"}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        assert_string_equal(err_text(err_from_errno(cases[i].number)), cases[i].text);
+}
+
 static void test_why_keeps_the_first_reason(void **state)
 {
     struct why why = {0};
@@ -388,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_log_counts_lines_of_one_phrase_when_there_are_too_many),
         cmocka_unit_test(test_lists_link_and_unlink),
         cmocka_unit_test(test_a_log_writer_that_hangs_is_left_with_what_it_uses),
+        cmocka_unit_test(test_what_is_wrong_with_a_path_is_named),
         cmocka_unit_test(test_why_keeps_the_first_reason),
     };
 

@@ -57,8 +57,13 @@ enum err err_from_errno(int number)
         return ERR_EXISTS;
     case EACCES:
     case EPERM:
-    case EROFS:
         return ERR_DENIED;
+    case EROFS:
+        return ERR_READONLY;
+    case ENOTDIR:
+        return ERR_NOTDIR;
+    case EISDIR:
+        return ERR_ISDIR;
     case EBUSY:
     case EAGAIN:
         return ERR_BUSY;

@@ -321,20 +321,37 @@ static int run_sqlite(const struct command_line *line, int (*fn)(struct job *job
     return code;
 }
 
+/* An empty store has its state, at least. */
+static bool has_leavings(int dir)
+{
+    static const char *const names[] = {"state", "events.state", "rejected.jsonl", "rejected.jsonl.1"};
+
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (faccessat(dir, names[i], F_OK, 0) == 0)
+            return true;
+    return false;
+}
+
 /* Both kinds may lie in one directory, when the configuration was changed. */
 static int run_on(const struct command_line *line, int (*fn)(struct job *job), int dir)
 {
     struct found_segment *segments = NULL;
-    bool has_sqlite = sqlite_is_there(dir);
+    bool has_sqlite = sqlite_is_there(dir), is_used = flock(dir, LOCK_SH | LOCK_NB) != 0;
     int code = EXIT_DONE, other;
     size_t n = 0;
+    enum err err;
 
-    if (flock(dir, LOCK_SH | LOCK_NB))
+    if (is_used)
         fprintf(stderr, "iotgw store: %s is in use by a gateway: what it does meanwhile may look like damage\n",
                 line->args[1]);
     else
         flock(dir, LOCK_UN);
-    if (segments_find(&file_io_system, dir, &segments, &n) || n || !has_sqlite)
+    err = segments_find(&file_io_system, dir, &segments, &n);
+    if (!err && !n && !has_sqlite && !is_used && !has_leavings(dir)) {
+        mem_free(segments);
+        return command_fail(line, EXIT_FAILED, "%s: no storage lies there", line->args[1]);
+    }
+    if (err || n || !has_sqlite)
         code = run_kind(line, fn, dir, &file_io_system, "file");
     mem_free(segments);
     if (!has_sqlite)
@@ -411,10 +428,10 @@ static int run_there(const struct command_line *line)
     enum { TIMEOUT_MS = 10000 };
     struct talk talk;
     yyjson_val *status;
-    bool is_rejected = strcmp(line->args[0], "rejected") == 0;
+    bool is_rejected = line->n_args && strcmp(line->args[0], "rejected") == 0;
     int code;
 
-    if (!is_rejected && strcmp(line->args[0], "stats") != 0)
+    if (line->n_args && !is_rejected && strcmp(line->args[0], "stats") != 0)
         return command_usage(line, "%s what? The storage's DIR is missing", line->args[0]);
     code = talk_open(&talk, line);
     if (!code)
@@ -429,7 +446,7 @@ static int run(const struct command_line *line)
 {
     const char *path = line->args[1];
 
-    if (line->n_args == 1)
+    if (line->n_args <= 1)
         return run_there(line);
     for (size_t i = 0; i < COUNT_OF(jobs); i++) {
         int code, dir;
@@ -448,7 +465,7 @@ static int run(const struct command_line *line)
 
 const struct command_spec cmd_store = {
     .name = "store",
-    .arguments = "verify|dump|stats|rejected [DIR]",
+    .arguments = "[verify|dump|stats|rejected [DIR]]",
     .summary = "look into the storage of the running gateway, or into a directory of one",
     .text =
         "Reads what storage type \"file\" or \"sqlite\" has in DIR and changes nothing; best while no gateway runs on "
@@ -456,11 +473,11 @@ const struct command_spec cmd_store = {
         "verify: "
         "checks every byte, and says what is damaged (exit code 1). dump: one JSON line for each record that waits. "
         "stats: what waits, since when, and the totals of delivery.\n\n"
-        "Without DIR the running gateway is asked. stats: the same of its storage, of any type. rejected: what the "
+        "Without DIR the running gateway is asked. stats, or nothing: the same of its storage, of any type. rejected: "
+        "what the "
         "platform "
         "would not take, a JSON line each.",
     .options = options,
-    .min_args = 1,
     .max_args = 2,
     .choices = "verify dump stats rejected",
     .run = run};

@@ -500,6 +500,8 @@ static enum err check_storage(struct conf_load *load, void *object, const struct
         conf_note(load, at, "max_records_between_fsync",
                   "superfluous, as every acknowledgement waits until its data is on "
                   "the disk");
+    if (!storage->folder.n)
+        storage->folder = STR("./"); /* as the peer has it, which puts it in front of each name */
     if (storage->type == STORAGE_SQLITE)
         check_sqlite(load, storage, at);
     return ERR_OK;

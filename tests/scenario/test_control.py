@@ -124,6 +124,9 @@ def test_log_levels_change_while_it_runs(plant_of):
 def test_the_storage_of_the_running_gateway_is_shown(plant_of):
     _, _, gateway = plant_of()
     assert ask(gateway, "store", "stats")["type"] == "memory"
+    assert ask(gateway, "store")["type"] == "memory"
+    shown = iotgw(gateway, "store").stdout.splitlines()
+    assert [line.split()[0] for line in shown] == ["type", "waiting", "oldest", "acknowledged", "dropped", "rejected"]
     assert "waiting            0 events" in iotgw(gateway, "store", "stats").stdout
     assert iotgw(gateway, "store", "rejected").returncode == 0
     assert iotgw(gateway, "store", "verify").returncode == 64

@@ -220,6 +220,37 @@ def test_the_offline_commands_read_databases_and_change_nothing(made):
     assert before == sorted((path.name, path.read_bytes()) for path in directory.glob("*.db*") if not path.name.endswith("-shm"))
 
 
+def test_a_directory_without_a_storage_is_not_taken_for_a_sound_one(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for what in ("verify", "dump", "stats", "rejected"):
+        for at, reason in ((tmp_path, "no storage lies there"), (tmp_path / "file", "not a directory"), (tmp_path / "none", "not found")):
+            answer = store(what, at)
+            assert (answer.returncode, answer.stdout) == (1, "") and reason in answer.stderr, answer
+    (tmp_path / "state").write_text("")
+    assert store("rejected", tmp_path).returncode == 0
+
+
+def test_a_storage_folder_without_a_name_is_the_working_directory(made):
+    storage = {"type": "file", "data_folder_path": "", "max_file_count": 10, "max_records_per_file": 100}
+    platform, source, gateway = plant(made, storage=storage)
+    platform.ask("down")
+    source.ask("run 50")
+    wait_until(lambda: source.stats()["accepted"] == 50, "all are accepted")
+    assert list(gateway.directory.glob("events-*.log"))
+    platform.ask("up")
+    wait_until(lambda: platform.stats()["uniq"] == 50, "all arrive")
+    assert gateway.stop() == 0
+
+
+def test_a_storage_folder_that_is_a_file_is_named(made):
+    platform = made(Platform)
+    gateway = made(Gateway, platform.port, {}, storage=STORAGE, start=False)
+    (gateway.directory / "data").write_text("x")
+    ended = subprocess.run([str(BUILD / "iotgw"), "run", "-c", str(gateway.directory)], cwd=gateway.directory, capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0
+    assert "not a directory" in ended.stderr + ended.stdout
+
+
 def test_the_offline_commands_show_what_waits(made):
     platform, source, gateway = plant(made)
     platform.ask("down")
