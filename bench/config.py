@@ -104,6 +104,35 @@ def write_rest(directory, platform_port, port, storage):
         (directory / name).write_text(json.dumps(content, indent=2))
 
 
+def modbus(ports, n_units, n_tags, period_ms):
+    """Slaves on ports with units 1 to n_units, each with n_tags tags that lie together (seq, sent, then measurements)."""
+    def tags():
+        address = 3
+        yield {"tag": "seq", "type": "16uint", "functionCode": 3, "objectsCount": 1, "address": 0}
+        yield {"tag": "sent", "type": "32uint", "functionCode": 3, "objectsCount": 2, "address": 1}
+        for i in range(n_tags - 2):
+            if i % 4 == 3:
+                yield {"tag": f"f{i}", "type": "32float", "functionCode": 3, "objectsCount": 2, "address": address}
+                address += 2
+            else:
+                yield {"tag": f"i{i}", "type": "16int", "functionCode": 3, "objectsCount": 1, "address": address, "divider": 10}
+                address += 1
+
+    return {"master": {"slaves": [
+        {"host": "127.0.0.1", "port": port, "type": "tcp", "method": "socket", "timeout": 5, "byteOrder": "BIG", "wordOrder": "BIG",
+         "retries": 3, "retryOnEmpty": True, "retryOnInvalid": True, "pollPeriod": period_ms, "unitId": unit,
+         "deviceName": f"plc{i}-{unit}", "deviceType": "plc", "connectAttemptTimeMs": 500, "connectAttemptCount": 5,
+         "waitAfterFailedAttemptsMs": 30000, "attributes": [], "timeseries": list(tags()), "attributeUpdates": [], "rpc": []}
+        for i, port in enumerate(ports) for unit in range(1, n_units + 1)]}}
+
+
+def write_modbus(directory, platform_port, *args):
+    main = gateway(platform_port, "memory")
+    main["connectors"] = [{"name": "Plant", "type": "modbus", "configuration": "modbus.json"}]
+    for name, content in (("tb_gateway.json", main), ("modbus.json", modbus(*args)), ("logs.json", logs())):
+        (directory / name).write_text(json.dumps(content, indent=2))
+
+
 def write(directory, platform_port, source_port, storage, has_requests=False, is_clean=True):
     for name, content in (("tb_gateway.json", gateway(platform_port, storage)), ("mqtt.json", mqtt(source_port, has_requests, is_clean)),
                           ("logs.json", logs())):

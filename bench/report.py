@@ -16,6 +16,9 @@ FIGURES = {  # field: heading, better is
     "polls_per_s": ("polls/s", max), "cpu_us_per_poll": ("CPU µs a poll", min), "connections": ("connections opened", min),
     "off_p50_ms": ("off the beat p50 ms", min), "off_p99_ms": ("off the beat p99 ms", min), "off_max_ms": ("longest off the beat ms", min),
     "unanswered": ("unanswered", min), "failed": ("failed", min), "twice": ("answered twice", min),
+    "polls_percent": ("polls that came, %", max), "values_percent": ("values that arrived, %", max),
+    "requests_per_poll": ("requests a poll", min), "jitter_p50_ms": ("jitter p50 ms", min), "jitter_p99_ms": ("jitter p99 ms", min),
+    "drift_percent": ("drift of the period %", min),
     "accepted": ("accepted", max), "reconnect_ms": ("reconnect after ms", min), "events_per_s": ("drained events/s", max),
     "store_us": ("store: CPU µs an event", min), "drain_us": ("drain: CPU µs an event", min),
     "announced_ms": ("all announced after ms", min), "cpu_us_per_device": ("CPU µs a device", min), "sessions": ("sessions for it", min),
@@ -32,6 +35,8 @@ SHOWN = {"flow": ["msgs_per_s", "cpu_s_per_Mvalue", "peak_rss_kib", "lost", "dup
          "startup": ["connect_ms", "first_telemetry_ms"],
          "requests": ["rpc_per_s", "lat_p50_ms", "lat_p99_ms", "lat_max_ms", "cpu_us_per_rpc", "unanswered", "failed", "twice"],
          "polls": ["polls_per_s", "cpu_us_per_poll", "off_p50_ms", "off_p99_ms", "off_max_ms", "connections", "peak_rss_kib"],
+         "beats": ["polls_percent", "values_percent", "requests_per_poll", "cpu_s_per_Mvalue", "cpu_percent", "jitter_p50_ms",
+                   "jitter_p99_ms", "drift_percent", "peak_rss_kib"],
          "overload": ["rss_kib_first_third", "rss_kib_last_third", "msgs_per_s", "lost", "dup", "ooo"]}
 
 

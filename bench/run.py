@@ -401,6 +401,40 @@ def posts(args, gateway, storage="file", connections=256, n=300000):
                         "cpu_us_per_request": round((cpu if cpu >= 1 else fine) / n * 1e6, 1), "peak_rss_kib": process.peak_rss_kib()}
 
 
+def beats(args, gateway, slaves=10, tags=20, period_ms=1000, units=1, delay_ms=0, dead=0, seconds=20):
+    """Modbus slaves polled each period; of the dead ones nobody answers."""
+    seconds = args.seconds or seconds
+    sim = args.build / "iotgw-sim"
+    with tempfile.TemporaryDirectory(prefix="iotgw-bench-") as work, \
+            Simulator(sim, "platform", "--limits", json.dumps(LIMITS)) as platform, \
+            Simulator(sim, "modbus", "--ports", slaves // units + dead, "--units", units, "--pattern", "bench", "--period", period_ms,
+                      "--delay", delay_ms) as plant:
+        for i in range(dead):
+            plant.ask(f"fault drop 100 port={slaves // units + i}")
+        directory = pathlib.Path(work) / "config"
+        directory.mkdir()
+        config.write_modbus(directory, platform.port, plant.ports or [plant.port], units, tags, period_ms)
+        with Gateway(args.gateways[gateway], directory, pathlib.Path(work)) as process:
+            if not wait_for(lambda: plant.ask("stats")["units_polled"] >= slaves, 60):
+                raise SimError(f"not all are polled: {plant.ask('stats')}; its last lines:\n{process.last_words()}")
+            wait_for(lambda: platform.ask("stats")["values"] >= slaves * tags, 60)
+            time.sleep(max(3, 2 * period_ms / 1000))
+            platform.ask("reset")
+            plant.ask("reset")
+            cpu, fine, since = process.cpu_s(), process.cpu_fine_s(), time.monotonic()
+            time.sleep(seconds)
+            polls, there = plant.ask("stats"), platform.ask("stats")
+            cpu, fine, since = process.cpu_s() - cpu, process.cpu_fine_s() - fine, time.monotonic() - since
+            cpu, wanted = cpu if cpu >= 1 else fine, slaves * since * 1000 / period_ms
+            return {"devices": slaves, "tags": tags, "period_ms": period_ms, "dead": dead, "polls": polls["polls"],
+                    "polls_percent": round(100 * polls["polls"] / wanted, 2), "requests_per_poll": polls["requests_per_poll"],
+                    "values_per_s": round(there["values"] / since), "values_percent": round(100 * there["values"] / (wanted * tags), 2),
+                    "cpu_s_per_Mvalue": round(cpu / there["values"] * 1e6, 3) if there["values"] else None,
+                    "cpu_percent": round(100 * cpu / since, 2), **{key: polls[key] for key in ("jitter_p50_ms", "jitter_p99_ms", "jitter_max_ms")},
+                    "drift_percent": round(100 * abs(polls["interval_mean_ms"] - period_ms) / period_ms, 4),
+                    "peak_rss_kib": process.peak_rss_kib()}
+
+
 def await_port(port, process, seconds=60):
     def is_open():
         with socket.socket() as s:
@@ -448,13 +482,26 @@ SCENARIOS = {  # name: (what it shows, function, arguments)
     "request-hung": ("the same, and one server that never answers", polls, {"hung": 1}),
     "rest": ("256 connections that POST ten values at a time, file", posts, {}),
     "rest-memory": ("the same, memory", posts, {"storage": "memory"}),
+    "b": ("10 Modbus slaves of 20 tags each second", beats, {}),
+    "b-100": ("100 slaves of 20 tags each second, five on a connection", beats, {"slaves": 100, "units": 5}),
+    "b-fast": ("10 slaves of 20 tags ten times a second", beats, {"period_ms": 100}),
+    "b-100-fast": ("100 slaves of 20 tags ten times a second, five on a connection", beats,
+                   {"slaves": 100, "units": 5, "period_ms": 100}),
+    "b-wide": ("one slave of 100 tags each second", beats, {"slaves": 1, "tags": 100}),
+    "b-slow": ("10 slaves of 20 tags each second that take 10 ms to answer", beats, {"delay_ms": 10}),
+    "b-99": ("99 slaves of 20 tags each second, each with a connection of its own", beats, {"slaves": 99}),
+    "b-dead": ("the same, and one that never answers", beats, {"slaves": 99, "dead": 1}),
+    "b-2000": ("2000 slaves of 20 tags each second, ten on a connection", beats, {"slaves": 2000, "units": 10}),
     "overload": ("the source is faster than the platform for a minute", overload, {}),
     "overload-file": ("the same, file, up to 100 000 events", overload, {"storage": "file-small"}),
 }
 MQTT = ["a", "a-1000", "a-delay", "a100", "a500", "c0", "c1000", "c10000", "d", "rpc", "reconnect", "reconnect-limited", "overload"]
 STORE = ["a", "a-file", "a-sqlite", "e-file", "e-file-persistent", "e-file-twice", "e-sqlite", "e-sqlite-persistent", "e-sqlite-late",
          "f-memory", "f-file", "f-sqlite", "recovery", "recovery-sqlite", "overload", "overload-file"]
-SLOW_FOR_PEER = {"c10000", "reconnect", "reconnect-limited",  # ten minutes for 10 000 devices
+MODBUS = ["b", "b-100", "b-fast", "b-100-fast", "b-wide", "b-slow", "b-99", "b-dead", "b-2000"]
+GROUPS = {"mqtt": MQTT, "store": STORE, "modbus": MODBUS}
+SLOW_FOR_PEER = {"b-2000",  # overloads it for good
+                 "c10000", "reconnect", "reconnect-limited",  # ten minutes for 10 000 devices
                  "recovery", "recovery-sqlite"}  # cannot be asked of it
 
 
@@ -530,7 +577,7 @@ def parse():
         if "{config}" not in command:
             parser.error(f"--gateway {text}: NAME=COMMAND with {{config}} in it")
         args.gateways[name] = command
-    args.names = [part for name in args.names for part in (MQTT if name == "mqtt" else STORE if name == "store" else [name])]
+    args.names = [part for name in args.names for part in GROUPS.get(name, [name])]
     for name in args.names:
         if name not in SCENARIOS and name != "smoke":
             parser.error(f"no scenario {name}")
