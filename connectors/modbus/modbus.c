@@ -18,8 +18,9 @@
 
 #include <stdio.h>
 
-/* First polls are spread over a second; those of one step share a wake-up, and what they bring a pack to the platform. */
-enum { SPREAD_MS = 1000, STEP_MS = 20, GROUP = 16, QUIESCE_MS = 1900, UNITS = 256 };
+/* First polls are spread over a second; up to GROUP of different connections share a wake-up, and what they bring a pack to
+ * the platform: at a poll a second, waking up costs more than all else. */
+enum { SPREAD_MS = 1000, STEPS_MIN = 5, GROUP = 32, QUIESCE_MS = 1900, UNITS = 256 };
 
 struct carrier { /* one connection, and who is on it */
     struct connector *self;
@@ -265,13 +266,10 @@ static uint64_t first_delay(const struct connector *self, size_t carrier, size_t
 {
     const struct poll *poll = self->carriers[carrier].polls[i];
     uint64_t spread = poll->slave->period_ms < SPREAD_MS ? poll->slave->period_ms : SPREAD_MS;
-    uint64_t step = (uint64_t)SPREAD_MS * GROUP / self->n;
-    double place = ((double)i + (double)carrier / (double)self->n_carriers) / (double)self->carriers[carrier].n;
+    uint64_t of_all = self->n / GROUP, of_carrier = self->carriers[carrier].n;
+    uint64_t n_steps = MAX(MAX(of_all, of_carrier), STEPS_MIN), step = MAX(spread / n_steps, 1);
+    double place = ((double)i + (double)carrier / (double)self->n_carriers) / (double)of_carrier;
 
-    if (step > STEP_MS)
-        step = STEP_MS;
-    if (step < 1)
-        step = 1;
     return (uint64_t)((double)spread * place) / step * step;
 }
 
