@@ -15,6 +15,7 @@ static const struct {
     {"platform", "a stand-in for the platform, which verifies what arrives", platform_main},
     {"mqtt-devices", "a fleet of devices that publish to an MQTT broker", devices_main},
     {"mqtt-source", "a broker that is its own fleet, for measuring", source_main},
+    {"modbus", "Modbus servers, with faults on command", modbus_main},
     {"web-clients", "HTTP clients that send to a server, for measuring", web_clients_main},
     {"web-servers", "HTTP servers that answer polls", web_main},
 };

@@ -5,6 +5,7 @@
 int platform_main(int argc, char **argv);
 int source_main(int argc, char **argv);
 int devices_main(int argc, char **argv);
+int modbus_main(int argc, char **argv);
 int web_main(int argc, char **argv);
 int web_clients_main(int argc, char **argv);
 #endif

@@ -27,6 +27,7 @@ class Simulator:
             try:
                 first = self.answer(10)
                 self.port, self.ports = first["port"], first.get("ports", [])
+                self.device = first.get("device")
             except BaseException:
                 self.close()
                 raise

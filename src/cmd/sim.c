@@ -29,7 +29,7 @@ static int run(const struct command_line *line)
 
 const struct command_spec cmd_sim = {.name = "sim",
                                      .summary =
-                                         "simulators: a platform stand-in, a fleet of MQTT devices, a load generator",
+                                         "simulators: a platform stand-in, a fleet of MQTT devices, Modbus servers, load generators",
                                      .arguments = "TYPE [OPTION…]",
                                      .text = "Runs the program iotgw-sim that stands beside this one. `iotgw sim help` "
                                              "lists the types, `iotgw sim TYPE --help` "
