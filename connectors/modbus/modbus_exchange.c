@@ -9,8 +9,10 @@ enum {
     REOPEN_AFTER = 3,    /* and of a link */
     SILENT_SHARE = 10,   /* a unit that is probed takes at most this part of a link's time */
     SILENT_MAX_MS = 60000,
-    GUARD_MIN_MS = 50, /* how long an overdue answer is waited for, at least */
-    GUARD_SHARE = 4,   /* and by how much the slowest answer of late is exceeded */
+    GUARD_MIN_MS = 200, /* how long an overdue answer is waited for, at least and at most */
+    GUARD_MAX_MS = 60000,
+    GUARD_SHARE = 4, /* and by how much the slowest answer of late is exceeded */
+    QUICK_MS = 20,
 };
 
 static bool is_broadcast(const struct modbus_link *link, const struct modbus_request *request)
@@ -140,6 +142,7 @@ static void transmit(struct modbus_link *link, struct modbus_request *request)
     request->due_ms += is_broadcast(link, request)
                            ? TURNAROUND_MS
                            : request->timeout_ms + line_ms(link, modbus_answer_size(&request->pdu) + 4);
+    request->sent_ms = now_ms;
     request->state = MODBUS_IN_FLIGHT;
     link->in_flight[link->n_in_flight++] = request;
     unit->n_in_flight++;
@@ -232,17 +235,16 @@ static void remember_owed(struct modbus_link *link, const struct modbus_request 
     owed->size = size;
 }
 
-/* From now on; the slower the unit answers, the longer. */
-static void guard_owed(struct modbus_link *link, const struct modbus_request *request)
+/* For so long from the last attempt on; the slower the unit answers, the longer. */
+static void guard_owed(struct modbus_link *link, const struct modbus_request *request, uint64_t guard_ms)
 {
-    struct modbus_unit *unit = request->of;
-    uint64_t guard_ms = unit->latency_ms == UINT32_MAX ? request->timeout_ms : (uint64_t)unit->latency_ms * GUARD_SHARE;
+    uint64_t now_ms = loop_mono_ms(link->loop), until_ms = request->sent_ms + guard_ms;
 
-    if (guard_ms < GUARD_MIN_MS)
-        guard_ms = GUARD_MIN_MS;
-    if (guard_ms > request->timeout_ms)
-        guard_ms = request->timeout_ms;
-    unit->owed.until_ms = loop_mono_ms(link->loop) + guard_ms;
+    if (until_ms < now_ms + GUARD_MIN_MS)
+        until_ms = now_ms + GUARD_MIN_MS;
+    if (until_ms > now_ms + GUARD_MAX_MS)
+        until_ms = now_ms + GUARD_MAX_MS;
+    request->of->owed.until_ms = until_ms;
 }
 
 /* All attempts are used up. */
@@ -271,13 +273,17 @@ static void time_out(struct modbus_link *link, unsigned i)
     }
     unit->counts.n_timeouts++;
     remember_owed(link, request);
-    guard_owed(link, request);
+    guard_owed(link, request,
+               request->timeout_ms +
+                   (unit->latency_ms == UINT32_MAX ? request->timeout_ms : (uint64_t)unit->latency_ms * GUARD_SHARE));
     LOG_DEBUG(link->log, "no answer in time", KV_Z("link", link->conf.name), KV_UINT("unit", request->unit),
               KV_UINT("function", request->pdu.bytes[0]), KV_UINT("attempt", request->n_sent));
     if (has_retry(link, request))
         modbus_turn_add(link, request, true);
     else
         fail(link, request, ERR_TIMEOUT);
+    if (link->conf.framing == MODBUS_SOCKET && modbus_framer_is_partial(&link->framer))
+        modbus_link_lose(link, ERR_PROTO, "a frame began and did not go on");
 }
 
 /* Behind the sockets of this turn: what has come in time is not overdue because the loop was late. */
@@ -305,16 +311,25 @@ static void count_exception(struct modbus_unit *unit, uint8_t code)
     unit->counts.by_exception[code < COUNT_OF(unit->counts.by_exception) ? code : 0]++;
 }
 
+/*
+ * An answer behind several attempts is the last one's if it came as quickly as this unit's do; else it may be the first
+ * one's, and those of the others may take as long.
+ */
 static void learn_latency(struct modbus_link *link, struct modbus_request *request)
 {
     struct modbus_unit *unit = request->of;
-    uint32_t ms = (uint32_t)(loop_mono_ms(link->loop) - request->first_sent_ms);
+    uint64_t now_ms = loop_mono_ms(link->loop);
+    uint32_t ms = (uint32_t)(now_ms - request->first_sent_ms), last_ms = (uint32_t)(now_ms - request->sent_ms);
 
     request->latency_ms = ms;
+    if (unit->latency_ms != UINT32_MAX && last_ms <= (uint64_t)unit->latency_ms * 2 + QUICK_MS)
+        ms = last_ms;
     if (unit->latency_ms == UINT32_MAX || ms >= unit->latency_ms)
         unit->latency_ms = ms;
     else
         unit->latency_ms -= (unit->latency_ms - ms) / 16; /* forgets slowly */
+    if (unit->owed.n)
+        guard_owed(link, request, (uint64_t)unit->latency_ms * GUARD_SHARE);
 }
 
 static void take_answer(struct modbus_link *link, unsigned i, const struct modbus_pdu *answer)
@@ -326,8 +341,6 @@ static void take_answer(struct modbus_link *link, unsigned i, const struct modbu
     land(link, i);
     link->n_failed = 0;
     learn_latency(link, request);
-    if (unit->owed.n)
-        guard_owed(link, request);
     if (code)
         count_exception(unit, code);
     else
@@ -380,7 +393,38 @@ static void drop_foreign(struct modbus_link *link, const struct modbus_adu *adu)
               KV_UINT("transaction", adu->tid), KV_UINT("function", adu->pdu.bytes[0]));
 }
 
-static void take_socket(struct modbus_link *link, const struct modbus_adu *adu)
+/* Does the frame hold the header of another answer that is awaited? Then the end of its own was lost, and this one's taken. */
+static bool has_swallowed(const struct modbus_adu *adu, const struct modbus_request *other)
+{
+    uint8_t head[] = {(uint8_t)(other->tid >> 8), (uint8_t)other->tid, 0, 0};
+    const uint8_t *bytes = adu->pdu.bytes, *end = bytes + adu->pdu.n;
+
+    for (const uint8_t *p = bytes; (p = memmem(p, (size_t)(end - p), head, sizeof head)); p++) {
+        if (end - p < MODBUS_MBAP_SIZE)
+            return true;
+        if (modbus_be16(p + 4) >= 2 && modbus_be16(p + 4) <= 1 + MODBUS_PDU_MAX && p[6] == other->unit)
+            return true;
+    }
+    return false;
+}
+
+/* With several answers awaited on a stream, one that is cut would be completed by the next. rest: what follows the frame. */
+static bool is_in_step(const struct modbus_link *link, const struct modbus_adu *adu, unsigned own, const uint8_t *rest,
+                       size_t n)
+{
+    if (link->conf.line.kind != MODBUS_LINE_STREAM)
+        return true;
+    if ((n >= 4 && modbus_be16(rest + 2) != 0) ||
+        (n >= 6 && (modbus_be16(rest + 4) < 2 || modbus_be16(rest + 4) > 1 + MODBUS_PDU_MAX)))
+        return false;
+    for (unsigned i = 0; i < link->n_in_flight; i++) {
+        if (i != own && has_swallowed(adu, link->in_flight[i]))
+            return false;
+    }
+    return true;
+}
+
+static void take_socket(struct modbus_link *link, const struct modbus_adu *adu, const uint8_t *rest, size_t n_rest)
 {
     struct why why = {0};
 
@@ -397,6 +441,10 @@ static void take_socket(struct modbus_link *link, const struct modbus_adu *adu)
             modbus_link_lose(link, ERR_PROTO, "an answer had the wrong unit identifier");
         } else if (modbus_check_answer(&request->pdu, &adu->pdu, &why)) {
             refuse_answer(link, i, &why);
+        } else if (!is_in_step(link, adu, i, rest, n_rest)) {
+            (void)why_set(&why, ERR_PROTO, "its frame is cut, and the next one follows within");
+            refuse_answer(link, i, &why);
+            modbus_link_lose(link, ERR_PROTO, "the frames of the stream are out of step");
         } else {
             take_answer(link, i, &adu->pdu);
         }
@@ -451,7 +499,7 @@ void modbus_exchange_bytes(struct modbus_link *link, const uint8_t *p, size_t n)
         if (fed != MODBUS_FED_FRAME)
             continue;
         if (link->conf.framing == MODBUS_SOCKET)
-            take_socket(link, &adu);
+            take_socket(link, &adu, p + at, n - at);
         else
             take_serial(link, &adu);
     }

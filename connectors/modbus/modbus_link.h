@@ -49,7 +49,7 @@ struct modbus_request {
     uint16_t n_sent, tid;
     enum err err;
     uint32_t latency_ms; /* of the answer, from the first attempt on; valid in done */
-    uint64_t due_ms, first_sent_ms;
+    uint64_t due_ms, first_sent_ms, sent_ms;
     struct modbus_unit *of;
 };
 

@@ -418,6 +418,50 @@ static void test_bytes_that_are_not_modbus_reset_the_connection(void **state)
     assert_null(fake_line.line);
 }
 
+/* The answer to 1 lacks its end; that to 2 follows, and would complete it, wherever it is cut. */
+static void test_a_cut_answer_is_not_completed_by_the_next_one(void **state)
+{
+    (void)state;
+    rig.conf.max_in_flight = 2;
+    begin_up();
+    for (unsigned missing = 1; missing <= 16; missing++) {
+        autobuf struct buf frames = {0};
+
+        prepare(1, 7, 1, 8, false);
+        prepare(2, 7, 2, 1, false);
+        modbus_link_send(rig.link, &rig.requests[1]);
+        modbus_link_send(rig.link, &rig.requests[2]);
+        (void)written();
+        put_answer(&frames, tids[1], 7, "\x03\x10\x11\x12\x13\x14\x15\x16\x17\x18\x11\x12\x13\x14\x15\x16\x17\x18", 18);
+        frames.n -= missing;
+        put_answer(&frames, tids[2], 7, missing % 2 ? "\x03\x02\x00\x02" : "\x83\x02", missing % 2 ? 4 : 2);
+        put_answer(&frames, (uint16_t)(tids[2] + 9), 7, "\x83\x02", 2);
+        fake_line_feed(frames.p, frames.n, 0);
+        assert_null(strstr(rig.told, "=OK"));
+        loop_advance(rig.loop, 0);
+        assert_null(fake_line.line); /* begun anew */
+        while (!fake_line.line)
+            loop_advance(rig.loop, 100);
+        fake_line_open();
+        assert_string_equal(written(), "7/2 "); /* one at a time, as for any that are repeated */
+        ANSWER(2, "\x83\x02");
+        assert_string_equal(written(), "7/1 ");
+        ANSWER(1, "\x83\x02");
+        TOLD("down:PROTO;up;2=OK:8302;1=OK:8302;");
+    }
+}
+
+static void test_a_frame_that_does_not_go_on_resets_the_connection(void **state)
+{
+    (void)state;
+    begin_up();
+    send_read(1, 7);
+    (void)written();
+    fake_line_feed("\x00\x01\x00", 3, 0);
+    loop_advance(rig.loop, TIMEOUT_MS);
+    TOLD("down:PROTO;");
+}
+
 /* Without transaction identifiers: the answer to the first attempt comes after the second has been sent, and that to the
  * second when the next request would be under way. */
 static void test_an_overdue_rtu_answer_is_not_taken_for_the_next_request(void **state)
@@ -459,6 +503,10 @@ static void test_one_lost_rtu_frame_of_a_quick_device_costs_little(void **state)
     assert_string_equal(written(), "7/2 ");
     ANSWER(2, "\x03\x02\x00\x02");
     TOLD("1=OK:03020001;2=OK:03020002;");
+    send_read(3, 7);
+    assert_string_equal(written(), "");
+    loop_advance(rig.loop, 200);
+    assert_string_equal(written(), "7/3 ");
 }
 
 static void test_rtu_answers_of_other_units_and_functions_are_passed_over(void **state)
@@ -787,6 +835,8 @@ int main(void)
         T(test_an_answer_of_a_wrong_form_is_asked_for_again_and_then_a_protocol_error),
         T(test_a_wrong_unit_resets_the_connection),
         T(test_bytes_that_are_not_modbus_reset_the_connection),
+        T(test_a_cut_answer_is_not_completed_by_the_next_one),
+        T(test_a_frame_that_does_not_go_on_resets_the_connection),
         T(test_an_overdue_rtu_answer_is_not_taken_for_the_next_request),
         T(test_one_lost_rtu_frame_of_a_quick_device_costs_little),
         T(test_rtu_answers_of_other_units_and_functions_are_passed_over),

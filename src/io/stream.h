@@ -21,6 +21,7 @@ struct tls_conf {
     bool insecure;                    /* core.md 3: with ca: no host name check; without: no verification at all */
     const char *ca_file;              /* NULL: the system's trust store */
     const char *cert_file, *key_file; /* both or none */
+    const char *key_password;         /* of an encrypted key; NULL: none */
     const char *server_name;          /* SNI and name check; NULL: the host */
 };
 
@@ -84,6 +85,7 @@ struct listener_conf {
     const char *host; /* "127.0.0.1" */
     uint16_t port;    /* 0: any; listener_port tells */
     bool tls;
+    const char *key_password; /* of an encrypted key; NULL: none */
     const char *cert_file, *key_file,
         *client_ca_file; /* client_ca_file: a client certificate is asked for and must verify */
     bool asks_client;    /* without client_ca_file: one is asked for, none is needed, and any is taken */

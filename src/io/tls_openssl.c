@@ -188,9 +188,15 @@ static enum err fail(struct tls_session *session)
 }
 
 /* --- contexts -------------------------------------------------------------------------------------------------------- */
-static int no_password(char *p UNUSED, int size UNUSED, int is_writing UNUSED, void *arg UNUSED)
+static int give_password(char *p, int size, int is_writing UNUSED, void *arg)
 {
-    return -1; /* nobody is at the terminal */
+    const char *password = arg;
+    size_t n = password ? strlen(password) : 0;
+
+    if (!n || n > (size_t)size)
+        return -1; /* nobody is at the terminal */
+    memcpy(p, password, n);
+    return (int)n;
 }
 
 static X509_STORE *system_store;
@@ -212,14 +218,25 @@ static NODISCARD enum err file_error(struct why *why, const char *what, const ch
     return ERR_CONFIG;
 }
 
-static NODISCARD enum err use_certificate(SSL_CTX *ssl, const char *cert_file, const char *key_file, struct why *why)
+static NODISCARD enum err use_key(SSL_CTX *ssl, const char *key_file, const char *password)
+{
+    int is_used;
+
+    SSL_CTX_set_default_passwd_cb_userdata(ssl, (void *)(uintptr_t)password);
+    is_used = SSL_CTX_use_PrivateKey_file(ssl, key_file, SSL_FILETYPE_PEM);
+    SSL_CTX_set_default_passwd_cb_userdata(ssl, NULL); /* it is the caller's */
+    return is_used == 1 ? ERR_OK : ERR_CONFIG;
+}
+
+static NODISCARD enum err use_certificate(SSL_CTX *ssl, const char *cert_file, const char *key_file,
+                                          const char *password, struct why *why)
 {
     if (!cert_file || !key_file)
         return why_set(why, ERR_CONFIG, "a certificate needs its private key, and the other way round: only %s is set",
                        cert_file ? cert_file : key_file);
     if (SSL_CTX_use_certificate_chain_file(ssl, cert_file) != 1)
         return file_error(why, "the certificate file", cert_file);
-    if (SSL_CTX_use_PrivateKey_file(ssl, key_file, SSL_FILETYPE_PEM) != 1) {
+    if (use_key(ssl, key_file, password)) {
         int reason = ERR_GET_REASON(ERR_peek_error());
 
         if (ERR_GET_LIB(ERR_peek_error()) != ERR_LIB_X509 ||
@@ -244,7 +261,7 @@ static struct tls_ctx *new_ctx(const SSL_METHOD *method)
     SSL_CTX_set_options(ctx->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_mode(ctx->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_session_cache_mode(ctx->ssl, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_default_passwd_cb(ctx->ssl, no_password);
+    SSL_CTX_set_default_passwd_cb(ctx->ssl, give_password);
     return ctx;
 }
 
@@ -292,7 +309,7 @@ static enum err client_ctx(struct tls_ctx **out, const struct tls_conf *conf, st
         SSL_CTX_set_verify(ctx->ssl, SSL_VERIFY_NONE, NULL);
     }
     if (!err && (cert_file || key_file))
-        err = use_certificate(ctx->ssl, cert_file, key_file, why);
+        err = use_certificate(ctx->ssl, cert_file, key_file, set_or_null(conf->key_password), why);
     if (err)
         ctx_free(ctx);
     else
@@ -319,7 +336,7 @@ static enum err server_ctx(struct tls_ctx **out, const struct listener_conf *con
     if (!cert_file && !key_file)
         err = why_set(why, ERR_CONFIG, "a TLS server needs a certificate and its private key");
     else
-        err = use_certificate(ctx->ssl, cert_file, key_file, why);
+        err = use_certificate(ctx->ssl, cert_file, key_file, set_or_null(conf->key_password), why);
     if (!err && ca_file) {
         STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(ca_file);
 
