@@ -278,23 +278,26 @@ static void test_a_serial_line_that_echoes(void **state)
     speak(MODBUS_RTU, MODBUS_SERVE_PTY);
 }
 
-static void test_tls(void **state)
+static void test_tls_with_an_encrypted_key(void **state)
 {
-    static char cert[128], key[128];
-    char command[600];
+    static char cert[128], key[128], locked[128];
+    char command[1000];
 
     (void)state;
     snprintf(cert, sizeof cert, "%s/cert.pem", rig.dir);
     snprintf(key, sizeof key, "%s/key.pem", rig.dir);
+    snprintf(locked, sizeof locked, "%s/locked.pem", rig.dir);
     snprintf(
         command, sizeof command,
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout %s -out %s -days 2 -subj "
-        "/CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 2>/dev/null",
-        key, cert);
+        "/CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 2>/dev/null && openssl pkey -in %s -aes128 -passout "
+        "pass:secret -out %s",
+        key, cert, key, locked);
     assert_int_equal(system(command), 0);
     rig.server_conf.cert_file = cert;
     rig.server_conf.key_file = key;
-    rig.conf.line.tls = (struct tls_conf){.is_on = true, .ca_file = cert};
+    rig.conf.line.tls = (struct tls_conf){
+        .is_on = true, .ca_file = cert, .cert_file = cert, .key_file = locked, .key_password = "secret"};
     speak(MODBUS_SOCKET, MODBUS_SERVE_TCP);
 }
 
@@ -469,7 +472,7 @@ int main(void)
         T(test_rtu_on_a_serial_line),
         T(test_ascii_on_a_serial_line),
         T(test_a_serial_line_that_echoes),
-        T(test_tls),
+        T(test_tls_with_an_encrypted_key),
         T(test_nothing_wrong_is_ever_believed),
         T(test_a_split_answer_is_whole),
         T(test_noise_on_a_serial_line_is_passed_over),

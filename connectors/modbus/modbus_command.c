@@ -68,6 +68,7 @@ struct modbus_link_conf modbus_link_conf_of(const struct modbus_wire *wire)
         conf.line.tls.ca_file = tls->verify && tls->ca.n ? tls->ca.p : NULL;
         conf.line.tls.cert_file = tls->cert.n ? tls->cert.p : NULL;
         conf.line.tls.key_file = tls->key.n ? tls->key.p : NULL;
+        conf.line.tls.key_password = tls->password.value.n ? tls->password.value.p : NULL;
         conf.line.tls.server_name = tls->server_name.n ? tls->server_name.p : NULL;
     }
     return conf;

@@ -89,8 +89,6 @@ static enum err compile_tls(struct conf_load *load, struct modbus_wire *wire, co
         conf_error(load, at, "method", "found \"tls\", which needs type tcp; this entry is not used");
         return ERR_CONFIG;
     }
-    if (wire->tls && wire->tls->password.value.n)
-        conf_warning(load, at, "tls", "\"password\" has no effect: the key file must not be encrypted");
     if (has_tls(wire->tls) && wire->framing != MODBUS_FRAMED_TLS)
         conf_warning(load, at, "tls", "has no effect: it is for type tcp with method socket or tls");
     return ERR_OK;

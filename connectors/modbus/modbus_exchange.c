@@ -490,7 +490,7 @@ void modbus_exchange_bytes(struct modbus_link *link, const uint8_t *p, size_t n)
     enum modbus_fed fed;
     size_t at = link->echo ? skip_echo(link, p, n) : 0;
 
-    if (link->silence_ms)
+    if (link->silence_ms && link->free_ms < loop_mono_ms(link->loop) + link->silence_ms)
         link->free_ms = loop_mono_ms(link->loop) + link->silence_ms;
     while (at < n && link->state == MODBUS_LINK_UP) {
         at += modbus_framer_feed(&link->framer, p + at, n - at, &adu, &fed);

@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "io/udp.h"
 
+enum { USER_TIMEOUT_MIN_MS = 5000 };
+
 struct modbus_line {
     struct loop *loop;
     const struct modbus_line_conf *conf;
@@ -63,6 +65,14 @@ static void on_stream_closed(void *arg, enum err err, const struct why *why)
     line->events.closed(line->arg, err, why);
 }
 
+/* A server that is gone without a word is noticed by the kernel before three requests have timed out. */
+static uint32_t user_timeout_of(const struct modbus_line_conf *conf)
+{
+    if (conf->user_timeout_ms)
+        return conf->user_timeout_ms;
+    return conf->timeout_ms > USER_TIMEOUT_MIN_MS ? conf->timeout_ms : USER_TIMEOUT_MIN_MS;
+}
+
 static void start_stream(struct modbus_line *line)
 {
     static const struct stream_events events = {
@@ -70,7 +80,7 @@ static void start_stream(struct modbus_line *line)
     struct stream_conf conf = {.host = line->conf->host,
                                .port = line->conf->port,
                                .timeout_ms = line->conf->timeout_ms,
-                               .user_timeout_ms = line->conf->user_timeout_ms,
+                               .user_timeout_ms = user_timeout_of(line->conf),
                                .tls = line->conf->tls};
     enum err err = stream_new(&line->stream, line->loop, &events, line);
 

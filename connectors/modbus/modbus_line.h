@@ -17,7 +17,7 @@ struct modbus_line_conf { /* texts are borrowed until .closed */
     const char *host;
     uint16_t port;
     uint32_t timeout_ms;      /* of connecting; 0: 10 s */
-    uint32_t user_timeout_ms; /* bytes that nobody has confirmed for so long end a stream; 0: the system's default */
+    uint32_t user_timeout_ms; /* bytes that nobody has confirmed for so long end a stream; 0: timeout_ms, or 5 s */
     struct tls_conf tls;
     struct serial_conf serial;
 };

@@ -213,6 +213,7 @@ static enum err listen_stream(struct modbus_server *server, struct why *why)
                                        .tls = wire->framing == MODBUS_FRAMED_TLS,
                                        .cert_file = tls && tls->cert.n ? tls->cert.p : NULL,
                                        .key_file = tls && tls->key.n ? tls->key.p : NULL,
+                                       .key_password = tls && tls->password.value.n ? tls->password.value.p : NULL,
                                        .client_ca_file = tls && tls->verify && tls->ca.n ? tls->ca.p : NULL};
 
     return listener_new(&server->listener, ctx_loop(server->ctx), &conf, accepted, server, why);
