@@ -418,7 +418,7 @@ static void share(struct conf_load *load, struct modbus_file *file)
 static const struct field file_fields[] = {
     F_OBJECT(struct modbus_file, master, "master", &master_type, .doc = "Devices that are polled."),
     F_OBJECT(struct modbus_file, own, "slave", &modbus_own_type, .skip = true,
-             .doc = "The gateway serves values to others."),
+             .has_offset = offsetof(struct modbus_file, has_own), .doc = "The gateway serves values to others."),
     F_JSON(struct modbus_file, server, "server",
            .doc = "Former layout, in place of master: one connection and its devices."),
     F_END};
@@ -431,7 +431,7 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
         file->slaves = file->master->slaves;
     if (file->server)
         modbus_legacy_server(load, file, &file->slaves);
-    if (!file->master && !file->server && !file->own) {
+    if (!file->master && !file->server && !file->has_own) {
         conf_error(load, at, "master", "missing; expected \"master\" with \"slaves\", or \"slave\"");
         return ERR_CONFIG;
     }

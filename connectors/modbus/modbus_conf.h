@@ -126,6 +126,7 @@ struct modbus_file {
     struct modbus_master *master;
     const struct yyjson_val *server; /* the former layout */
     struct modbus_own *own;
+    bool has_own; /* also one that cannot be used */
     /* compiled */
     struct conf_list slaves;
 };

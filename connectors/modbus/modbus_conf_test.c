@@ -175,6 +175,7 @@ static void test_what_is_wrong_is_named_with_its_place(void **state)
          "master.slaves[0].rpc.m.functionCode", "missing", 1},
         {SLAVE(",\"rpc\":[{\"type\":\"16int\",\"address\":1,\"functionCode\":3}]"), CONF_ERROR,
          "master.slaves[0].rpc[0].tag", "missing", 1},
+        {"{\"slave\":{\"host\":\"h\"}}", CONF_ERROR, "slave.values", "missing", 0},
         {OWN("", "\"holding_registers\":5"), CONF_ERROR, "slave.values.holding_registers", "", 0},
         {OWN("", "\"coils_initializer\":{\"timeseries\":[{\"tag\":\"t\",\"type\":\"16decimal\",\"address\":1}]}"),
          CONF_ERROR, "slave.values.coils_initializer.timeseries[0].type", "not a type", 0},
