@@ -5,7 +5,7 @@ import subprocess
 
 import plant
 
-FIELDS = ("collected", "delivered", "waiting", "overflow", "age", "rejected")
+FIELDS = ("collected", "delivered", "waiting", "overflow", "age", "rejected", "damaged")
 
 
 def iotgw(gateway, *args, env=None, limit_s=plant.LIMIT_S):

@@ -158,7 +158,8 @@ static void add_storage(struct buf *out, yyjson_val *storage, int64_t now_ms)
 
 static void add_ledger(struct buf *out, yyjson_val *ledger)
 {
-    static const char *const columns[] = {"collected", "delivered", "waiting", "overflow", "age", "rejected"};
+    static const char *const columns[] = {"collected", "delivered", "waiting", "overflow",
+                                          "age",       "rejected",  "damaged"};
 
     label(out, "Values");
     show_count(out, number_of(ledger, "read"));

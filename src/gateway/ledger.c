@@ -49,6 +49,7 @@ void ledger_add(struct ledger_row *to, const struct ledger_row *row)
     to->overflow += row->overflow;
     to->age += row->age;
     to->rejected += row->rejected;
+    to->damaged += row->damaged;
     to->unchanged += row->unchanged;
     to->repeated += row->repeated;
     to->failed += row->failed;
@@ -56,7 +57,7 @@ void ledger_add(struct ledger_row *to, const struct ledger_row *row)
 
 static void set_waiting(struct ledger_row *row)
 {
-    row->waiting = row->collected - row->delivered - row->overflow - row->age - row->rejected;
+    row->waiting = row->collected - row->delivered - row->overflow - row->age - row->rejected - row->damaged;
 }
 
 struct ledger_row ledger_row(const struct ledger *ledger, const struct device *dev)
@@ -84,7 +85,7 @@ struct ledger_row ledger_unattributed(const struct ledger *ledger)
     return ledger->unattributed;
 }
 
-/* --- the file: {"version":1,"acknowledged":N,"dropped":N,"unattributed":[…],"devices":[["name",…],…]} ------------------------- */
+/* --- the file: {"version":1,"acknowledged":N,"dropped":N,"damaged":N,"unattributed":[…],"devices":[["name",…],…]} ------------------------- */
 
 static void add_columns(struct buf *out, const struct ledger_row *row)
 {
@@ -103,11 +104,13 @@ static bool add_text(struct ledger *ledger, struct buf *out)
 {
     struct store_stats stats = ledger->conf.stats(ledger->conf.arg);
     uint32_t n = device_count();
-    uint64_t sum = 0;
+    uint64_t sum = ledger->unattributed.damaged;
     bool is_changed;
 
-    buf_printf(out, "{\"version\":1,\"acknowledged\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"unattributed\":[",
-               stats.n_acked_values, stats.n_dropped_values);
+    buf_printf(out,
+               "{\"version\":1,\"acknowledged\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"damaged\":%" PRIu64
+               ",\"unattributed\":[",
+               stats.n_acked_values, stats.n_dropped_values, ledger->unattributed.damaged);
     add_columns(out, &ledger->unattributed);
     buf_add_z(out, "],\"devices\":[");
     for (uint32_t i = 0; i < n; i++) {
@@ -159,15 +162,18 @@ static struct ledger_row *before_of(struct ledger *ledger, const struct device *
 static NODISCARD enum err take_text(struct ledger *ledger, yyjson_val *root, int64_t *acked, int64_t *dropped)
 {
     yyjson_val *rows = json_get(root, STR("devices")), *line;
+    yyjson_val *damaged = json_get(root, STR("damaged")); /* older files have none */
     struct ledger_row row = {0};
-    int64_t version = 0;
+    int64_t version = 0, n_damaged = 0;
     size_t i, max;
 
     if (json_to_i64(json_get(root, STR("version")), &version) || version != 1 ||
         json_to_i64(json_get(root, STR("acknowledged")), acked) || *acked < 0 ||
         json_to_i64(json_get(root, STR("dropped")), dropped) || *dropped < 0 || !yyjson_is_arr(rows) ||
-        !read_columns(json_get(root, STR("unattributed")), 0, &ledger->unattributed))
+        !read_columns(json_get(root, STR("unattributed")), 0, &ledger->unattributed) ||
+        (damaged && (json_to_i64(damaged, &n_damaged) || n_damaged < 0 || n_damaged > INT64_C(1) << 56)))
         return ERR_CORRUPT;
+    ledger->unattributed.damaged = (uint64_t)n_damaged;
     yyjson_arr_foreach(rows, i, max, line)
     {
         struct device *dev = device_get(json_str(yyjson_arr_get_first(line)));
@@ -184,6 +190,8 @@ static void reconcile(struct ledger *ledger, bool is_known, uint64_t acked, uint
 {
     struct store_stats stats = ledger->conf.stats(ledger->conf.arg);
     struct ledger_row *other = &ledger->unattributed;
+    uint64_t n_dropped = stats.n_dropped_values > dropped ? stats.n_dropped_values - dropped : 0;
+    uint64_t n_damaged = is_known && n_dropped < stats.n_damaged_values ? n_dropped : stats.n_damaged_values;
     uint32_t n = device_count();
 
     for (uint32_t i = 0; i < n; i++) {
@@ -198,9 +206,10 @@ static void reconcile(struct ledger *ledger, bool is_known, uint64_t acked, uint
     }
     if (is_known && stats.n_acked_values > acked)
         other->delivered += stats.n_acked_values - acked;
-    if (is_known && stats.n_dropped_values > dropped)
-        other->overflow += stats.n_dropped_values - dropped;
-    other->collected = other->delivered + other->overflow + other->age + other->rejected;
+    if (is_known)
+        other->overflow += n_dropped - n_damaged;
+    other->damaged += n_damaged;
+    other->collected = other->delivered + other->overflow + other->age + other->rejected + other->damaged;
     other->repeated = 0;
 }
 

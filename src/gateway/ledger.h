@@ -4,7 +4,7 @@
 /*
  * The books of the gateway, in values, for each device and in total (invariant 2):
  *
- *   collected = delivered + waiting + dropped by overflow, by age, and as rejected
+ *   collected = delivered + waiting + dropped by overflow, by age, as rejected, and as damaged
  *   read      = collected - repeated + unchanged + failed
  *
  * It balances whenever it is read, on any thread: a value is counted on its way (collected, then stored, then delivered or dropped)
@@ -14,7 +14,8 @@
  *
  * Collected goes back only for what its source learns was not stored (it gives it again), or for a message of which a source that
  * has gone, or was left behind, left no more than a part; while such a one blocks its loop, what is in its batch waits. Failed
- * are values that could not be converted or encoded, where their device is known.
+ * are values that could not be converted or encoded, where their device is known. Damaged are values that the storage could not
+ * read when it was opened; nobody knows of which device.
  *
  * With a durable storage the books go on after a restart: the file ledger.json in its directory, which is written when something
  * has changed, seldom enough for flash, and at the end. After a crash it is behind; then what the storage holds counts, see
@@ -27,7 +28,7 @@
 #include "store/store.h"
 
 struct ledger_row {
-    uint64_t collected, delivered, waiting, overflow, age, rejected;
+    uint64_t collected, delivered, waiting, overflow, age, rejected, damaged;
     uint64_t unchanged, repeated, failed;
 };
 static inline uint64_t ledger_read(const struct ledger_row *row)

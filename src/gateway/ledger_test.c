@@ -45,7 +45,8 @@ static void assert_balances(const struct ledger_row *row)
     assert_true(row->collected < UINT64_C(1) << 62);
     assert_true(row->waiting <= row->collected);
     assert_true(row->overflow <= row->collected);
-    assert_int_equal(row->collected, row->delivered + row->waiting + row->overflow + row->age + row->rejected);
+    assert_int_equal(row->collected,
+                     row->delivered + row->waiting + row->overflow + row->age + row->rejected + row->damaged);
     assert_true(row->repeated <= row->collected);
 }
 
@@ -502,6 +503,49 @@ static void test_it_goes_on_after_a_restart_and_takes_what_the_storage_holds_aft
     loop_free(loop);
 }
 
+/* Invariant 2, after a start that found damage. */
+static void test_what_the_storage_found_damaged_is_in_the_books_once(void **state)
+{
+    struct device *dev = device_get(STR("damaged"));
+    struct loop *loop;
+    struct ledger *ledger;
+    struct ledger_row row;
+
+    (void)state;
+    assert_int_equal(loop_new(&loop, "test"), ERR_OK);
+    held = (struct store_stats){.n_values = 20, .n_dropped_values = 6, .n_damaged_values = 6};
+    begin_process(dev, 20); /* without a file */
+    ledger = open_ledger(loop);
+    row = total(ledger);
+    assert_balances(&row);
+    assert_int_equal(row.damaged, 6);
+    assert_int_equal(row.collected, 26);
+    assert_int_equal(row.overflow, 0);
+    device_count_values(&dev->n_collected, 1);
+    close_ledger(ledger, loop);
+
+    held.n_damaged_values = 0; /* as its state says, they were counted */
+    begin_process(dev, 20);
+    ledger = open_ledger(loop);
+    row = total(ledger);
+    assert_balances(&row);
+    assert_int_equal(row.damaged, 6);
+    assert_int_equal(row.collected, 26);
+    ledger_free(ledger);
+
+    held.n_dropped_values = 15; /* more damage, and what was dropped before a crash */
+    held.n_damaged_values = 5;
+    begin_process(dev, 20);
+    ledger = open_ledger(loop);
+    row = total(ledger);
+    assert_balances(&row);
+    assert_int_equal(row.damaged, 11);
+    assert_int_equal(row.overflow, 4);
+    clear(dev);
+    ledger_free(ledger);
+    loop_free(loop);
+}
+
 static void test_it_follows_the_storage_to_another_directory(void **state)
 {
     struct device *dev = device_get(STR("mover"));
@@ -573,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_it_balances_at_every_instant_while_threads_count),
         cmocka_unit_test_setup_teardown(test_it_goes_on_after_a_restart_and_takes_what_the_storage_holds_after_a_crash,
                                         make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_what_the_storage_found_damaged_is_in_the_books_once, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_it_follows_the_storage_to_another_directory, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_what_is_no_ledger_is_put_aside, make_dir, remove_dir),
     };

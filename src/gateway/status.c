@@ -280,6 +280,7 @@ static void add_row(struct buf *out, const struct ledger_row *row)
     m.v[METRIC_LEDGER_OVERFLOW] = row->overflow;
     m.v[METRIC_LEDGER_AGE] = row->age;
     m.v[METRIC_LEDGER_REJECTED] = row->rejected;
+    m.v[METRIC_LEDGER_DAMAGED] = row->damaged;
     buf_add_u8(out, '{');
     metrics_add_json(out, METRICS_LEDGER, &m);
     buf_add_u8(out, '}');

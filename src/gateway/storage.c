@@ -193,6 +193,7 @@ static void add_counters(struct store_stats *to, const struct store_stats *from)
     to->n_acked_values += from->n_acked_values;
     to->n_dropped_events += from->n_dropped_events;
     to->n_dropped_values += from->n_dropped_values;
+    to->n_damaged_values += from->n_damaged_values;
     to->n_backlog_events += from->n_backlog_events;
     to->n_backlog_values += from->n_backlog_values;
     to->is_split |= from->is_split;

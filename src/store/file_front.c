@@ -63,6 +63,7 @@ static struct store_stats file_stats(const struct store *base)
         .n_bytes = waiting.n_bytes,
         .n_dropped_events = get(&s->n_door_events) + get(&s->lost.n_events),
         .n_dropped_values = get(&s->n_door_values) + get(&s->lost.n_values),
+        .n_damaged_values = get(&s->n_damaged_values),
         .n_acked_values = get(&s->out.n_values),
         .oldest_ms = waiting.n_bytes ? oldest_ms : 0,
         .is_blocked = atomic_load(&s->is_blocked),

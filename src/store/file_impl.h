@@ -236,6 +236,7 @@ struct file_store {
     struct counters in;                   /* committed, and what the start found */
     struct counters lost;                 /* of these: dropped later */
     counter n_door_events, n_door_values; /* refused, or dropped in an earlier life */
+    counter n_damaged_values;             /* of these: found damaged by the start */
     _Atomic(const char *) trouble, save_trouble;
     counter commit_since_ms;
     _Atomic(int64_t) unread_ms;               /* of the oldest record that the reader has not got; 0: not known */

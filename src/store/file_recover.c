@@ -90,6 +90,7 @@ struct scan {
     uint64_t group_end;     /* offset behind the records of the group being passed; 0: none, or its head was not seen */
     struct sum group;       /* found in it */
     bool is_damaged;        /* something in it could not be used */
+    bool is_behind_group;   /* what comes next is a group's head */
     uint64_t last;          /* offset behind the last valid record */
     struct sum lost;
 };
@@ -107,6 +108,75 @@ static void end_group(struct scan *scan, bool is_torn)
     scan->group_end = 0;
     scan->group = (struct sum){0};
     scan->is_damaged = false;
+}
+
+/* --- what was in a stretch that no group head tells of ------------------------------------------------------------------ */
+
+enum { STRETCH_MAX = 1024 * 1024, RECORD_LEAST = sizeof(struct record) + 8 };
+
+/* By the lengths that its records give; false: they do not lead to its end. */
+static bool follow_records(const uint8_t *p, size_t n, struct sum *sum)
+{
+    *sum = (struct sum){0};
+    while (n) {
+        struct record record;
+
+        if (n < RECORD_LEAST)
+            return false;
+        memcpy(&record, p, sizeof record);
+        if (record.size < RECORD_LEAST || record.size > n || record.size % 8)
+            return false;
+        sum_record(sum, &record);
+        p += record.size;
+        n -= record.size;
+    }
+    return true;
+}
+
+/* What the damage has left of heads is good enough to count with: one bit is wrong, mostly, and seldom there. */
+static struct sum guess_stretch(const uint8_t *p, size_t n, bool may_be_head)
+{
+    struct sum sum = {0};
+    struct record record;
+
+    if (n < RECORD_LEAST || follow_records(p, n, &sum))
+        return sum;
+    if (may_be_head && n >= sizeof(struct group_head)) {
+        p += sizeof(struct group_head);
+        n -= sizeof(struct group_head);
+        if (n < RECORD_LEAST || follow_records(p, n, &sum))
+            return n < RECORD_LEAST ? (struct sum){0} : sum;
+    }
+    memcpy(&record, p, sizeof record); /* its length is what is wrong */
+    return (struct sum){.n_events = 1, .n_values = record.n_values <= n / 4 ? record.n_values : 1};
+}
+
+static void count_stretch(struct scan *scan, uint64_t from, uint64_t to)
+{
+    const struct walk *walk = &scan->walk;
+    size_t n = to - from < STRETCH_MAX ? (size_t)(to - from) : STRETCH_MAX;
+    autofree uint8_t *bytes = mem_new(n);
+
+    (void)file_io_read_all(walk->io, walk->fd, bytes, n, (off_t)from);
+    struct sum sum = guess_stretch(bytes, n, scan->is_behind_group);
+
+    scan->lost.n_events += sum.n_events;
+    scan->lost.n_values += sum.n_values;
+}
+
+/* A stretch that cannot be used. What is behind the end of a group is not among what its head counts. */
+static void note_bad(struct scan *scan, bool is_tail)
+{
+    const struct walk *walk = &scan->walk;
+    uint64_t from = walk->from;
+
+    scan->is_damaged = true;
+    if (scan->group_end && from < scan->group_end)
+        from = scan->group_end;
+    scan->is_behind_group |= scan->group_end && walk->off > scan->group_end;
+    if (!walk->is_zero && !is_tail && walk->off > from)
+        count_stretch(scan, from, walk->off);
+    scan->is_behind_group = false; /* the head of what follows was in it, if there was one */
 }
 
 static void keep_bad(struct file_store *s, struct scan *scan, bool is_tail)
@@ -135,6 +205,7 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
             if (walk->group.wall_ms > segment->newest_wall_ms)
                 segment->newest_wall_ms = walk->group.wall_ms;
             scan->group_end = walk->off + scan->head.n_bytes;
+            scan->is_behind_group = false;
             continue;
         case WALK_RECORD:
             sum_record(&segment->all, walk->record);
@@ -143,9 +214,10 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
                 sum_record(&scan->group, walk->record);
             file_count_found_device(s, walk->record, segment->pos + walk->off);
             scan->last = walk->off;
+            scan->is_behind_group = walk->off == scan->group_end;
             continue;
         case WALK_BAD:
-            scan->is_damaged = true;
+            note_bad(scan, is_newest && walk->off >= walk->end);
             if (walk->off < walk->end || !walk->is_zero)
                 keep_bad(s, scan, is_newest && walk->off >= walk->end);
             if (walk->off < walk->end)
@@ -154,7 +226,7 @@ static void scan_segment(struct file_store *s, struct scan *scan, bool is_newest
         case WALK_END:
             break;
         }
-        end_group(scan, is_newest && !walk->n_unread);
+        end_group(scan, is_newest && !walk->n_unread && scan->last < scan->group_end);
         return;
     }
 }
@@ -165,8 +237,10 @@ static void note_lost(struct file_store *s, struct segment *segment, struct sum 
 
     if (lost.n_events > n_events)
         add(&s->n_door_events, lost.n_events - n_events);
-    if (lost.n_values > n_values)
+    if (lost.n_values > n_values) {
         add(&s->n_door_values, lost.n_values - n_values);
+        add(&s->n_damaged_values, lost.n_values - n_values);
+    }
     segment->lost.n_events = lost.n_events > n_events ? lost.n_events : n_events;
     segment->lost.n_values = lost.n_values > n_values ? lost.n_values : n_values;
     s->is_unsaved |= lost.n_events > n_events || lost.n_values > n_values;
@@ -196,7 +270,7 @@ static void recover_segment(struct file_store *s, const struct found_segment *fo
     enum err err = read_head(s, found->name, &head);
     struct segment *segment = file_segment_new(found->base, err ? 0 : head.boot);
     const struct state_segment *known = err ? NULL : state_find(state, found->base, head.boot);
-    struct scan scan = {.segment = segment, .last = HEAD};
+    struct scan scan = {.segment = segment, .last = HEAD, .is_behind_group = true};
     uint64_t end = found->size;
     int fd = s->io->open(s->io, s->dir, found->name, O_RDONLY, 0);
 

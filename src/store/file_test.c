@@ -378,6 +378,8 @@ static void test_a_flipped_bit_costs_the_record_it_is_in_and_a_copy_is_kept(void
         unsigned n_read = read_all();
 
         assert_true(n_read == 15 || n_read == 14);
+        /* but for the last one, which may be torn */
+        assert_true(store_stats(the_store).n_dropped_events == (was_read[14] ? 15 - n_read : 0));
         for (unsigned i = 0; i < 15; i++)
             assert_true(was_read[i] <= 1);
         if (n_read == 14)
@@ -415,6 +417,48 @@ static void test_what_was_lost_to_corruption_is_counted_once(void **state)
         kill_store();
     }
     end_test();
+}
+
+static void test_records_whose_group_head_is_lost_too_are_counted(void **state)
+{
+    enum { FIRST = sizeof(struct segment_head), BEHIND = sizeof(struct group_head) };
+    struct found_segment found;
+    size_t n, size;
+
+    (void)state;
+    work_in_memory(true);
+    begin_test();
+    autofree uint8_t *bytes = three_groups(&found, &n);
+
+    size = ((const struct record *)(const void *)(bytes + FIRST + BEHIND))->size;
+    for (unsigned i = 0; i < 5; i++) { /* of the first group */
+        for (size_t in = 0; in < size; in += 3) {
+            size_t at = FIRST + BEHIND + i * size + in;
+
+            memset(was_read, 0, sizeof was_read);
+            bytes[FIRST + 9] ^= 2;
+            bytes[at] ^= (uint8_t)(1 << in % 8);
+            put_file(found.name, bytes, n);
+            open_store();
+            assert_int_equal(read_all(), 14);
+            assert_int_equal(was_read[i], 0);
+            bool is_flags = in >= offsetof(struct record, n_values) && in < offsetof(struct record, kind);
+
+            if (!is_flags) { /* what it would be counted by */
+                assert_int_equal(store_stats(the_store).n_dropped_events, 1);
+                assert_int_equal(store_stats(the_store).n_dropped_values, 2);
+                assert_int_equal(store_stats(the_store).n_damaged_values, 2);
+            }
+            assert_balanced();
+            kill_store();
+            bytes[FIRST + 9] ^= 2;
+            bytes[at] ^= (uint8_t)(1 << in % 8);
+            remove_all(path_in("quarantine"));
+            unlink(path_in("state"));
+        }
+    }
+    end_test();
+    work_in_memory(false);
 }
 
 static void test_a_record_that_rots_while_the_store_runs_is_counted_as_dropped(void **state)
@@ -1206,6 +1250,7 @@ int main(void)
         TEST(test_a_file_cut_at_any_byte_gives_every_whole_record_before_it),
         TEST(test_a_flipped_bit_costs_the_record_it_is_in_and_a_copy_is_kept),
         TEST(test_what_was_lost_to_corruption_is_counted_once),
+        TEST(test_records_whose_group_head_is_lost_too_are_counted),
         TEST(test_a_record_that_rots_while_the_store_runs_is_counted_as_dropped),
         TEST(test_a_damaged_head_costs_no_record),
         TEST(test_without_its_state_file_everything_comes_again_and_nothing_is_lost),

@@ -37,7 +37,8 @@ struct store_stats {
     uint64_t n_events, n_values, n_bytes; /* waiting: appended and not acknowledged */
     /* appended = acked + waiting + dropped; what was dropped at the door counts as appended, per device too. */
     uint64_t n_appended_values, n_acked_values;
-    uint64_t n_dropped_events, n_dropped_values; /* by overflow or age */
+    uint64_t n_dropped_events, n_dropped_values; /* by overflow, by age, or as they were damaged */
+    uint64_t n_damaged_values;                   /* of the dropped ones: found damaged when it was opened */
     uint64_t n_backlog_events,
         n_backlog_values; /* of the waiting ones: in the backlog lane; 0 while there is one lane */
     int64_t oldest_ms;    /* wall time at which the oldest waiting one was appended; 0: none */

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 
 import pytest
+from books import ledger
 from plant import BUILD, Gateway, IS_INSTRUMENTED, Platform, Source, mqtt_connector, mqtt_mapping, wait_until
 
 STORAGE = {"type": "file", "data_folder_path": "./data", "max_file_count": 1000, "max_records_per_file": 1000}
@@ -197,6 +198,9 @@ def test_a_damaged_segment_costs_only_what_is_damaged(made):
     assert len(platform.ask("missing 0 5000")["missing"]) == 1
     assert len(list((gateway.directory / "data" / "quarantine").iterdir())) == 1
     assert "a part of the storage cannot be used" in gateway.log_text()
+    wait_until(lambda: ledger(gateway)["waiting"] == 0, "all is delivered")
+    books = ledger(gateway)
+    assert (books["collected"], books["delivered"], books["damaged"]) == (15000, 14997, 3), books
 
 
 def store(*args):
