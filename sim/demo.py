@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway at work: a plant's MQTT broker, simulated devices, the gateway, and a stand-in for the platform with a live view.
+"""The gateway at work: a plant's MQTT broker with simulated devices, Modbus drives, the gateway, and a stand-in for the platform with a live view.
 
 Everything runs on the loopback interface with ports of its own, in a temporary directory, and is gone at the end."""
 import argparse
@@ -23,6 +23,9 @@ PAYLOAD = ('{"ts":${ts},"seq":${seq},"sent":${sent},"temperature":${walk:18:75:1
            '"rpm":${int:1440:1490},"running":${bool}}')
 TIMESERIES = [("seq", "integer"), ("sent", "integer"), ("temperature", "double"), ("pressure", "double"), ("flow", "double"),
               ("rpm", "integer"), ("running", "boolean")]
+UNITS = 2  # drives on one Modbus connection
+REGISTERS = [{"tag": "current", "type": "16uint", "address": 3, "divider": 10}, {"tag": "speed", "type": "16uint", "address": 4, "multiplier": 5},
+             {"tag": "temperature", "type": "16int", "address": 5, "divider": 5}]
 
 
 def die_with_parent():
@@ -82,12 +85,20 @@ def start_broker(work):
     raise SimError(f"the broker does not start:\n{tail(log)}")
 
 
-def write_configuration(directory, platform_port, broker_port):
+def drive(number, ports):
+    return {"type": "tcp", "method": "socket", "host": "127.0.0.1", "port": ports[number // UNITS], "unitId": number % UNITS + 1,
+            "deviceName": f"drive-{number}", "deviceType": "Drive", "pollPeriod": 500, "timeout": 3, "byteOrder": "BIG", "wordOrder": "BIG",
+            "timeseries": [dict(register, functionCode=3, objectsCount=1) for register in REGISTERS]}
+
+
+def write_configuration(directory, platform_port, broker_port, modbus_ports, n_drives):
     gateway = {
         "thingsboard": {"host": "127.0.0.1", "port": platform_port, "security": {"type": "accessToken", "accessToken": TOKEN},
                         "remoteShell": False, "remoteConfiguration": False, "qos": 1},
         "storage": {"type": "memory", "read_records_count": 100, "max_records_count": 100000},
         "connectors": [{"name": "Plant", "type": "mqtt", "configuration": "mqtt.json"}]}
+    if n_drives:
+        gateway["connectors"].append({"name": "Drives", "type": "modbus", "configuration": "modbus.json"})
     mqtt = {
         "broker": {"host": "127.0.0.1", "port": broker_port, "clientId": "iotgw-demo", "version": 5, "security": {"type": "anonymous"}},
         "mapping": [{"topicFilter": "plant/+/data", "subscriptionQos": 1, "converter": {
@@ -98,6 +109,8 @@ def write_configuration(directory, platform_port, broker_port):
     directory.mkdir()
     (directory / "tb_gateway.json").write_text(json.dumps(gateway, indent=2))
     (directory / "mqtt.json").write_text(json.dumps(mqtt, indent=2))
+    modbus = {"master": {"slaves": [drive(number, modbus_ports) for number in range(n_drives)]}}
+    (directory / "modbus.json").write_text(json.dumps(modbus, indent=2))
 
 
 class Demo:
@@ -105,13 +118,14 @@ class Demo:
         self.args, self.work = args, work
         self.log = work / "gateway.log"
         self.started = []
-        self.platform = self.devices = self.gateway = None
+        self.platform = self.devices = self.drives = self.gateway = None
+        self.expected = [f"pump-{i}" for i in range(args.devices)] + [f"drive-{i}" for i in range(args.drives)]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for simulator in (self.devices, self.platform):
+        for simulator in (self.devices, self.drives, self.platform):
             if simulator:
                 simulator.close()
         for process in reversed(self.started):
@@ -123,9 +137,12 @@ class Demo:
         self.started.append(broker)
         is_live = not self.args.once or sys.stderr.isatty()
         self.platform = Simulator(sim, "platform", "--token", TOKEN, *(["--live"] if is_live else []))
-        config = self.work / "config"
-        write_configuration(config, self.platform.port, broker_port)
-        print(f"broker 127.0.0.1:{broker_port}, platform stand-in 127.0.0.1:{self.platform.port}, configuration {config}", flush=True)
+        if self.args.drives:
+            self.drives = Simulator(sim, "modbus", "--ports", -(-self.args.drives // UNITS), "--units", UNITS, "--pattern", "wave",
+                                    "--period", 500)
+        config, ports = self.work / "config", self.drives.ports if self.drives else []
+        write_configuration(config, self.platform.port, broker_port, ports, self.args.drives)
+        print(f"broker 127.0.0.1:{broker_port}, Modbus ports {ports}, platform stand-in 127.0.0.1:{self.platform.port}, configuration {config}", flush=True)
         self.gateway = start([self.args.build / "iotgw", "run", "-c", config], self.log)
         self.started.append(self.gateway)
         self.devices = Simulator(sim, "mqtt-devices", "--port", broker_port, "--devices", self.args.devices, "--rate", self.args.rate,
@@ -145,13 +162,12 @@ class Demo:
     def once(self):
         """Until data of every device has arrived."""
         until = time.monotonic() + self.args.seconds
-        while len(names := self.arrived()) < self.args.devices:
+        while missing := sorted(set(self.expected) - set(self.arrived())):
             if time.monotonic() > until:
-                missing = sorted(set(f"pump-{i}" for i in range(self.args.devices)) - set(names))
                 raise SimError(f"after {self.args.seconds} s nothing came from {', '.join(missing)}; the gateway's last lines:\n{tail(self.log)}")
             time.sleep(0.05)
         stats = self.platform.ask("stats")
-        print(f"data of all {len(names)} devices arrived: {stats['values']} values, latency {stats['lat_p50_ms']:.1f} ms", flush=True)
+        print(f"data of all {len(self.expected)} devices arrived: {stats['values']} values, latency {stats['lat_p50_ms']:.1f} ms", flush=True)
 
     def live(self):
         until = time.monotonic() + self.args.seconds if self.args.seconds else None
@@ -165,7 +181,8 @@ def main():
     parser = argparse.ArgumentParser(prog="demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--once", action="store_true", help="end, with exit code 0, when data of every device has arrived; 1 after --seconds")
     parser.add_argument("--seconds", type=float, metavar="N", help="end after N seconds (default: never; with --once 30)")
-    parser.add_argument("--devices", type=int, default=12, metavar="N", help="number of devices (12)")
+    parser.add_argument("--devices", type=int, default=12, metavar="N", help="number of MQTT devices (12)")
+    parser.add_argument("--drives", type=int, default=4, metavar="N", help="number of Modbus devices (4)")
     parser.add_argument("--rate", type=int, default=24, metavar="N", help="messages a second of all devices together (24)")
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent / "build")
     args = parser.parse_args()
