@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("pymodbus")
 
 from modbus_peer import Peer
-from plant import Certificates, Gateway, Platform, free_port, wait_until
+from plant import Certificates, Gateway, Platform, Sim, free_port, wait_until
 
 PEER = pathlib.Path(os.environ.get("IOTGW_PEER_FILES", pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer"))
 
@@ -225,6 +225,41 @@ def test_those_that_misbehave_delay_nobody_and_tell_nothing_wrong(peer, platform
         assert "t" not in platform.latest(name)
     for one in odd.values():
         one.stop()
+
+
+FAULTS = ["delay 150:30", "late 300:30", "drop 30", "exception 4:30", "exception 6:30", "length 30", "cut 30", "split 100", "tid 30", "unit 30",
+          "twice 50", "noise 30", "hangup 30"]
+
+
+def test_no_fault_of_a_server_makes_a_value_wrong_or_holds_up_another(platform, run):
+    """Each register holds its address, so a value out of another answer would show."""
+    sim, calm = Sim("modbus", "--units", 4), Sim("modbus")
+
+    def points(unit):
+        return [point(f"r{address}", "16uint", address) for address in range(100 * unit, 100 * unit + 40)]
+
+    def expected(unit):
+        return {f"r{address}": address for address in range(100 * unit, 100 * unit + 40)}
+    try:
+        bad = [slave(sim.port, f"Bad {unit}", unit, timeout=0.2, retries=1, mergeReads=unit % 2 == 0, connectAttemptTimeMs=500,
+                     waitAfterFailedAttemptsMs=1000, maxInFlight=4, timeseries=points(unit)) for unit in range(1, 5)]
+        run(master(*bad, slave(calm.port, "Good", 1, timeseries=points(1))))
+        platform.wait_for("Good", **expected(1))
+        for fault in FAULTS:
+            answer = sim.ask(f"fault {fault}")
+            assert "error" not in answer, answer
+            before = platform.values("Good")["telemetry"]["r100"]["ts"]
+            wait_until(lambda: platform.values("Good")["telemetry"]["r100"]["ts"] >= before + 1000, f"the good one goes on under {fault}")
+            sim.ask("heal")
+            for unit in range(1, 5):
+                latest = platform.latest(f"Bad {unit}")
+                wrong = {k: latest[k] for k, v in expected(unit).items() if latest.get(k, v) != v}
+                assert not wrong, (fault, unit, wrong)
+        for unit in range(1, 5):
+            platform.wait_for(f"Bad {unit}", **expected(unit))
+    finally:
+        sim.close()
+        calm.close()
 
 
 def test_the_gateway_serves_its_own_values(platform, run):
