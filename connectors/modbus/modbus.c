@@ -62,20 +62,22 @@ static void tell_state(struct carrier *carrier, enum link_state state, struct st
     ctx_state(carrier->self->ctx, link_name(carrier), state, reason);
 }
 
-static void tell_units(struct carrier *carrier)
+/* unit: one that may be silent, and whose turn it is to be named. */
+static void tell_units(struct carrier *carrier, unsigned unit)
 {
     char text[80];
-    unsigned unit = 0;
 
-    while (unit < UNITS && !carrier->is_silent[unit])
-        unit++;
-    if (unit == UNITS) {
+    if (!carrier->n_silent) {
         tell_state(carrier, LINK_UP, STR_NONE);
         return;
     }
-    snprintf(text, sizeof text,
-             carrier->n_silent == 1 ? "unit %u does not answer" : "unit %u and %u more do not answer", unit,
-             carrier->n_silent - 1);
+    if (!carrier->is_silent[unit])
+        for (unit = 0; !carrier->is_silent[unit];)
+            unit++;
+    if (carrier->n_silent == 1)
+        snprintf(text, sizeof text, "unit %u does not answer", unit);
+    else
+        snprintf(text, sizeof text, "unit %u does not answer, and %u more", unit, carrier->n_silent - 1);
     tell_state(carrier, LINK_DEGRADED, str_from(text));
 }
 
@@ -91,7 +93,7 @@ static void link_up(void *arg)
         for (size_t i = 0; i < carrier->n; i++)
             if (!carrier->is_silent[carrier->polls[i]->slave->unit])
                 poll_presence(carrier->polls[i], true);
-    tell_units(carrier);
+    tell_units(carrier, 0);
 }
 
 static void link_down(void *arg, enum err err, const struct why *why)
@@ -117,7 +119,7 @@ static void unit_changed(void *arg, uint8_t unit, bool is_answering)
         if (carrier->polls[i]->slave->unit == unit)
             poll_presence(carrier->polls[i], is_answering);
     if (carrier->is_up)
-        tell_units(carrier);
+        tell_units(carrier, unit);
 }
 
 static struct carrier *carrier_of(const struct connector *self, const struct modbus_slave *slave)

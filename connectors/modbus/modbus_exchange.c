@@ -27,9 +27,9 @@ static void tell_unit(struct modbus_link *link, struct modbus_unit *unit, bool i
         return;
     unit->is_answering = is_answering;
     if (is_answering)
-        LOG_INFO(link->log, "unit answers again", KV_Z("link", link->conf.name), KV_UINT("unit", unit->id));
+        LOG_DEBUG(link->log, "unit answers again", KV_Z("link", link->conf.name), KV_UINT("unit", unit->id));
     else
-        LOG_WARN(link->log, "unit does not answer", KV_Z("link", link->conf.name), KV_UINT("unit", unit->id));
+        LOG_DEBUG(link->log, "unit does not answer", KV_Z("link", link->conf.name), KV_UINT("unit", unit->id));
     if (link->events.unit)
         link->events.unit(link->arg, unit->id, is_answering);
 }

@@ -14,7 +14,7 @@ static void on_line_open(void *arg)
     link->is_failing = link->was_told = false;
     link->why = (struct why){0};
     backoff_up(&link->backoff, link->since_ms);
-    LOG_INFO(link->log, "connected", KV_Z("link", link->conf.name));
+    LOG_DEBUG(link->log, "connected", KV_Z("link", link->conf.name));
     if (link->events.up)
         link->events.up(link->arg);
     if (link->state == MODBUS_LINK_UP)
@@ -63,7 +63,7 @@ static void tell_down(struct modbus_link *link, bool was_up)
     if (link->was_told)
         return;
     link->was_told = true;
-    LOG_WARN(link->log, "not connected", KV_Z("link", link->conf.name), KV_WHY(&link->why));
+    LOG_DEBUG(link->log, "not connected", KV_Z("link", link->conf.name), KV_WHY(&link->why));
     if (link->events.down)
         link->events.down(link->arg, link->why.err, &link->why);
 }
