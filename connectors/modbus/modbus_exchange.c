@@ -13,6 +13,8 @@ enum {
     GUARD_MAX_MS = 60000,
     GUARD_SHARE = 4, /* and by how much the slowest answer of late is exceeded */
     QUICK_MS = 20,
+    HOLD_MS = 1000,       /* how long an answer is waited for before other units are asked */
+    HOLD_FAILED_MS = 100, /* of a unit that has failed before */
 };
 
 static bool is_broadcast(const struct modbus_link *link, const struct modbus_request *request)
@@ -76,6 +78,41 @@ static void arm_deadline(struct modbus_link *link)
         timer_stop(&link->deadline);
     else if (!timer_is_running(&link->deadline) || link->deadline.due_ms != due_ms)
         timer_start_at(&link->deadline, due_ms);
+}
+
+/*
+ * How long a request holds its place in the window while others wait. With transaction identifiers the other units of a link
+ * need not wait for one that is silent: servers put what comes meanwhile in a queue. Not where a gap between requests is asked for.
+ */
+static uint64_t hold_ms(const struct modbus_link *link, const struct modbus_request *request)
+{
+    uint64_t ms = (uint64_t)link->latency_ms * GUARD_SHARE, least_ms = request->of->n_failed ? HOLD_FAILED_MS : HOLD_MS;
+
+    if (link->conf.framing != MODBUS_SOCKET || link->conf.delay_ms || !modbus_link_is_shared(link))
+        return UINT64_MAX;
+    return ms < least_ms ? least_ms : ms;
+}
+
+/* May one more be sent? *beyond: only of units that have none on their way. */
+static bool has_place(struct modbus_link *link, bool *beyond)
+{
+    uint64_t now_ms = loop_mono_ms(link->loop);
+    unsigned n_held = 0;
+
+    *beyond = link->n_in_flight >= link->window;
+    if (!*beyond)
+        return true;
+    if (link->n_in_flight == MODBUS_IN_FLIGHT_MAX)
+        return false;
+    for (unsigned i = 0; i < link->n_in_flight; i++) {
+        uint64_t ms = hold_ms(link, link->in_flight[i]), until_ms = link->in_flight[i]->sent_ms + ms;
+
+        if (ms == UINT64_MAX || until_ms > now_ms)
+            n_held++;
+        if (ms != UINT64_MAX && until_ms > now_ms && until_ms < link->wake_ms && link->n_queued)
+            link->wake_ms = until_ms;
+    }
+    return n_held < link->window;
 }
 
 static void arm_pace(struct modbus_link *link)
@@ -168,14 +205,15 @@ void modbus_exchange_pump(struct modbus_link *link)
 {
     uint64_t now_ms = loop_mono_ms(link->loop);
     struct modbus_request *request;
+    bool beyond;
 
     if (link->is_pumping)
         return;
     link->is_pumping = true;
     modbus_exchange_tell(link);
     link->wake_ms = UINT64_MAX;
-    while (link->state == MODBUS_LINK_UP && link->n_in_flight < link->window && now_ms >= link->free_ms &&
-           (request = modbus_turn_take(link)))
+    while (link->state == MODBUS_LINK_UP && now_ms >= link->free_ms && has_place(link, &beyond) &&
+           (request = modbus_turn_take(link, beyond)))
         transmit(link, request);
     if (link->state != MODBUS_LINK_ENDED) {
         arm_deadline(link);
@@ -328,6 +366,10 @@ static void learn_latency(struct modbus_link *link, struct modbus_request *reque
         unit->latency_ms = ms;
     else
         unit->latency_ms -= (unit->latency_ms - ms) / 16; /* forgets slowly */
+    if (unit->latency_ms >= link->latency_ms)
+        link->latency_ms = unit->latency_ms;
+    else
+        link->latency_ms -= (link->latency_ms - unit->latency_ms) / 16;
     if (unit->owed.n)
         guard_owed(link, request, (uint64_t)unit->latency_ms * GUARD_SHARE);
 }

@@ -10,6 +10,9 @@
  * Order: commands before polls; the units take turns in both; requests of one unit and kind leave in the order given, and
  * the commands of a unit one after the other. Up to max_in_flight are on their way (MBAP only), else one at a time.
  *
+ * A unit that does not answer holds a place for a second (a tenth, if it has failed before; or four times the slowest answer
+ * of late): then other units are asked, too, if there are transaction identifiers and no delay_ms.
+ *
  * What is believed: an answer belongs to the request whose transaction identifier, unit and function code it has, if its form
  * is right (modbus_check_answer). Where there is no transaction identifier (RTU, ASCII), an answer that is overdue could be
  * taken for the next one of the same form: then the next request of that form to that unit waits for it for a while. All else

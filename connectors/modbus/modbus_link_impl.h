@@ -75,6 +75,7 @@ struct modbus_link {
     unsigned n_failed;  /* requests in a row */
     uint64_t n_foreign; /* of units that nothing is asked of */
     uint16_t next_tid;
+    uint32_t latency_ms;          /* slowest answer of late, of all units */
     uint64_t free_ms;             /* nothing is sent before: gap between requests, silence of the line */
     uint64_t wake_ms;             /* something may become possible then; UINT64_MAX: nothing waits for a time */
     uint32_t char_us, silence_ms; /* serial; silence: RTU */
@@ -107,8 +108,8 @@ void modbus_exchange_tell(struct modbus_link *link); /* calls .done of what is f
 struct modbus_unit *modbus_unit_of(struct modbus_link *link, uint8_t id); /* made on first use */
 void modbus_turn_add(struct modbus_link *link, struct modbus_request *request, bool first);
 void modbus_turn_remove(struct modbus_link *link, struct modbus_request *request);
-/* The next one that may be sent now, taken out; NULL: none. Lowers link->wake_ms to when one may be. */
-struct modbus_request *modbus_turn_take(struct modbus_link *link);
+/* The next one that may be sent now, taken out; NULL: none. beyond: only of a unit that has none on its way. Lowers link->wake_ms to when one may be. */
+struct modbus_request *modbus_turn_take(struct modbus_link *link, bool beyond);
 /* Everything queued of the unit, or of all (NULL), goes to finished. */
 void modbus_turn_flush(struct modbus_link *link, struct modbus_unit *unit, enum err err);
 void modbus_turn_finish(struct modbus_link *link, struct modbus_request *request, enum err err);

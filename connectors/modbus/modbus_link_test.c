@@ -562,6 +562,55 @@ static void test_a_dead_unit_is_left_alone_and_the_others_go_on(void **state)
     assert_string_equal(written(), "7/3 ");
 }
 
+static void test_others_need_not_wait_for_the_timeout_of_a_silent_unit(void **state)
+{
+    (void)state;
+    begin_up();
+    prepare(1, 7, 1, 1, false);
+    rig.requests[1].timeout_ms = 30000;
+    rig.requests[1].retries = 0;
+    modbus_link_send(rig.link, &rig.requests[1]);
+    send_read(2, 8);
+    send_read(3, 7);
+    send_read(4, 9);
+    assert_string_equal(written(), "7/1 ");
+    loop_advance(rig.loop, 999);
+    assert_string_equal(written(), "");
+    loop_advance(rig.loop, 1);
+    assert_string_equal(written(), "8/2 "); /* one at a time, as ever */
+    loop_advance(rig.loop, 20);
+    ANSWER(2, "\x03\x02\x00\x02");
+    assert_string_equal(written(), "9/4 ");
+    ANSWER(4, "\x03\x02\x00\x04");
+    assert_string_equal(written(), ""); /* that unit itself is busy */
+    loop_advance(rig.loop, 28980);
+    TOLD("2=OK:03020002;4=OK:03020004;1=TIMEOUT;");
+    assert_string_equal(written(), "7/3 ");
+    send_read(2, 8);
+    loop_advance(rig.loop, 99);
+    assert_string_equal(written(), "");
+    loop_advance(rig.loop, 1);
+    assert_string_equal(written(), "8/2 ");
+    ANSWER(3, "\x03\x02\x00\x03"); /* late, and yet its own */
+    ANSWER(2, "\x03\x02\x00\x02");
+    TOLD("3=OK:03020003;2=OK:03020002;");
+}
+
+static void test_with_a_gap_between_requests_nothing_overtakes(void **state)
+{
+    (void)state;
+    rig.conf.delay_ms = 5;
+    begin_up();
+    loop_advance(rig.loop, 5);
+    prepare(1, 7, 1, 1, false);
+    rig.requests[1].timeout_ms = 30000;
+    modbus_link_send(rig.link, &rig.requests[1]);
+    send_read(2, 8);
+    assert_string_equal(written(), "7/1 ");
+    loop_advance(rig.loop, 29000);
+    assert_string_equal(written(), "");
+}
+
 static void test_a_command_to_a_unit_that_is_left_alone_is_tried_once(void **state)
 {
     (void)state;
@@ -841,6 +890,8 @@ int main(void)
         T(test_one_lost_rtu_frame_of_a_quick_device_costs_little),
         T(test_rtu_answers_of_other_units_and_functions_are_passed_over),
         T(test_a_dead_unit_is_left_alone_and_the_others_go_on),
+        T(test_others_need_not_wait_for_the_timeout_of_a_silent_unit),
+        T(test_with_a_gap_between_requests_nothing_overtakes),
         T(test_a_command_to_a_unit_that_is_left_alone_is_tried_once),
         T(test_three_requests_in_a_row_without_an_answer_open_the_connection_anew),
         T(test_requests_wait_for_the_first_connection_and_end_when_it_fails),

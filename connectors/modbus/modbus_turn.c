@@ -87,7 +87,7 @@ static bool may_send(struct modbus_link *link, const struct modbus_unit *unit, c
     return link->conf.framing == MODBUS_SOCKET || !is_owed(link, unit, request);
 }
 
-static struct modbus_request *take_of(struct modbus_link *link, struct list *turns, bool is_command)
+static struct modbus_request *take_of(struct modbus_link *link, struct list *turns, bool is_command, bool beyond)
 {
     LIST_EACH(node, turns) {
         struct modbus_unit *unit = is_command ? CONTAINER_OF(node, struct modbus_unit, command_turn)
@@ -95,7 +95,7 @@ static struct modbus_request *take_of(struct modbus_link *link, struct list *tur
         struct list *queue = is_command ? &unit->commands : &unit->polls;
         struct modbus_request *request = CONTAINER_OF(list_first(queue), struct modbus_request, node);
 
-        if (!may_send(link, unit, request))
+        if ((beyond && unit->n_in_flight) || !may_send(link, unit, request))
             continue;
         modbus_turn_remove(link, request);
         if (list_is_linked(node)) { /* it has more: after all others */
@@ -107,11 +107,11 @@ static struct modbus_request *take_of(struct modbus_link *link, struct list *tur
     return NULL;
 }
 
-struct modbus_request *modbus_turn_take(struct modbus_link *link)
+struct modbus_request *modbus_turn_take(struct modbus_link *link, bool beyond)
 {
-    struct modbus_request *request = take_of(link, &link->command_turns, true);
+    struct modbus_request *request = take_of(link, &link->command_turns, true, beyond);
 
-    return request ? request : take_of(link, &link->poll_turns, false);
+    return request ? request : take_of(link, &link->poll_turns, false, beyond);
 }
 
 static void flush_queue(struct modbus_link *link, struct list *queue, enum err err)
