@@ -68,14 +68,15 @@ static const char *origin_of(const struct connector *self, const struct http_req
 static void answer(struct http_request *request, const char *origin, unsigned status, struct str type, struct str body,
                    const char *fields)
 {
-    char text[600];
-    int n = snprintf(text, sizeof text, "%s", fields);
+    autobuf struct buf text = {0};
 
-    if (origin)
-        n += snprintf(text + n, sizeof text - (size_t)n, "Access-Control-Allow-Origin: %.300s\r\nVary: Origin\r\n",
-                      origin);
-    http_answer(request,
-                &(struct http_answer){.status = status, .type = type, .body = body, .fields = str_of(text, (size_t)n)});
+    buf_add_z(&text, fields);
+    if (origin) {
+        buf_add_z(&text, "Access-Control-Allow-Origin: ");
+        buf_add_z(&text, origin);
+        buf_add_z(&text, "\r\nVary: Origin\r\n");
+    }
+    http_answer(request, &(struct http_answer){.status = status, .type = type, .body = body, .fields = buf_str(&text)});
 }
 
 #define TEXT_TYPE STR("text/plain; charset=utf-8")

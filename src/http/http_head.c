@@ -34,6 +34,16 @@ static bool is_field_text(struct str s)
     return true;
 }
 
+/* Blanks around a value are spaces and tabs alone (RFC 9112 5.1); other programs may take anything else for a part of it. */
+static struct str trim_blanks(struct str s)
+{
+    while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))
+        s = str_skip(s, 1);
+    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+        s.n--;
+    return s;
+}
+
 static bool is_digits(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
@@ -117,7 +127,7 @@ static void read_connection(struct counts *counts, struct str value)
 static enum http_head_state read_field(struct http_head *head, struct counts *counts, struct str line, struct why *why)
 {
     size_t colon = str_chr(line, ':');
-    struct str name = str_cut(line, colon), value = str_trim(str_skip(line, colon + 1));
+    struct str name = str_cut(line, colon), value = trim_blanks(str_skip(line, colon + 1));
 
     if (++counts->n_fields > HTTP_HEAD_MAX_FIELDS)
         return refuse(head, 431, why, "the request has more than 100 header fields");
@@ -179,24 +189,45 @@ static enum http_head_state parse(struct http_head *head, struct str text, struc
     }
 }
 
+#define HOPELESS "this is no head of an HTTP request: a line does not end with CR and LF, or there are other bytes"
+
+/* What can never become a head is told as soon as it is seen: other lines than HTTP's, another protocol. */
+static bool is_hopeless(struct str seen, size_t from)
+{
+    for (size_t i = from; i < seen.n; i++)
+        if (seen.p[i] == '\n' && (i == 0 || seen.p[i - 1] != '\r'))
+            return true;
+    return seen.n && !is_token(str_cut(seen, 1)) && !str_eq(seen, STR("\r")); /* of an empty line */
+}
+
 enum http_head_state http_head_read(struct http_head *head, struct str text, struct why *why)
 {
     struct str seen = str_cut(text, HTTP_HEAD_MAX_BYTES);
-    size_t begin = 0, end;
+    size_t end = str_find(seen, STR("\r\n\r\n"), head->n_seen);
 
-    while (begin + 1 < seen.n && seen.p[begin] == '\r' && seen.p[begin + 1] == '\n')
-        begin += 2; /* some clients end a body with an empty line */
-    end = str_find(seen, STR("\r\n\r\n"), head->n_seen > begin ? head->n_seen : begin);
     if (end == SIZE_MAX) {
+        if (is_hopeless(seen, head->n_seen))
+            return refuse(head, 400, why, HOPELESS);
         if (text.n < HTTP_HEAD_MAX_BYTES) {
             head->n_seen = seen.n > 3 ? seen.n - 3 : 0;
             return HTTP_HEAD_MORE;
         }
-        return refuse(head, str_chr(str_skip(seen, begin), '\n') == seen.n - begin ? 414 : 431, why,
+        return refuse(head, str_chr(seen, '\n') == seen.n ? 414 : 431, why,
                       "the head of the request is longer than 16 KiB");
     }
     head->n_bytes = end + 4;
-    return parse(head, str_of(seen.p + begin, end + 4 - begin), why);
+    if (parse(head, str_of(seen.p, end + 4), why) == HTTP_HEAD_WHOLE)
+        return HTTP_HEAD_WHOLE;
+    return is_hopeless(str_cut(seen, end + 4), 0) ? refuse(head, 400, why, HOPELESS) : HTTP_HEAD_REFUSED;
+}
+
+size_t http_head_blank(struct str text)
+{
+    size_t n = 0;
+
+    while (n + 1 < text.n && text.p[n] == '\r' && text.p[n + 1] == '\n')
+        n += 2;
+    return n;
 }
 
 struct str http_head_get(const struct http_head *head, struct str name)
@@ -207,7 +238,7 @@ struct str http_head_get(const struct http_head *head, struct str name)
         size_t colon = str_chr(line, ':');
 
         if (str_eq_nocase(str_cut(line, colon), name))
-            return str_trim(str_skip(line, colon + 1));
+            return trim_blanks(str_skip(line, colon + 1));
     }
     return STR_NONE;
 }

@@ -3,7 +3,7 @@
 #define IOTGW_HTTP_HEAD_H
 /*
  * The head of an HTTP/1 request as a server may take it: strictly, so that no two programs on the way read two different
- * requests in the same bytes (RFC 9112). Refused are bare CR and LF, folded lines, blanks before a colon, a second
+ * requests in the same bytes (RFC 9112). Refused are bare CR and LF, blanks other than space and tab, folded lines, blanks before a colon, a second
  * Content-Length, one beside chunked, encodings other than chunked, and a missing or second Host. Pure: no memory, any thread.
  */
 #include "base/str.h"
@@ -30,6 +30,8 @@ struct http_head {
     bool is_chunked, is_kept_alive, wants_continue;
 };
 
+/* Bytes of the empty lines before a request: some clients end a body with one. They are to be passed over (RFC 9112 2.2). */
+size_t http_head_blank(struct str text);
 /* text: all that has come since the request began, again from its first byte at every call. head: zeroed at first. */
 enum http_head_state http_head_read(struct http_head *head, struct str text, struct why *why);
 /* The first field of that name (any case), trimmed; p NULL: there is none. Of a whole head. */

@@ -22,7 +22,7 @@ static void a_whole_head_is_taken_apart(void **state)
     struct http_head head;
 
     (void)state;
-    assert_int_equal(read_text(&head, "\r\nPOST /a%20b?x=1?2 HTTP/1.1\r\nhOST: h\r\nContent-Length: 5\r\n"
+    assert_int_equal(read_text(&head, "POST /a%20b?x=1?2 HTTP/1.1\r\nhOST: h\r\nContent-Length: 5\r\n"
                                       "X-A:  b \r\nExpect: 100-Continue\r\n\r\nhello"),
                      HTTP_HEAD_WHOLE);
     assert_true(str_eq(head.method, STR("POST")) && str_eq(head.path, STR("/a%20b")) &&
@@ -96,6 +96,15 @@ static void heads_that_can_be_read_in_two_ways_are_refused(void **state)
         {"G(T / HTTP/1.1\r\n" H "\r\n", 400},
         {"SSH-2.0-what\r\n\r\n", 400},
         {"\x16\x03\x01\r\n\r\n", 400},
+        {"\x16\x03\x01\x02", 400}, /* before its end: there will be none */
+        {"GET / HTTP/1.1\nHost: a\n\n", 400},
+        {"POST / HTTP/1.1\r\n" H "Transfer-Encoding:\x0b"
+         "chunked\r\n\r\n",
+         400},
+        {"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\x0c\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" H "Content-Length: \x0b"
+         "2\r\n\r\n",
+         400},
     };
     struct http_head head;
 
@@ -120,6 +129,19 @@ static void a_head_may_come_in_any_pieces(void **state)
         assert_int_equal(http_head_read(&head, str_of(text, n), NULL), HTTP_HEAD_MORE);
     assert_int_equal(http_head_read(&head, str_of(text, sizeof text - 1), NULL), HTTP_HEAD_WHOLE);
     assert_int_equal(head.n_bytes, sizeof text - 1);
+}
+
+static void empty_lines_before_a_head_are_passed_over(void **state)
+{
+    struct http_head head = {0};
+
+    (void)state;
+    assert_int_equal(http_head_blank(STR("\r\n\r\nGET")), 4);
+    assert_int_equal(http_head_blank(STR("\r")), 0);
+    assert_int_equal(http_head_blank(STR("GET\r\n")), 0);
+    assert_int_equal(http_head_read(&head, STR("\r"), NULL), HTTP_HEAD_MORE);
+    assert_int_equal(http_head_blank(STR("\r\nG")), 2);
+    assert_int_equal(head.n_seen, 0);
 }
 
 static void heads_without_end_are_refused_at_the_limit(void **state)
@@ -162,6 +184,7 @@ int main(void)
         cmocka_unit_test(connections_are_kept_as_version_and_field_say),
         cmocka_unit_test(heads_that_can_be_read_in_two_ways_are_refused),
         cmocka_unit_test(a_head_may_come_in_any_pieces),
+        cmocka_unit_test(empty_lines_before_a_head_are_passed_over),
         cmocka_unit_test(heads_without_end_are_refused_at_the_limit),
         cmocka_unit_test(too_many_fields_are_refused),
     };

@@ -46,6 +46,7 @@ struct conn {
     uint64_t left;                 /* of a body with a length */
     uint64_t n_passed;
     size_t n_rest; /* bytes that were left because nobody has asked for them yet */
+    size_t n_seen; /* of a head that comes in pieces: looked at already */
     struct http_chunks chunks;
     bool is_reading; /* inside .read */
     bool is_shown, is_answered, is_unsent_large;
@@ -338,20 +339,26 @@ static size_t take_head(struct conn *conn, const struct http_head *head, struct 
 
 static size_t read_head(struct conn *conn, struct str text)
 {
-    struct http_head head = {0};
+    struct http_head head = {.n_seen = conn->n_seen};
     struct why why = {0};
+    size_t n_blank = conn->n_seen ? 0 : http_head_blank(text);
 
+    if (n_blank)
+        return n_blank;
     switch (http_head_read(&head, text, &why)) {
     case HTTP_HEAD_MORE:
+        conn->n_seen = head.n_seen;
         if (conn->state == IDLE)
             enter(conn, HEAD, HEAD_MS);
         return 0;
     case HTTP_HEAD_REFUSED:
+        conn->n_seen = 0;
         begin_request(conn, &head);
         conn->is_old = false;
         refuse(conn, head.status, why_text(&why));
         return text.n;
     case HTTP_HEAD_WHOLE:
+        conn->n_seen = 0;
         break;
     }
     return take_head(conn, &head, text);

@@ -13,6 +13,7 @@ const char *http_reason(unsigned status)
                    {201, "Created"},
                    {202, "Accepted"},
                    {204, "No Content"},
+                   {205, "Reset Content"},
                    {206, "Partial Content"},
                    {300, "Multiple Choices"},
                    {301, "Moved Permanently"},
@@ -36,15 +37,25 @@ const char *http_reason(unsigned status)
                    {413, "Content Too Large"},
                    {414, "URI Too Long"},
                    {415, "Unsupported Media Type"},
+                   {416, "Range Not Satisfiable"},
+                   {417, "Expectation Failed"},
+                   {421, "Misdirected Request"},
                    {422, "Unprocessable Content"},
+                   {423, "Locked"},
+                   {424, "Failed Dependency"},
+                   {426, "Upgrade Required"},
+                   {428, "Precondition Required"},
                    {429, "Too Many Requests"},
                    {431, "Request Header Fields Too Large"},
+                   {451, "Unavailable For Legal Reasons"},
                    {500, "Internal Server Error"},
                    {501, "Not Implemented"},
                    {502, "Bad Gateway"},
                    {503, "Service Unavailable"},
                    {504, "Gateway Timeout"},
-                   {505, "HTTP Version Not Supported"}};
+                   {505, "HTTP Version Not Supported"},
+                   {507, "Insufficient Storage"},
+                   {511, "Network Authentication Required"}};
 
     for (size_t i = 0; i < COUNT_OF(reasons); i++)
         if (reasons[i].status == status)
