@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct problems problems; /* kept: the file lives as long as the process */
     static struct modbus_image image;
+    static struct modbus_diary diary;
     static struct conf *conf;
     struct rd rd = rd_of(data, size);
 
@@ -48,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             ask.n = MODBUS_PDU_MAX;
         bytes = rd_str(&rd, ask.n);
         memcpy(ask.bytes, bytes.p, bytes.n);
-        if (modbus_serve(&image, own, unit, &ask, &answer, &change) && ask.n)
+        if (modbus_serve(&image, &diary, own, unit, &ask, &answer, &change) && ask.n)
             FUZZ_CHECK(answer.n >= 2 && answer.n <= MODBUS_PDU_MAX &&
                        (answer.bytes[0] & 0x7f) == (ask.bytes[0] & 0x7f));
         FUZZ_CHECK((change.area != MODBUS_INPUT && change.area != MODBUS_DISCRETE) || !change.n);

@@ -11,9 +11,11 @@
  */
 #include "base/map.h"
 #include "build_id.h"
+#include "modbus_browse.h"
 #include "modbus_command.h"
 #include "modbus_dry.h"
 #include "modbus_poll.h"
+#include "modbus_probe.h"
 #include "modbus_server.h"
 
 #include <stdio.h>
@@ -42,6 +44,8 @@ struct connector {
     size_t n_carriers, n;
     struct modbus_jobs jobs;
     struct modbus_server *server;
+    struct modbus_probe *probe;   /* test-connection */
+    struct modbus_browse *browse; /* browse */
     uint64_t cookie;
     unsigned n_closing;
     bool is_started;
@@ -291,7 +295,16 @@ static void open_links(struct connector *self)
 
 static void connector_probe(void *arg)
 {
-    open_links(arg);
+    struct connector *self = arg;
+
+    self->probe = modbus_probe_start(self->ctx, self->file);
+}
+
+static enum err connector_browse(void *arg, struct str path, void *request, struct why *why)
+{
+    struct connector *self = arg;
+
+    return modbus_browse_start(&self->browse, self->ctx, self->file, path, request, why);
 }
 
 static void connector_start(void *arg)
@@ -318,6 +331,8 @@ static void connector_quiesce(void *arg, connector_done_fn *done, void *done_arg
 {
     struct connector *self = arg;
 
+    if (self->browse)
+        modbus_browse_end(self->browse);
     stop_polls(self);
     ctx_flush(self->ctx);
     self->quiet_done = done;
@@ -347,6 +362,16 @@ static void connector_stop(void *arg, connector_done_fn *done, void *done_arg)
         self->n_closing++;
         modbus_server_close(self->server, part_closed, self);
         self->server = NULL;
+    }
+    if (self->probe) {
+        self->n_closing++;
+        modbus_probe_close(self->probe, part_closed, self);
+        self->probe = NULL;
+    }
+    if (self->browse) {
+        self->n_closing++;
+        modbus_browse_close(self->browse, part_closed, self);
+        self->browse = NULL;
     }
     timer_start(&self->stop_timer, 0);
 }
@@ -425,5 +450,6 @@ const struct connector_type iotgw_module = {
     .shared_keys = connector_shared_keys,
     .convert = modbus_dry_run,
     .endpoints = connector_endpoints,
+    .browse = connector_browse,
     .probe = connector_probe,
 };

@@ -96,13 +96,91 @@ static uint8_t serve_identity(const struct modbus_own *own, const struct modbus_
     return 0;
 }
 
-/* 6.8: sub-function 0 is sent back as it came. */
-static uint8_t serve_diagnostics(const struct modbus_pdu *ask, struct modbus_pdu *answer)
+/* 6.8: sub-functions that count requests; what is sent back as it came: 0, and those that begin the diary anew. */
+static uint8_t serve_diagnostics(struct modbus_diary *diary, const struct modbus_pdu *ask, struct modbus_pdu *answer)
 {
-    if (ask->n < 3 || modbus_be16(ask->bytes + 1) != 0)
-        return MODBUS_ILLEGAL_FUNCTION;
+    enum { RETURN_QUERY = 0, RESTART = 1, CLEAR = 10, MESSAGES = 11, EXCEPTIONS = 13, HEARD = 14, UNANSWERED = 15 };
+    unsigned function = ask->n < 3 ? UINT16_MAX : modbus_be16(ask->bytes + 1);
+    uint16_t count = 0;
+
     *answer = *ask;
+    if (function != RETURN_QUERY &&
+        (ask->n != 5 || (modbus_be16(ask->bytes + 3) != 0 && !(function == RESTART && ask->bytes[3] == 0xff))))
+        return function == RESTART || (function >= CLEAR && function <= UNANSWERED) ? MODBUS_ILLEGAL_VALUE
+                                                                                    : MODBUS_ILLEGAL_FUNCTION;
+    switch (function) {
+    case RETURN_QUERY:
+        return 0;
+    case RESTART:
+    case CLEAR:
+        *diary = (struct modbus_diary){0};
+        return 0;
+    case MESSAGES:
+    case HEARD:
+        count = diary->n_messages;
+        break;
+    case EXCEPTIONS:
+        count = diary->n_exceptions;
+        break;
+    case UNANSWERED:
+        count = diary->n_unanswered;
+        break;
+    default:
+        return MODBUS_ILLEGAL_FUNCTION;
+    }
+    answer->n = 5;
+    modbus_put_be16(answer->bytes + 3, count);
     return 0;
+}
+
+/* 6.9, 6.10: status 0, for nothing is ever under way. */
+static uint8_t serve_diary(const struct modbus_diary *diary, uint8_t fc, struct modbus_pdu *answer)
+{
+    uint8_t *p = answer->bytes;
+
+    *p++ = fc;
+    if (fc == MODBUS_GET_EVENT_LOG)
+        *p++ = (uint8_t)(6u + diary->n);
+    modbus_put_be16(p, 0);
+    modbus_put_be16(p + 2, diary->n_events);
+    p += 4;
+    if (fc == MODBUS_GET_EVENT_LOG) {
+        modbus_put_be16(p, diary->n_messages);
+        memcpy(p + 2, diary->events, diary->n);
+        p += 2u + diary->n;
+    }
+    answer->n = (uint8_t)(p - answer->bytes);
+    return 0;
+}
+
+static void note_event(struct modbus_diary *diary, unsigned event)
+{
+    memmove(diary->events + 1, diary->events, sizeof diary->events - 1);
+    diary->events[0] = (uint8_t)event;
+    if (diary->n < sizeof diary->events)
+        diary->n++;
+}
+
+/* 6.10: bytes of what was received, and of what was sent. */
+static void note(struct modbus_diary *diary, uint8_t fc, uint8_t exception, bool is_broadcast)
+{
+    enum { RECEIVED = 0x80, BROADCAST = 0x40, SENT = 0x40, REFUSED = 1, FAILED = 2, BUSY = 4, NEGATIVE = 8 };
+    unsigned how = !exception                                 ? 0
+                   : exception <= MODBUS_ILLEGAL_VALUE        ? REFUSED
+                   : exception == MODBUS_DEVICE_FAILURE       ? FAILED
+                   : exception <= MODBUS_DEVICE_BUSY          ? BUSY
+                   : exception == MODBUS_NEGATIVE_ACKNOWLEDGE ? NEGATIVE
+                                                              : 0;
+
+    note_event(diary, is_broadcast ? RECEIVED | BROADCAST : RECEIVED);
+    if (exception)
+        diary->n_exceptions++;
+    if (is_broadcast)
+        diary->n_unanswered++;
+    else
+        note_event(diary, SENT | how);
+    if (!exception && fc != MODBUS_GET_EVENT_COUNTER && fc != MODBUS_GET_EVENT_LOG)
+        diary->n_events++;
 }
 
 /* 6.13 */
@@ -114,17 +192,20 @@ static uint8_t serve_server_id(const struct modbus_own *own, struct modbus_pdu *
     return 0;
 }
 
-bool modbus_serve(struct modbus_image *image, const struct modbus_own *own, uint8_t unit, const struct modbus_pdu *ask,
-                  struct modbus_pdu *answer, struct modbus_change *change)
+bool modbus_serve(struct modbus_image *image, struct modbus_diary *diary, const struct modbus_own *own, uint8_t unit,
+                  const struct modbus_pdu *ask, struct modbus_pdu *answer, struct modbus_change *change)
 {
     struct modbus_asked asked;
     uint8_t exception = modbus_read_request(&asked, ask);
     uint8_t fc = ask->n ? ask->bytes[0] : 0;
+    /* MODBUS over Serial Line V1.02, 2.1: nobody answers a broadcast. */
+    bool is_broadcast = unit == 0 && own->wire.medium == MODBUS_OVER_SERIAL;
 
     *change = (struct modbus_change){0};
     *answer = (struct modbus_pdu){0};
-    if (own->strict_unit && unit != own->unit && !(unit == 0 && own->wire.medium == MODBUS_OVER_SERIAL))
+    if (own->strict_unit && unit != own->unit && !is_broadcast)
         return false;
+    diary->n_messages++;
     if (!exception) {
         switch (fc) {
         case MODBUS_READ_COILS:
@@ -147,7 +228,11 @@ bool modbus_serve(struct modbus_image *image, const struct modbus_own *own, uint
             exception = serve_identity(own, &asked, answer);
             break;
         case MODBUS_DIAGNOSTICS:
-            exception = serve_diagnostics(ask, answer);
+            exception = serve_diagnostics(diary, ask, answer);
+            break;
+        case MODBUS_GET_EVENT_COUNTER:
+        case MODBUS_GET_EVENT_LOG:
+            exception = serve_diary(diary, fc, answer);
             break;
         case MODBUS_REPORT_SERVER_ID:
             exception = serve_server_id(own, answer);
@@ -158,6 +243,6 @@ bool modbus_serve(struct modbus_image *image, const struct modbus_own *own, uint
     }
     if (exception)
         modbus_refuse(answer, fc, exception);
-    /* MODBUS over Serial Line V1.02, 2.1: nobody answers a broadcast. */
-    return !(unit == 0 && own->wire.medium == MODBUS_OVER_SERIAL);
+    note(diary, fc, exception, is_broadcast);
+    return !is_broadcast;
 }

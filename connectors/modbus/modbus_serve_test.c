@@ -10,6 +10,7 @@
 
 static struct conf *conf;
 static struct modbus_image image;
+static struct modbus_diary diary;
 
 static void not_encoded(void *arg, const struct modbus_point *point, const struct why *why)
 {
@@ -34,6 +35,7 @@ static void begin(const char *members)
     assert_non_null(conf);
     problems_fini(&problems);
     modbus_image_init(&image);
+    diary = (struct modbus_diary){0};
     modbus_image_fill(&image, ((const struct modbus_file *)conf_root(conf))->own, not_encoded, NULL);
 }
 
@@ -54,7 +56,7 @@ static const char *asked(uint8_t unit, const char *ask_hex, struct modbus_change
     ask.n = (uint8_t)bytes.n;
     memcpy(ask.bytes, bytes.p, bytes.n);
     text.n = 0;
-    if (modbus_serve(&image, ((const struct modbus_file *)conf_root(conf))->own, unit, &ask, &answer, change))
+    if (modbus_serve(&image, &diary, ((const struct modbus_file *)conf_root(conf))->own, unit, &ask, &answer, change))
         hex_add(&text, answer.bytes, answer.n);
     buf_add_u8(&text, 0);
     return (const char *)text.p;
@@ -95,7 +97,8 @@ static void test_each_function_does_what_the_standard_says(void **state)
          "0800001234"},
         {"08000112"
          "34",
-         "8801"},
+         "8803"},
+        {"0800020000", "8801"},
         {"11", "110207ff"},
         {"63", "e301"},
         {"41", "c101"},
@@ -111,6 +114,26 @@ static void test_each_function_does_what_the_standard_says(void **state)
         if (strcmp(got, cases[i].answer) != 0)
             fail_msg("%s: %s, expected %s", cases[i].ask, got, cases[i].answer);
     }
+    end();
+}
+
+static void test_the_diary_counts_what_was_asked(void **state)
+{
+    struct modbus_change change;
+
+    (void)state;
+    begin("");
+    assert_string_equal(asked(1, "08000a0000", &change), "08000a0000"); /* anew; is itself the first event */
+    assert_string_equal(asked(1, "0b", &change), "0b00000001");
+    assert_string_equal(asked(1, "03ffff0002", &change), "8302");
+    assert_string_equal(asked(1, "06000a0001", &change), "06000a0001");
+    assert_string_equal(asked(1, "0b", &change), "0b00000002"); /* neither what was refused, nor this question */
+    assert_string_equal(asked(1, "08000b0000", &change), "08000b0005");
+    assert_string_equal(asked(1, "08000d0000", &change), "08000d0001");
+    assert_string_equal(asked(1, "0c", &change), "0c140000000400074080408040804080418040804080");
+    for (unsigned i = 0; i < 100; i++)
+        (void)asked(1, "0b", &change);
+    assert_int_equal(strlen(asked(1, "0c", &change)), 2 * (2 + 6 + 64)); /* the log is full */
     end();
 }
 
@@ -167,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_function_does_what_the_standard_says),
+        cmocka_unit_test(test_the_diary_counts_what_was_asked),
         cmocka_unit_test(test_what_was_written_is_told),
         cmocka_unit_test(test_who_is_meant_answers),
         cmocka_unit_test(test_the_server_says_who_it_is),

@@ -5,6 +5,9 @@
 #include "io/serial.h"
 #include "io/stream.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 /*
  *     bytes → framer → modbus_serve → framer → bytes
  *                          └── written ──► values that lie there ──► platform
@@ -13,10 +16,11 @@
 enum { SESSIONS_MAX = 256, QUEUED_MAX = 65536, REOPEN_MS = 2000, LINE_SILENCE_MS = 5 };
 
 struct session {
-    struct list node;
+    struct list node; /* of server->sessions, the one that was heard last at the end; then of server->leaving */
     struct modbus_server *server;
     struct stream *stream;
     struct modbus_framer framer;
+    bool is_leaving;
 };
 
 struct modbus_server {
@@ -25,12 +29,13 @@ struct modbus_server {
     uint64_t *cookie;
     struct device *dev;
     struct modbus_image image;
+    struct modbus_diary diary;
     struct modbus_sample *samples;
     uint8_t *scratch; /* what the samples point into */
     size_t *offsets;  /* of each read in scratch */
     struct timer beat, reopen, silence;
     struct listener *listener;
-    struct list sessions;
+    struct list sessions, leaving;
     size_t n_sessions;
     struct serial *serial;
     struct serial_conf line_conf;
@@ -131,7 +136,7 @@ static size_t serve(struct modbus_server *server, const struct modbus_framer *fr
     ctx_count(server->ctx, IOTGW_BYTES_IN, adu->pdu.n);
     if (ctx_is_tapped(CTX_TAP_WIRE))
         ctx_tell_wire(server->ctx, false, server->own->device_name, str_of(adu->pdu.bytes, adu->pdu.n));
-    is_answered = modbus_serve(&server->image, server->own, adu->unit, &adu->pdu, &answer, &change);
+    is_answered = modbus_serve(&server->image, &server->diary, server->own, adu->unit, &adu->pdu, &answer, &change);
     report_change(server, &change);
     if (!is_answered)
         return 0;
@@ -149,6 +154,15 @@ static enum modbus_framing framing_of(const struct modbus_own *own)
 
 /* --- TCP, TLS ---------------------------------------------------------------------------------------------------------------- */
 
+static void dismiss(struct session *session)
+{
+    list_del(&session->node);
+    list_add_tail(&session->server->leaving, &session->node);
+    session->is_leaving = true;
+    session->server->n_sessions--;
+    stream_close(session->stream, true);
+}
+
 static size_t session_read(void *arg, uint8_t *p, size_t n)
 {
     struct session *session = arg;
@@ -160,13 +174,15 @@ static size_t session_read(void *arg, uint8_t *p, size_t n)
     while (at < n) {
         at += modbus_framer_feed(&session->framer, p + at, n - at, &adu, &fed);
         if (fed == MODBUS_FED_BROKEN || stream_queued(session->stream) - stream_sent(session->stream) > QUEUED_MAX) {
-            stream_close(session->stream, true); /* no Modbus, or nobody who reads the answers */
+            dismiss(session); /* no Modbus, or nobody who reads the answers */
             return n;
         }
         if (fed == MODBUS_FED_FRAME) {
             size_t n_out = serve(session->server, &session->framer, &adu, out);
 
             stream_write(session->stream, out, n_out, true);
+            list_del(&session->node);
+            list_add_tail(&session->server->sessions, &session->node);
         }
     }
     return n;
@@ -181,7 +197,7 @@ static void session_closed(void *arg, enum err err, const struct why *why)
     (void)why;
     stream_free(session->stream);
     list_del(&session->node);
-    server->n_sessions--;
+    server->n_sessions -= !session->is_leaving;
     mem_free(session);
     if (server->is_closing)
         closer_release(&server->closer);
@@ -193,8 +209,8 @@ static void accepted(void *arg, struct stream *stream)
     struct modbus_server *server = arg;
     struct session *session;
 
-    if (server->n_sessions == SESSIONS_MAX)
-        return; /* who does not accept it closes it */
+    if (server->n_sessions == SESSIONS_MAX) /* so that those who only sit there keep no master out */
+        dismiss(CONTAINER_OF(list_first(&server->sessions), struct session, node));
     session = mem_zero(sizeof *session);
     session->server = server;
     session->stream = stream;
@@ -204,17 +220,22 @@ static void accepted(void *arg, struct stream *stream)
     stream_accept(stream, &events, session);
 }
 
+static struct listener_conf listener_conf_of(const struct modbus_wire *wire)
+{
+    const struct modbus_tls *tls = wire->tls;
+
+    return (struct listener_conf){.host = wire->host.p,
+                                  .port = wire->port_number,
+                                  .tls = wire->framing == MODBUS_FRAMED_TLS,
+                                  .cert_file = tls && tls->cert.n ? tls->cert.p : NULL,
+                                  .key_file = tls && tls->key.n ? tls->key.p : NULL,
+                                  .key_password = tls && tls->password.value.n ? tls->password.value.p : NULL,
+                                  .client_ca_file = tls && tls->verify && tls->ca.n ? tls->ca.p : NULL};
+}
+
 static enum err listen_stream(struct modbus_server *server, struct why *why)
 {
-    const struct modbus_wire *wire = &server->own->wire;
-    const struct modbus_tls *tls = wire->tls;
-    const struct listener_conf conf = {.host = wire->host.p,
-                                       .port = wire->port_number,
-                                       .tls = wire->framing == MODBUS_FRAMED_TLS,
-                                       .cert_file = tls && tls->cert.n ? tls->cert.p : NULL,
-                                       .key_file = tls && tls->key.n ? tls->key.p : NULL,
-                                       .key_password = tls && tls->password.value.n ? tls->password.value.p : NULL,
-                                       .client_ca_file = tls && tls->verify && tls->ca.n ? tls->ca.p : NULL};
+    const struct listener_conf conf = listener_conf_of(&server->own->wire);
 
     return listener_new(&server->listener, ctx_loop(server->ctx), &conf, accepted, server, why);
 }
@@ -331,6 +352,38 @@ static enum err open_line(struct modbus_server *server, struct why *why)
     return serial_open(&server->serial, ctx_loop(server->ctx), &server->line_conf, &events, server, why);
 }
 
+static enum err check_udp(const struct modbus_wire *wire, struct why *why)
+{
+    struct sockaddr_storage address = {0};
+    bool is_ip6 = uv_ip4_addr(wire->host.p, wire->port_number, (struct sockaddr_in *)&address) != 0;
+    int fd, rc = 0;
+
+    if (is_ip6 && uv_ip6_addr(wire->host.p, wire->port_number, (struct sockaddr_in6 *)&address))
+        return why_set(why, ERR_RESOLVE, "\"" STR_FMT "\" is not an address of this machine; for example \"0.0.0.0\"",
+                       STR_ARG(wire->host));
+    fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 ||
+        bind(fd, (const struct sockaddr *)&address, is_ip6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)))
+        rc = errno;
+    if (fd >= 0)
+        close(fd);
+    return rc ? why_set(why, rc == EADDRINUSE ? ERR_EXISTS : ERR_IO, "%s: %s", wire->link.p, strerror(rc)) : ERR_OK;
+}
+
+enum err modbus_server_check(const struct modbus_own *own, struct why *why)
+{
+    const struct modbus_wire *wire = &own->wire;
+    const struct listener_conf conf = listener_conf_of(wire);
+
+    if (wire->medium == MODBUS_OVER_TCP)
+        return listener_check(&conf, why);
+    if (wire->medium == MODBUS_OVER_UDP)
+        return check_udp(wire, why);
+    if (access(wire->link.p, R_OK | W_OK))
+        return why_set(why, ERR_IO, "%s: %s", wire->link.p, strerror(errno));
+    return ERR_OK;
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------------------- */
 
 static void open_server(void *arg)
@@ -377,6 +430,7 @@ struct modbus_server *modbus_server_new(struct ctx *ctx, const struct modbus_own
                                              .parity = own->wire.parity_char,
                                              .rs485 = own->wire.rs485};
     list_init(&server->sessions);
+    list_init(&server->leaving);
     timer_init(&server->beat, ctx_loop(ctx), beat, server);
     timer_init(&server->reopen, ctx_loop(ctx), open_server, server);
     timer_init(&server->silence, ctx_loop(ctx), line_silent, server);
@@ -446,6 +500,8 @@ void modbus_server_close(struct modbus_server *server, closed_fn *closed, void *
         closer_hold(&server->closer);
         stream_close(CONTAINER_OF(node, struct session, node)->stream, true);
     }
+    LIST_EACH(node, &server->leaving)
+        closer_hold(&server->closer);
     if (server->has_udp) {
         closer_hold(&server->closer);
         uv_close((uv_handle_t *)&server->udp, udp_closed);

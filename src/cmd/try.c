@@ -452,7 +452,9 @@ const struct command_spec cmd_browse = {
         "--configuration what was chosen by PATH is printed as ready entries of \"mapping\": of a filter with \"+\", "
         "like sensors/+/data, one that takes the device's name from the topic, of others one a topic. Only JSON "
         "objects give an "
-        "entry. Ctrl-C ends the look before its time.",
+        "entry. Modbus: the units that answer, and which of their addresses can be read; PATH is "
+        "UNITS/AREA/ADDRESSES, like 1-247/*/0-99, and --configuration prints entries of \"master.slaves\". Ctrl-C ends "
+        "the look before its time.",
     .options = browse_options,
     .min_args = 1,
     .max_args = 2,
