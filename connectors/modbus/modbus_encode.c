@@ -198,7 +198,7 @@ static enum err bits_of(yyjson_val *value, uint32_t n, uint8_t *out, struct why 
     if (n < 64 && numeral >> n != 0)
         return why_set(why, ERR_RANGE, "the number has more binary digits than objectsCount %u", n);
     for (i = 0; i < n; i++)
-        out[n - 1 - i] = i < 64 ? numeral >> i & 1 : 0;
+        out[n - 1 - i] = i < 64 && (numeral >> i & 1);
     return ERR_OK;
 }
 

@@ -27,13 +27,13 @@ static int run(const struct command_line *line)
     return command_fail(line, EXIT_FAILED, "%s: %s; simulators come with the package iotgw-sim", path, strerror(errno));
 }
 
-const struct command_spec cmd_sim = {.name = "sim",
-                                     .summary =
-                                         "simulators: a platform stand-in, a fleet of MQTT devices, Modbus servers, load generators",
-                                     .arguments = "TYPE [OPTION…]",
-                                     .text = "Runs the program iotgw-sim that stands beside this one. `iotgw sim help` "
-                                             "lists the types, `iotgw sim TYPE --help` "
-                                             "what each takes.",
-                                     .max_args = COMMAND_ANY,
-                                     .is_foreign = true,
-                                     .run = run};
+const struct command_spec cmd_sim = {
+    .name = "sim",
+    .summary = "simulators: a platform stand-in, a fleet of MQTT devices, Modbus servers, load generators",
+    .arguments = "TYPE [OPTION…]",
+    .text = "Runs the program iotgw-sim that stands beside this one. `iotgw sim help` "
+            "lists the types, `iotgw sim TYPE --help` "
+            "what each takes.",
+    .max_args = COMMAND_ANY,
+    .is_foreign = true,
+    .run = run};

@@ -148,7 +148,7 @@ static void take_back(struct file_store *s, const struct back *back)
             return;
         }
     }
-    assert(!"what stood ready has a segment");
+    assert(false); /* what stood ready has a segment */
 }
 
 void file_recall_answered(void *arg, UNUSED struct node *nodes)
