@@ -146,7 +146,7 @@ void mqtt_browse_item(struct buf *out, struct str filter, struct str topic, stru
     if (payload.n > SAMPLE_MAX)
         buf_add_z(&sample, "…");
     json_add_string(out, buf_str(&sample));
-    if (yyjson_is_obj(root))
+    if (yyjson_is_obj(root) && !str_starts(topic, STR("$share/"))) /* as a filter that would mean something else */
         add_configuration(out, filter, topic, root);
     buf_add_u8(out, '}');
     yyjson_doc_free(doc);

@@ -441,8 +441,11 @@ static enum err check_mapping(struct conf_load *load, void *object, const struct
     if (!mapping->report)
         mapping->report = mapping->converter->report;
     if (mapping->converter->is_custom)
-        conf_warning(load, at, NULL,
-                     "extensions are not supported in this version: this entry is left out, the others work");
+        conf_warning(
+            load, at, NULL,
+            "names a class of an extension, Python code that this version does not run: this entry is left out, the "
+            "others "
+            "work. Where \"type\": \"json\" with expressions does the same, use that; try it with `iotgw convert`");
     return ERR_OK;
 }
 

@@ -186,9 +186,9 @@ static void test_a_wrong_entry_is_left_out_alone(void **state)
          "mapping[0].converter.deviceInfo.deviceNameExpression", "regular expression", CONF_ERROR},
         {"{\"topicFilter\":\"a\",\"converter\":{\"type\":\"custom\",\"extension\":\"X\",\"extensionConfig\":{\"a\":2}}"
          "}",
-         "mapping[0]", "extensions are not supported", CONF_WARNING},
+         "mapping[0]", "a class of an extension", CONF_WARNING},
         {"{\"topicFilter\":\"a\",\"converter\":{\"extension\":\"X\",\"sharedGlobal\":true,\"sharedId\":\"s\"}}",
-         "mapping[0]", "extensions are not supported", CONF_WARNING},
+         "mapping[0]", "a class of an extension", CONF_WARNING},
     };
 
     (void)state;

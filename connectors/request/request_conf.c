@@ -278,8 +278,11 @@ static enum err check_mapping(struct conf_load *load, void *object, const struct
     struct web_field *fields;
 
     if (mapping->converter->is_custom)
-        conf_warning(load, at, NULL,
-                     "extensions are not supported in this version: this entry is left out, the others work");
+        conf_warning(
+            load, at, NULL,
+            "names a class of an extension, Python code that this version does not run: this entry is left out, the "
+            "others "
+            "work. Where \"type\": \"json\" with expressions does the same, use that; try it with `iotgw convert`");
     if (mapping->converter->is_custom)
         return ERR_OK;
     if (mapping->content)
@@ -342,7 +345,10 @@ static enum err check_section(struct conf_load *load, struct request_section *se
     struct str value = section->value.p ? section->value : section->value_other.p ? section->value_other : preset;
 
     if (section->extension.n) {
-        conf_error(load, at, "converter", "extensions are not supported in this version: this entry is left out");
+        conf_error(load, at, "converter",
+                   "names a class of an extension, Python code that this version does not run: this entry is left out. "
+                   "Where URL and "
+                   "value expressions do the same, use those, and remove this key");
         return ERR_CONFIG;
     }
     section->timeout_ms = ms_of(section->timeout_s);

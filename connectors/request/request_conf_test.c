@@ -176,7 +176,7 @@ static void test_what_is_wrong_is_named_with_its_place(void **state)
         {SECTION("serverSideRpc", ",\"methodFilter\":\"(\""), CONF_ERROR, "serverSideRpc[0].methodFilter",
          "is not a regular expression", 0},
         {SECTION("serverSideRpc", ",\"methodFilter\":\"m\",\"converter\":\"MyConverter\""), CONF_ERROR,
-         "serverSideRpc[0].converter", "extensions", 0},
+         "serverSideRpc[0].converter", "a class of an extension", 0},
         {SECTION("serverSideRpc", ",\"methodFilter\":\"m\",\"responseTimeout\":0"), CONF_ERROR,
          "serverSideRpc[0].responseTimeout", "0.001", 0},
     };

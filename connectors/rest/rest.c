@@ -46,6 +46,7 @@ struct connector {
     struct timer quiet_timer, stop_timer;
     unsigned n_closing;
     struct rest_probe probe;
+    struct rest_cert cert; /* zeroed: the operator has one, or there is no TLS */
 };
 
 /* --- answers ---------------------------------------------------------------------------------------------------------- */
@@ -334,32 +335,66 @@ static enum err open_server(struct connector *self, struct why *why)
                                     .key_file = server->key_file,
                                     .max_body = server->max_body,
                                     .max_connections = server->max_connections};
-    enum err err = ERR_OK;
 
-    arena_reset(&self->arena);
-    if (server->tls && !server->cert_file)
-        err = rest_cert_get(ctx_host_functions.config_dir(self->ctx), server->host_text,
-                            loop_wall_ms(ctx_loop(self->ctx)), &self->arena, &conf.cert_file, &conf.key_file, why);
-    return err ? err
-               : http_server_new(&self->server, ctx_loop(self->ctx), ctx_log(self->ctx), &conf, &events, self, why);
+    if (self->cert.ctx) {
+        conf.cert_file = self->cert.cert_file;
+        conf.key_file = self->cert.key_file;
+    }
+    return http_server_new(&self->server, ctx_loop(self->ctx), ctx_log(self->ctx), &conf, &events, self, why);
 }
 
-static void start_listening(void *arg)
+static void not_listening(struct connector *self, const struct why *why)
 {
-    struct connector *self = arg;
+    LOG_ERROR(ctx_log(self->ctx), "no requests can be taken", KV_WHY(why));
+    ctx_state(self->ctx, STR_NONE, LINK_FAILED, str_from(why_text(why)));
+    retry_start(&self->retry, backoff_next(&self->backoff, loop_mono_ms(ctx_loop(self->ctx))));
+}
+
+static void listen_now(struct connector *self)
+{
     struct why why = {0};
     uint64_t now_ms = loop_mono_ms(ctx_loop(self->ctx));
 
     if (open_server(self, &why) != ERR_OK) {
-        LOG_ERROR(ctx_log(self->ctx), "no requests can be taken", KV_WHY(&why));
-        ctx_state(self->ctx, STR_NONE, LINK_FAILED, str_from(why_text(&why)));
-        retry_start(&self->retry, backoff_next(&self->backoff, now_ms));
+        not_listening(self, &why);
         return;
     }
     backoff_up(&self->backoff, now_ms);
     LOG_INFO(ctx_log(self->ctx), "listening", KV_Z("host", self->file->server->host_text),
              KV_UINT("port", http_server_port(self->server)));
     ctx_state(self->ctx, STR_NONE, LINK_UP, STR_NONE);
+}
+
+/* The own certificate is there: at the start, and now and then while the server runs. */
+static void cert_ready(void *arg, enum err err, bool is_new, const struct why *why)
+{
+    struct connector *self = arg;
+    struct why cause = {0};
+
+    if (is_new)
+        LOG_INFO(ctx_log(self->ctx), "a self-signed certificate was made", KV_Z("file", self->cert.cert_file));
+    if (!self->server && !self->is_quiet) {
+        if (err)
+            not_listening(self, why);
+        else
+            listen_now(self);
+    } else if (self->server && err) {
+        LOG_ERROR(ctx_log(self->ctx), "the server's certificate ends soon, and no other one can be made", KV_WHY(why));
+        retry_start(&self->retry, backoff_next(&self->backoff, loop_mono_ms(ctx_loop(self->ctx))));
+    } else if (self->server && is_new &&
+               http_server_renew(self->server, self->cert.cert_file, self->cert.key_file, &cause) != ERR_OK) {
+        LOG_ERROR(ctx_log(self->ctx), "the new certificate is not used", KV_WHY(&cause));
+    }
+}
+
+static void start_listening(void *arg)
+{
+    struct connector *self = arg;
+
+    if (self->cert.ctx)
+        rest_cert_ask(&self->cert);
+    else
+        listen_now(self);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------------- */
@@ -391,6 +426,11 @@ static enum err connector_open(void *arg, struct ctx *ctx, const void *conf, str
     self->file = conf;
     self->sink = (struct rest_sink){.begin = begin_event, .end = end_event, .dropped = dropped};
     arena_init(&self->arena, 16 * 1024);
+    if (self->file->server->tls && !self->file->server->cert_file) {
+        self->cert.ready = cert_ready;
+        self->cert.arg = self;
+        rest_cert_init(&self->cert, ctx, ctx_host_functions.data_dir(ctx), self->file->server->host_text);
+    }
     rest_jobs_init(&self->jobs, ctx, self->file);
     waits_init(&self->waits, ctx_loop(ctx), answer_wait, self);
     backoff_init(&self->backoff, (uint64_t)(uintptr_t)self ^ (uint64_t)loop_wall_ms(ctx_loop(ctx)));
@@ -411,6 +451,7 @@ static void connector_close(void *arg)
     timer_stop(&self->stop_timer);
     waits_fini(&self->waits);
     rest_probe_fini(&self->probe);
+    rest_cert_fini(&self->cert);
     arena_fini(&self->arena);
 }
 
@@ -455,6 +496,7 @@ static void connector_stop(void *arg, connector_done_fn *done, void *done_arg)
     self->n_closing = 1;
     timer_start(&self->stop_timer, 0);
     retry_stop(&self->retry);
+    self->n_closing += rest_cert_close(&self->cert, end_stop, self);
     rest_jobs_stop(&self->jobs);
     waits_end(&self->waits);
     if (self->jobs.client) {

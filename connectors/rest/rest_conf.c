@@ -253,8 +253,11 @@ static enum err check_mapping(struct conf_load *load, void *object, const struct
     struct rest_endpoint *endpoint = object;
 
     if (endpoint->converter->is_custom)
-        conf_warning(load, at, NULL,
-                     "extensions are not supported in this version: this entry is left out, the others work");
+        conf_warning(
+            load, at, NULL,
+            "names a class of an extension, Python code that this version does not run: this entry is left out, the "
+            "others "
+            "work. Where \"type\": \"json\" with expressions does the same, use that; try it with `iotgw convert`");
     return check_endpoint(load, endpoint, at);
 }
 
@@ -321,7 +324,10 @@ static enum err check_section(struct conf_load *load, struct rest_section *secti
     struct why why = {0};
 
     if (section->extension.n) {
-        conf_error(load, at, "extension", "extensions are not supported in this version: this entry is left out");
+        conf_error(load, at, "extension",
+                   "names a class of an extension, Python code that this version does not run: this entry is left out. "
+                   "Where URL and "
+                   "value expressions do the same, use those, and remove this key");
         return ERR_CONFIG;
     }
     section->timeout_ms = ms_of(section->timeout_s);

@@ -148,7 +148,8 @@ static void sweep(void *arg)
         waits->is_stuck = now_ms - wait->since_ms >= STUCK_MS;
         if (now_ms - wait->since_ms < DURABLE_MS)
             break;
-        answer(wait, 503, STR("the event storage did not take the data in time"));
+        answer(wait, 503,
+               STR("the event storage did not take the data in time; it may be stored yet, and twice if sent again"));
     }
     if (!list_is_empty(&waits->durable))
         timer_start(&waits->sweep, SWEEP_MS);

@@ -218,6 +218,8 @@ struct host {
     /* From .command to the reply: the time-out that the connector's own configuration has for this command, counted from now.
      * Gives the deadline in force: a command that brought a time-out with it keeps that. */
     uint64_t (*deadline)(struct ctx *, struct command *, uint64_t timeout_ms);
+    /* For what a connector makes for itself: the storage's directory, where it has one, else config_dir. May not exist yet. */
+    const char *(*data_dir)(struct ctx *);
 };
 /* Set by the host in a module before anything else is called (a pointer the module defines and exports). */
 #define IOTGW_HOST_SYMBOL "iotgw_host"

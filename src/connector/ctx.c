@@ -583,20 +583,6 @@ void ctx_each_link(const struct ctx *ctx, void (*fn)(void *arg, const struct ctx
                                    .n_attempts = link->n_attempts});
 }
 
-void ctx_each_endpoint(const struct ctx *ctx, void (*fn)(void *arg, const struct endpoint *endpoint), void *arg)
-{
-    loop_assert(ctx->loop);
-    if (ctx->instance && ctx->type->endpoints)
-        ctx->type->endpoints(ctx->instance, fn, arg);
-}
-
-bool ctx_served(const struct ctx *ctx, struct served *out)
-{
-    loop_assert(ctx->loop);
-    *out = (struct served){.size = sizeof *out};
-    return ctx->instance && ctx->type->served && ctx->type->served(ctx->instance, out);
-}
-
 const char *link_state_name(enum link_state state)
 {
     static const char *const names[] = {[LINK_DOWN] = "down",
@@ -879,6 +865,11 @@ static uint64_t host_deadline(struct ctx *ctx, struct command *command, uint64_t
     return ctx_deadline(ctx, command, timeout_ms);
 }
 
+static const char *host_data_dir(struct ctx *ctx)
+{
+    return ctx->host->data_dir ? ctx->host->data_dir : ctx->host->config_dir;
+}
+
 static const char *host_config_dir(struct ctx *ctx)
 {
     return ctx->host->config_dir;
@@ -912,6 +903,7 @@ const struct host ctx_host_functions = {
     .count = host_count,
     .config_dir = host_config_dir,
     .deadline = host_deadline,
+    .data_dir = host_data_dir,
 };
 
 /* --- life --------------------------------------------------------------------------------------------------------------- */

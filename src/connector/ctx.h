@@ -27,6 +27,7 @@ struct ctx_host { /* what the gateway gives to every ctx of one loop; outlives t
     struct store *store;
     struct event_limits limits; /* records are split to these when encoded; changed on the loop only */
     const char *config_dir;
+    const char *data_dir;          /* NULL: config_dir */
     struct report_strategy report; /* of the main level; zeroed: none. After a change: ctx_reset_report of each */
     uint32_t report_cleanup_s;     /* how often expired values are given back; 0: never */
     bool adds_meta;                /* latency mode: telemetry carries when it came; changed on the loop only */

@@ -154,3 +154,19 @@ struct report_stats ctx_report_stats(const struct ctx *ctx)
 {
     return ctx->report ? report_stats(ctx->report) : (struct report_stats){0};
 }
+
+/* --- what the connector itself counts --- */
+
+void ctx_each_endpoint(const struct ctx *ctx, void (*fn)(void *arg, const struct endpoint *endpoint), void *arg)
+{
+    loop_assert(ctx->loop);
+    if (ctx->instance && ctx->type->endpoints)
+        ctx->type->endpoints(ctx->instance, fn, arg);
+}
+
+bool ctx_served(const struct ctx *ctx, struct served *out)
+{
+    loop_assert(ctx->loop);
+    *out = (struct served){.size = sizeof *out};
+    return ctx->instance && ctx->type->served && ctx->type->served(ctx->instance, out);
+}

@@ -24,6 +24,7 @@
 #include "gateway/router.h"
 #include "gateway/signals.h"
 #include "gateway/storage.h"
+#include "gateway/storage_part.h"
 #include "gateway/takeover.h"
 #include "gateway/statistics.h"
 #include "gateway/uplink_conf.h"
@@ -948,11 +949,20 @@ static void make_remote(struct gateway *gateway, const struct gateway_types *typ
     gateway->remote = remote_new(&conf);
 }
 
+/* Where the data is, if it has a directory. */
+static struct str data_dir(const struct gateway *gateway)
+{
+    struct str dir = storage_path_of(gateway->conf->main->storage);
+
+    return dir.n ? dir : str_from(gateway->conf->dir);
+}
+
 static NODISCARD enum err make_loops(struct gateway *gateway)
 {
     const struct gateway_conf *conf = gateway->conf;
     const struct report_strategy *report = conf->main->platform->report_strategy;
     const struct ctx_host host = {.config_dir = conf->dir,
+                                  .data_dir = arena_text(&gateway->arena, data_dir(gateway)),
                                   .values_pass = values_pass,
                                   .wire_passes = wire_passes,
                                   .report = report ? *report : (struct report_strategy){0},
@@ -1049,10 +1059,7 @@ static void make_apply(struct gateway *gateway, struct gateway_conf *conf, const
 /* Beside the data, where these have a directory. */
 static void begin_to_record_faults(struct gateway *gateway)
 {
-    const struct storage_conf *storage = gateway->conf->main->storage;
-    struct str dir = storage->type == STORAGE_FILE     ? storage->folder
-                     : storage->type == STORAGE_SQLITE ? storage->db_path
-                                                       : str_from(gateway->conf->dir);
+    struct str dir = data_dir(gateway);
     struct str path =
         arena_printf(&gateway->arena, STR_FMT "%scrashes.jsonl", STR_ARG(dir), str_ends(dir, STR("/")) ? "" : "/");
     struct why why = {0};

@@ -635,6 +635,13 @@ enum err http_server_new(struct http_server **out, struct loop *loop, struct log
     return ERR_OK;
 }
 
+enum err http_server_renew(struct http_server *server, const char *cert_file, const char *key_file, struct why *why)
+{
+    const struct listener_conf conf = {.tls = true, .cert_file = cert_file, .key_file = key_file};
+
+    return server->listener ? listener_renew(server->listener, &conf, why) : ERR_OK;
+}
+
 uint16_t http_server_port(const struct http_server *server)
 {
     return server->listener ? listener_port(server->listener) : 0;

@@ -64,6 +64,9 @@ struct http_server_stats {
 NODISCARD enum err http_server_new(struct http_server **out, struct loop *loop, struct log *log,
                                    const struct http_server_conf *conf, const struct http_server_events *events,
                                    void *arg, struct why *why);
+/* Of one with TLS: another certificate for connections from now on. Any failure: the former one stays. */
+NODISCARD enum err http_server_renew(struct http_server *server, const char *cert_file, const char *key_file,
+                                     struct why *why);
 uint16_t http_server_port(const struct http_server *server);
 void http_answer(struct http_request *request, const struct http_answer *answer);
 /* As {"error":"text"}; text is quoted. */

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "io/stream_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -192,6 +193,21 @@ enum err listener_check(const struct listener_conf *conf, struct why *why)
     if (!err)
         close(fd);
     return err;
+}
+
+enum err listener_renew(struct listener *listener, const struct listener_conf *conf, struct why *why)
+{
+    struct tls_ctx *ctx;
+    enum err err;
+
+    loop_assert(listener->loop);
+    assert(listener->tls);
+    err = listener->tls->server_ctx(&ctx, conf, why);
+    if (err)
+        return err;
+    listener->tls->ctx_free(listener->tls_ctx); /* sessions hold what they need of it */
+    listener->tls_ctx = ctx;
+    return ERR_OK;
 }
 
 uint16_t listener_port(const struct listener *listener)

@@ -98,6 +98,8 @@ NODISCARD enum err listener_new(struct listener **out, struct loop *loop, const 
 NODISCARD enum err listener_check(const struct listener_conf *conf, struct why *why);
 void stream_accept(struct stream *stream, const struct stream_events *events,
                    void *arg); /* then .open once TLS is done */
+/* Another certificate and key (the files of conf) for connections from now on. Those there are keep theirs. */
+NODISCARD enum err listener_renew(struct listener *listener, const struct listener_conf *conf, struct why *why);
 uint16_t listener_port(const struct listener *listener);
 void listener_close(struct listener *listener, struct closer *closer); /* frees it; NULL allowed */
 #endif

@@ -40,8 +40,8 @@ struct tls_api {
     void (*drain)(struct tls_session *session, struct buf *out);
     /* Appends the certificate that the other end has shown, as PEM; false: it has shown none. */
     bool (*peer)(const struct tls_session *session, struct buf *pem);
-    /* A new key pair and its self-signed certificate for that name, valid from now for so many days; PEM. Of a client: EC
-     * P-256; of a server: RSA 2048, and name is what it listens on. */
+    /* A new key pair (EC P-256) and its self-signed certificate for that name, valid from now for so many days; PEM. Of a
+     * server: name is what it listens on. */
     NODISCARD enum err (*self_signed)(const char *name, unsigned days, bool is_server, struct buf *cert,
                                       struct buf *key, struct why *why);
     /* When the certificates of a PEM file end, ms since the epoch: the first that does, or the last (a bundle of CAs). Blocks. */

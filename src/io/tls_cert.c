@@ -7,14 +7,13 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
-#include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <time.h>
 
-enum { SERIAL_BITS = 127, RSA_BITS = 2048, DAY_S = 24 * 60 * 60, COMMON_NAME_MAX = 64 /* RFC 5280, ub-common-name */ };
+enum { SERIAL_BITS = 127, DAY_S = 24 * 60 * 60, COMMON_NAME_MAX = 64 /* RFC 5280, ub-common-name */ };
 
 static void add_bio(struct buf *out, BIO *bio)
 {
@@ -94,14 +93,14 @@ static bool add_uses(X509 *cert, const char *name, bool is_server)
     if (!is_server)
         return add_extension(cert, NID_key_usage, "critical,digitalSignature") &&
                add_extension(cert, NID_ext_key_usage, "clientAuth");
-    return add_extension(cert, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
+    return add_extension(cert, NID_key_usage, "critical,digitalSignature") &&
            add_extension(cert, NID_ext_key_usage, "serverAuth") && add_names(cert, name);
 }
 
 enum err tls_cert_self_signed(const char *name, unsigned days, bool is_server, struct buf *cert_out,
                               struct buf *key_out, struct why *why)
 {
-    EVP_PKEY *key = is_server ? EVP_RSA_gen(RSA_BITS) : EVP_EC_gen("P-256");
+    EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *cert = X509_new();
     BIO *bio = BIO_new(BIO_s_secmem());
     /* A day back: the platform's clock may be behind this machine's. */

@@ -364,10 +364,14 @@ def test_tls_with_files_and_with_a_certificate_of_its_own(run, tmp_path):
     key = own.gateway.directory / "domain_srv.key"
     assert key.stat().st_mode & 0o77 == 0
     before = key.read_bytes()
+    shown = subprocess.run(["openssl", "x509", "-noout", "-text", "-in", own.gateway.directory / "domain_srv.crt"], capture_output=True, text=True, check=True).stdout
+    assert "prime256v1" in shown and "IP Address:127.0.0.1" in shown
     own.gateway.stop()
     own.gateway.start()
     own.wait_listening()
     assert own.ask(body={"sn": "Own", "t": 3})[0] == 200 and key.read_bytes() == before
+    durable = run(connector(SSL=True), storage=FILE)
+    assert (durable.gateway.directory / "data" / "domain_srv.key").exists() and not (durable.gateway.directory / "domain_srv.key").exists()
 
 
 def test_a_port_in_use_is_told_and_tried_again(tmp_path):
