@@ -15,6 +15,7 @@ FIGURES = {  # field: heading, better is
     "rpc_per_s": ("answers/s", max), "lat_max_ms": ("longest ms", min), "cpu_us_per_rpc": ("CPU µs a request", min),
     "polls_per_s": ("polls/s", max), "cpu_us_per_poll": ("CPU µs a poll", min), "connections": ("connections opened", min),
     "off_p50_ms": ("off the beat p50 ms", min), "off_p99_ms": ("off the beat p99 ms", min), "off_max_ms": ("longest off the beat ms", min),
+    "requests_per_s": ("requests/s", max), "cpu_us_per_request": ("CPU µs a request", min), "refused": ("refused", min),
     "unanswered": ("unanswered", min), "failed": ("failed", min), "twice": ("answered twice", min),
     "polls_percent": ("polls that came, %", max), "values_percent": ("values that arrived, %", max),
     "requests_per_poll": ("requests a poll", min), "jitter_p50_ms": ("jitter p50 ms", min), "jitter_p99_ms": ("jitter p99 ms", min),
@@ -37,6 +38,7 @@ SHOWN = {"flow": ["msgs_per_s", "cpu_s_per_Mvalue", "peak_rss_kib", "lost", "dup
          "polls": ["polls_per_s", "cpu_us_per_poll", "off_p50_ms", "off_p99_ms", "off_max_ms", "connections", "peak_rss_kib"],
          "beats": ["polls_percent", "values_percent", "requests_per_poll", "cpu_s_per_Mvalue", "cpu_percent", "jitter_p50_ms",
                    "jitter_p99_ms", "drift_percent", "peak_rss_kib"],
+         "posts": ["requests_per_s", "cpu_us_per_request", "lat_p50_ms", "lat_p99_ms", "peak_rss_kib", "refused", "lost", "dup"],
          "overload": ["rss_kib_first_third", "rss_kib_last_third", "msgs_per_s", "lost", "dup", "ooo"]}
 
 
@@ -53,7 +55,7 @@ def spread(values):
 
 def ratio(field, ours, theirs):
     ours, theirs = statistics.median(ours), statistics.median(theirs)
-    if not ours or not theirs or field in ("lost", "dup", "ooo", "unanswered", "failed", "twice"):
+    if not ours or not theirs or field in ("lost", "dup", "ooo", "unanswered", "failed", "twice", "refused"):
         return ""
     return f"{text(ours / theirs if FIGURES[field][1] is max else theirs / ours)} ×"
 
@@ -88,14 +90,24 @@ def machine():
     return f"{n} × {model}, Linux {release}; load generator, platform stand-in and gateway share the machine."
 
 
+def sections(text):
+    """The tables that stand in the page, by scenario."""
+    return {part.partition(":")[0]: f"### {part.rstrip()}" for part in text.split("\n### ")[1:]}
+
+
 def write(source, readme, scenarios):
+    """The tables of what was measured take the place of the old ones; those of other scenarios stay."""
     results = [json.loads(line) for line in source.read_text().splitlines() if line]
-    lines = [BEGIN, "", f"Machine: {machine()} Figures are min / **median** / max.", ""]
+    old = readme.read_text() if readme.exists() else f"{BEGIN}\n{END}\n"
+    head, _, rest = old.partition(BEGIN)
+    stands, _, tail = rest.partition(END)
+    tables = sections(stands)
     for name, (what, function, _) in scenarios.items():
         body = table(results, name, SHOWN[function.__name__])
         if body:
-            lines += [f"### {name}: {what}", "", *body, ""]
-    lines.append(END)
-    old = readme.read_text() if readme.exists() else f"{BEGIN}\n{END}\n"
-    head, _, rest = old.partition(BEGIN)
-    readme.write_text(head + "\n".join(lines) + rest.partition(END)[2])
+            tables[name] = "\n".join([f"### {name}: {what}", "", *body])
+    lines = [BEGIN, "", f"Machine: {machine()} Figures are min / **median** / max.", ""]
+    for name in scenarios:
+        if name in tables:
+            lines += [tables[name], ""]
+    readme.write_text(head + "\n".join(lines + [END]) + tail)
