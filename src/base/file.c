@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 
+#include "base/mem.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -127,32 +129,89 @@ static void sync_dir_of(const char *path)
     close(fd);
 }
 
-enum err file_put(const char *path, struct str content, enum file_put how, const char *like, struct why *why)
+static void forget(struct file_staged *staged)
 {
-    char *target = how == FILE_REPLACE ? realpath(path, NULL) : NULL; /* from malloc; NULL: there is none yet */
-    const char *to = target ? target : path;
+    mem_free(staged->temp);
+    mem_free(staged->to);
+    *staged = (struct file_staged){0};
+}
+
+/* The content is durable under a name of its own, beside where it is meant to be. */
+static NODISCARD enum err stage(struct file_staged *out, const char *path, const char *to, struct str content,
+                                const char *like, struct why *why)
+{
     autobuf struct buf temp = {0};
     enum err err = ERR_OK;
     int fd;
 
+    *out = (struct file_staged){0};
     buf_printf(&temp, "%s.XXXXXX", to);
     buf_add_u8(&temp, 0);
     fd = mkostemp((char *)temp.p, O_CLOEXEC); /* mode 0600 until it has its own */
-    if (fd < 0) {
-        err = refused(why, path);
-        free(target);
-        return err;
-    }
+    if (fd < 0)
+        return refused(why, path);
     if (!take_attributes(fd, like) || !write_all(fd, content) || fsync(fd))
         err = refused(why, path);
     if (close(fd) && !err)
         err = refused(why, path);
-    if (!err && (how == FILE_NEW ? !move_to_new((char *)temp.p, to) : rename((char *)temp.p, to) != 0))
-        err = refused(why, path);
     if (err)
         unlink((char *)temp.p);
     else
-        sync_dir_of(to);
+        *out = (struct file_staged){.temp = mem_dup((char *)temp.p), .to = mem_dup(to)};
+    return err;
+}
+
+enum err file_stage(struct file_staged *out, const char *path, struct str content, const char *like, struct why *why)
+{
+    char *target = realpath(path, NULL); /* from malloc; NULL: there is none yet */
+    enum err err = stage(out, path, target ? target : path, content, like, why);
+
     free(target);
+    return err;
+}
+
+enum err file_staged_put(struct file_staged *staged, struct why *why)
+{
+    if (rename(staged->temp, staged->to) != 0)
+        return refused(why, staged->to);
+    sync_dir_of(staged->to);
+    forget(staged);
+    return ERR_OK;
+}
+
+void file_staged_drop(struct file_staged *staged)
+{
+    if (staged->temp)
+        unlink(staged->temp);
+    forget(staged);
+}
+
+static NODISCARD enum err put_new(const char *path, struct str content, const char *like, struct why *why)
+{
+    struct file_staged staged;
+    enum err err = stage(&staged, path, path, content, like, why);
+
+    if (err)
+        return err;
+    if (!move_to_new(staged.temp, path)) {
+        err = refused(why, path);
+        file_staged_drop(&staged);
+        return err;
+    }
+    sync_dir_of(path);
+    forget(&staged);
+    return ERR_OK;
+}
+
+enum err file_put(const char *path, struct str content, enum file_put how, const char *like, struct why *why)
+{
+    struct file_staged staged;
+    enum err err;
+
+    if (how == FILE_NEW)
+        return put_new(path, content, like, why);
+    err = file_stage(&staged, path, content, like, why);
+    if (!err && (err = file_staged_put(&staged, why)))
+        file_staged_drop(&staged);
     return err;
 }

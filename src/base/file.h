@@ -16,4 +16,14 @@ enum file_put {
 };
 /* Mode and, where that is allowed, owner are those of the file like; NULL: mode 0600, for secrets. */
 NODISCARD enum err file_put(const char *path, struct str content, enum file_put how, const char *like, struct why *why);
+
+/* FILE_REPLACE in two steps, for several files that change together: first all of them are on the disk, beside what they
+ * replace, then they take its place, which needs no room any more. */
+struct file_staged {
+    char *temp, *to; /* NULL: nothing is staged */
+};
+NODISCARD enum err file_stage(struct file_staged *out, const char *path, struct str content, const char *like,
+                              struct why *why);
+NODISCARD enum err file_staged_put(struct file_staged *staged, struct why *why); /* an error leaves it staged */
+void file_staged_drop(struct file_staged *staged);                               /* nothing staged allowed */
 #endif

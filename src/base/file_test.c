@@ -118,6 +118,25 @@ static void test_a_replaced_file_keeps_its_mode_and_a_link_stays_a_link(void **s
     unlink(link_path);
 }
 
+static void test_what_is_staged_takes_the_files_place_or_leaves_no_trace(void **state)
+{
+    struct file_staged one, two;
+    unsigned n;
+
+    (void)state;
+    put(path, "old", 0640);
+    n = n_files();
+    assert_int_equal(file_stage(&one, path, STR("new"), path, NULL), ERR_OK);
+    assert_int_equal(file_stage(&two, path, STR("other"), path, NULL), ERR_OK);
+    assert_file(path, "old", 0640);
+    assert_int_equal(file_staged_put(&one, NULL), ERR_OK);
+    file_staged_drop(&one); /* nothing is staged any more */
+    assert_file(path, "new", 0640);
+    file_staged_drop(&two);
+    assert_file(path, "new", 0640);
+    assert_int_equal(n_files(), n);
+}
+
 static void test_what_cannot_be_written_leaves_nothing_behind(void **state)
 {
     struct why why = {0};
@@ -165,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_a_file_is_read_within_its_limit),
         cmocka_unit_test(test_a_new_file_has_the_mode_of_its_model_and_replaces_nothing),
         cmocka_unit_test(test_a_replaced_file_keeps_its_mode_and_a_link_stays_a_link),
+        cmocka_unit_test(test_what_is_staged_takes_the_files_place_or_leaves_no_trace),
         cmocka_unit_test(test_what_cannot_be_written_leaves_nothing_behind),
         cmocka_unit_test(test_identities_have_their_form),
     };

@@ -13,12 +13,15 @@
 #include <unistd.h>
 
 /*
- *   IDLE ──► LOADING ──► GENERAL ──► REMOVING ──► CONNECTORS ──► WRITING ──► IDLE    WRITING: what was given; of files, identities
- *               │           │ refused                  │ failed, all or nothing
- *               │           └─────────► BACK ◄─────────┘
- *               └─ errors ──► IDLE        └──► CONNECTORS (from files: the main file is left out), or IDLE
+ *   IDLE ──► LOADING ──► STAGING ──► GENERAL ──► REMOVING ──► CONNECTORS ──► WRITING ──► IDLE
+ *               │           │           │ refused                  │ failed, all or nothing
+ *               │           │           └─────────► BACK ◄─────────┘
+ *               └─ errors ──┴─► IDLE                 └──► CONNECTORS (from files: the main file is left out), or IDLE
+ *
+ * STAGING: what was given is on the disk before any of it runs, so that WRITING needs no room. WRITING: it takes the place of
+ * what it replaces; of files, identities.
  */
-enum phase { IDLE, LOADING, GENERAL, REMOVING, CONNECTORS, BACK, WRITING };
+enum phase { IDLE, LOADING, STAGING, GENERAL, REMOVING, CONNECTORS, BACK, WRITING };
 
 enum change_kind { FROM_FILES, FROM_TEXTS, PREVIEW };
 
@@ -68,6 +71,7 @@ struct apply {
 
     enum phase phase; /* of the change that runs */
     struct change *change;
+    struct file_staged *staged; /* of each text of the change */
     struct work work;
     struct problems problems;
     struct gateway_conf *next;
@@ -238,13 +242,32 @@ static void back(struct apply *apply)
         connectors_begin(apply);
 }
 
+/* The first change that is the owner's. */
+static const char *changed_path(const struct apply *apply, const struct owner *owner)
+{
+    for (size_t i = 0; i < apply->plan->n; i++) {
+        const struct plan_item *item = &apply->plan->items[i];
+
+        if (item->kind == PLAN_GENERAL && owns(&owner->owner, item->name, item->paths))
+            return item->paths;
+    }
+    return owner->owner.keys[0];
+}
+
 static void refused(struct apply *apply, const struct owner *owner, enum err err, const struct why *why)
 {
-    const char *text =
-        arena_printf(&apply->plan->arena, "%s: %s", owner->owner.keys[0], why->err ? why_text(why) : err_text(err)).p;
+    const char *path = changed_path(apply, owner);
+    const char *reason = why->err ? why_text(why) : err_text(err);
+    const char *text = arena_printf(&apply->plan->arena, "%s: %s", path, reason).p;
+
+    if (!apply->has_failed)
+        apply->result.path = path;
 
     LOG_ERROR(apply->conf.log, "a change of the main configuration is not taken, what was before goes on",
               KV_Z("error", text));
+    if (apply->change->kind == FROM_FILES)
+        LOG_WARN(apply->conf.log, "the file still says otherwise, and a restart would do what it says",
+                 KV_Z("file", apply->running->path), KV_Z("path", path));
     mark_general(apply, PLAN_FAILED, text);
     fail(apply, err, text);
     back(apply);
@@ -481,7 +504,15 @@ static void connectors_end(struct apply *apply)
 
 /* --- files ------------------------------------------------------------------------------------------------------------------ */
 
-static void write_texts(void *arg)
+static void start_step(struct apply *apply, enum phase phase, void (*there)(void *arg), void (*back_here)(void *arg))
+{
+    apply->phase = phase;
+    apply->step.err = ERR_OK;
+    apply->step.why = (struct why){0};
+    work_start(&apply->work, apply->conf.main->loop, there, back_here, apply);
+}
+
+static void stage_texts(void *arg)
 {
     struct apply *apply = arg;
 
@@ -490,9 +521,51 @@ static void write_texts(void *arg)
         bool exists = access(text->path, F_OK) == 0;
 
         if (text->text.p)
-            apply->step.err = file_put(text->path, text->text, FILE_REPLACE, exists ? text->path : apply->running->path,
-                                       &apply->step.why);
-        else if (exists && unlink(text->path) != 0)
+            apply->step.err = file_stage(&apply->staged[i], text->path, text->text,
+                                         exists ? text->path : apply->running->path, &apply->step.why);
+    }
+}
+
+static void staged(void *arg)
+{
+    struct apply *apply = arg;
+
+    if (apply->is_ended)
+        fail(apply, ERR_CANCELLED, "the gateway stops");
+    else if (apply->step.err)
+        fail(apply, apply->step.err, why_text(&apply->step.why));
+    if (apply->has_failed) {
+        finish(apply);
+        return;
+    }
+    log_items(apply);
+    general_begin(apply);
+}
+
+static void stage_begin(struct apply *apply)
+{
+    apply->staged = mem_zero((apply->change->n_texts + 1) * sizeof *apply->staged);
+    start_step(apply, STAGING, stage_texts, staged);
+}
+
+static void drop_staged(struct apply *apply)
+{
+    for (size_t i = 0; i < apply->change->n_texts && apply->staged; i++)
+        file_staged_drop(&apply->staged[i]);
+    mem_free(apply->staged);
+    apply->staged = NULL;
+}
+
+static void write_texts(void *arg)
+{
+    struct apply *apply = arg;
+
+    for (size_t i = 0; i < apply->change->n_texts && !apply->step.err; i++) {
+        const struct conf_text *text = &apply->change->texts[i];
+
+        if (text->text.p)
+            apply->step.err = file_staged_put(&apply->staged[i], &apply->step.why);
+        else if (unlink(text->path) != 0 && errno != ENOENT)
             apply->step.err = why_set(&apply->step.why, err_from_errno(errno), "%s: cannot be removed", text->path);
     }
 }
@@ -511,10 +584,7 @@ static void written(void *arg)
 
 static void write_begin(struct apply *apply)
 {
-    apply->phase = WRITING;
-    apply->step.err = ERR_OK;
-    apply->step.why = (struct why){0};
-    work_start(&apply->work, apply->conf.main->loop, write_texts, written, apply);
+    start_step(apply, WRITING, write_texts, written);
 }
 
 /* A connector that has come without an identity, or lost it. */
@@ -567,13 +637,6 @@ static void ids_begin(struct apply *apply)
 
 /* --- what runs now ----------------------------------------------------------------------------------------------------- */
 
-/* Not taken away from running: others keep views of the first one's. */
-static void keep_file(struct conf **next, struct conf *running)
-{
-    conf_unref(*next);
-    *next = running ? conf_ref(running) : NULL;
-}
-
 static void swap_connectors(struct gateway_conf *to, struct gateway_connector *a, struct gateway_connector *b)
 {
     struct gateway_connector kept = *a;
@@ -598,12 +661,6 @@ static const struct plan_item *item_of(const struct apply *apply, const struct g
         if (apply->plan->items[i].after == after)
             return &apply->plan->items[i];
     return NULL;
-}
-
-static void set_views(struct gateway_conf *conf)
-{
-    conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
-    conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
 }
 
 /* A connector whose entry has errors runs on with what it was; of the former configuration nothing is left then. */
@@ -663,13 +720,6 @@ static void keep_what_runs(struct apply *apply, struct gateway_conf *next, struc
         swap_connectors(next, connector, former);
     }
     keep_connectors(apply, next, running);
-    if (next->n_errors.logs)
-        keep_file(&next->logs_file, running->logs_file);
-    if (next->n_errors.filter)
-        keep_file(&next->filter_file, running->filter_file);
-    if (next->n_errors.commands)
-        keep_file(&next->commands_file, running->commands_file);
-    set_views(next);
 }
 
 static void take_what_runs(struct apply *apply, struct gateway_conf *next, struct gateway_conf *running)
@@ -755,6 +805,7 @@ static void finish(struct apply *apply)
 
     if (change->kind != PREVIEW)
         log_end(apply);
+    drop_staged(apply);
     if (is_taken)
         unused = adopt(apply);
     apply->result.plan = apply->plan;
@@ -777,6 +828,31 @@ static void finish(struct apply *apply)
         runner_call(apply->conf.main, &apply->begin);
 }
 
+/* Not taken away from running: others keep views of the first one's. */
+static void keep_file(struct conf **next, struct conf *running)
+{
+    conf_unref(*next);
+    *next = running ? conf_ref(running) : NULL;
+}
+
+static void set_views(struct gateway_conf *conf)
+{
+    conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
+    conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
+}
+
+/* A file with errors leaves what was read from it before, for the owners too. */
+static void keep_good_files(struct gateway_conf *next, struct gateway_conf *running)
+{
+    if (next->n_errors.logs)
+        keep_file(&next->logs_file, running->logs_file);
+    if (next->n_errors.filter)
+        keep_file(&next->filter_file, running->filter_file);
+    if (next->n_errors.commands)
+        keep_file(&next->commands_file, running->commands_file);
+    set_views(next);
+}
+
 static bool is_in(const struct change *change, const struct problem *problem)
 {
     for (size_t i = 0; i < change->n_texts && problem->file; i++)
@@ -785,12 +861,23 @@ static bool is_in(const struct change *change, const struct problem *problem)
     return false;
 }
 
+/* The change names another file of filter rules, and that is the one that cannot be used. */
+static bool is_of_new_filter(const struct apply *apply, const struct problem *problem)
+{
+    const char *path = apply->next ? apply->next->filter_path : NULL, *former = apply->running->filter_path;
+
+    return path && apply->change->kind == FROM_TEXTS && problem->file && strcmp(problem->file, path) == 0 &&
+           !(former && strcmp(former, path) == 0);
+}
+
 /* What was wrong already is not the change's fault. */
 static const struct problem *error_in(const struct apply *apply)
 {
     for (const struct problem *problem = apply->problems.first; problem; problem = problem->next)
-        if (problem->severity == CONF_ERROR && is_in(apply->change, problem) &&
-            !(apply->next && plan_is_old_problem(apply->running, apply->next, problem)))
+        if (problem->severity == CONF_ERROR &&
+            (is_of_new_filter(apply, problem) ||
+             (is_in(apply->change, problem) &&
+              !(apply->next && plan_is_old_problem(apply->running, apply->next, problem)))))
             return problem;
     return NULL;
 }
@@ -807,14 +894,28 @@ static void loaded(void *arg)
     }
     if (apply->change->kind == FROM_FILES)
         log_new_problems(apply);
-    if (!apply->next || wrong) {
+    if (wrong && is_of_new_filter(apply, wrong)) {
+        autobuf struct buf text = {0};
+
+        problem_add_text(&text, wrong);
+        buf_add_u8(&text, 0);
+        apply->result.path = "thingsboard.deviceFiltering.filterFile";
+        fail(apply, ERR_CONFIG, (const char *)text.p);
+    } else if (!apply->next || wrong) {
         fail(apply, ERR_CONFIG, wrong ? wrong->text : "the main configuration file cannot be used");
+    }
+    if (apply->has_failed) {
         finish(apply);
         return;
     }
     apply->plan = plan_new(apply->running, apply->next, is_live, apply);
     if (apply->change->kind == PREVIEW) {
         finish(apply);
+        return;
+    }
+    keep_good_files(apply->next, apply->running);
+    if (apply->change->kind == FROM_TEXTS) {
+        stage_begin(apply);
         return;
     }
     log_items(apply);

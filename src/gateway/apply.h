@@ -49,6 +49,7 @@ struct apply_result {
     enum err
         err; /* ERR_OK: all of it runs (and is written); ERR_CONFIG: something was refused or failed, see plan and problems */
     struct why why;                  /* the first reason */
+    const char *path;                /* the key of the main file that it is about; NULL: no single one */
     const struct plan *plan;         /* with outcomes; NULL: nothing was compared */
     const struct problems *problems; /* all that `check` would say; NULL: nothing was loaded */
 };

@@ -78,7 +78,7 @@ static int make_dir(void **state)
 
 static int remove_dir(void **state)
 {
-    static const char *const names[] = {"tb_gateway.json", "A.json", "B.json", "C.json"};
+    static const char *const names[] = {"tb_gateway.json", "A.json", "B.json", "C.json", "list.json"};
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(names); i++)
@@ -200,6 +200,7 @@ struct plant {
 struct outcome {
     unsigned n;
     enum err err;
+    char path[64];
     size_t n_items;
 };
 
@@ -208,6 +209,7 @@ struct taker {
     unsigned n_taken, n_back;
     struct apply_step *step;
     const struct gateway_conf *first;
+    const struct filter_conf *filter; /* of the last one */
 };
 
 static void take_outcome(void *arg, const struct apply_result *result)
@@ -216,6 +218,7 @@ static void take_outcome(void *arg, const struct apply_result *result)
 
     outcome->n++;
     outcome->err = result->err;
+    snprintf(outcome->path, sizeof outcome->path, "%s", result->path ? result->path : "");
     outcome->n_items = result->plan ? result->plan->n : 0;
 }
 
@@ -230,6 +233,7 @@ static enum err take(void *arg, const struct gateway_conf *before, const struct 
         taker->n_taken++;
     taker->first = taker->first ? taker->first : before;
     taker->step = step;
+    taker->filter = after->filter;
     return taker->answer == ERR_REFUSED ? why_set(why, ERR_REFUSED, "not like this") : taker->answer;
 }
 
@@ -324,6 +328,7 @@ static void test_what_one_owner_refuses_the_others_give_back_and_nothing_is_writ
     run(&plant);
     assert_int_equal(outcome.n, 1);
     assert_int_equal(outcome.err, ERR_REFUSED);
+    assert_string_equal(outcome.path, "thingsboard.loops");
     assert_int_equal(report.n_taken, 1);
     assert_int_equal(report.n_back, 1);
     assert_false(file_has("tb_gateway.json", "ON_CHANGE"));
@@ -349,6 +354,67 @@ static void test_content_with_errors_changes_nothing(void **state)
         assert_true(file_has("A.json", "\"period\":1"));
     }
     end(&plant);
+}
+
+#define FILTERED(file) ",\"deviceFiltering\":{\"enable\":true,\"filterFile\":\"" file "\"}"
+
+/* Rules that cannot be used are refused where a change names them; whatever becomes of a file, what was read from it counts. */
+static void test_a_filter_stays_until_there_is_another_that_can_be_used(void **state)
+{
+    static const char *const keys[] = {"thingsboard.deviceFiltering", "list.json", NULL};
+    struct plant plant;
+    struct outcome outcome = {0};
+    struct taker filter = {.answer = ERR_OK};
+    struct conf_text text = {path_of("tb_gateway.json"), STR(MAIN(FILTERED("C.json"), ENTRY("A") "," ENTRY("B")))};
+    const struct filter_conf *rules;
+
+    (void)state;
+    put("tb_gateway.json", MAIN(FILTERED("list.json"), ENTRY("A") "," ENTRY("B")));
+    put("list.json", "{\"deny\":{\"A\":[\"bad.*\"]}}");
+    begin(&plant);
+    rules = apply_running(plant.apply)->filter;
+    assert_non_null(rules);
+    apply_add_owner(plant.apply, &(struct apply_owner){.keys = keys, .take = take, .arg = &filter});
+    apply_change(plant.apply, &text, 1, take_outcome, &outcome); /* C.json is not there */
+    run(&plant);
+    put("C.json", "{\"deny\":{\"A\":[\"[\"]}}");
+    apply_change(plant.apply, &text, 1, take_outcome, &outcome);
+    run(&plant);
+    assert_int_equal(outcome.n, 2);
+    assert_int_equal(outcome.err, ERR_CONFIG);
+    assert_string_equal(outcome.path, "thingsboard.deviceFiltering.filterFile");
+    assert_int_equal(filter.n_taken, 0);
+    assert_ptr_equal(apply_running(plant.apply)->filter, rules);
+    put("tb_gateway.json", MAIN(FILTERED("D.json") ",\"loops\":2", ENTRY("A") "," ENTRY("B")));
+    apply_reload(plant.apply, take_outcome, &outcome); /* edited by hand: the rest is taken */
+    run(&plant);
+    assert_int_equal(outcome.n, 3);
+    assert_int_equal(apply_running(plant.apply)->main->platform->loops, 2);
+    assert_ptr_equal(filter.filter, rules);
+    assert_ptr_equal(apply_running(plant.apply)->filter, rules);
+    end(&plant);
+}
+
+/* Each of the files is on the disk before any of it runs. */
+static void test_what_cannot_be_saved_does_not_run(void **state)
+{
+    struct plant plant;
+    struct outcome outcome = {0};
+    struct taker report = {.answer = ERR_OK};
+    struct conf_text texts[] = {{path_of("tb_gateway.json"), STR_NONE}, {path_of("none/A.json"), STR("{}")}};
+
+    (void)state;
+    texts[0].text = str_from(changed);
+    begin(&plant);
+    apply_add_owner(plant.apply, &(struct apply_owner){.keys = report_keys, .take = take, .arg = &report});
+    apply_change(plant.apply, texts, 2, take_outcome, &outcome);
+    run(&plant);
+    assert_int_equal(outcome.n, 1);
+    assert_int_equal(outcome.err, ERR_NOTFOUND);
+    assert_int_equal(report.n_taken, 0);
+    assert_false(file_has("tb_gateway.json", "ON_CHANGE"));
+    assert_int_equal(apply_running(plant.apply)->main->platform->loops, 0);
+    end(&plant); /* no other file is left: the directory can be removed */
 }
 
 /* The main file is wrong in places that nobody has touched since the start. */
@@ -426,6 +492,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_content_that_runs_is_written, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_what_one_owner_refuses_the_others_give_back_and_nothing_is_written,
                                         make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_filter_stays_until_there_is_another_that_can_be_used, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(test_what_cannot_be_saved_does_not_run, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_content_with_errors_changes_nothing, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_waiting_change_gives_way_to_a_newer_one_and_reloads_are_one, make_dir,
                                         remove_dir),

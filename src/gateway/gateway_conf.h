@@ -230,7 +230,8 @@ enum login_source { LOGIN_SECURITY, LOGIN_STORED, LOGIN_PROVISION };
 
 struct gateway_conf {
     struct arena arena;
-    const char *dir, *path;                                           /* of the configuration, of the main file */
+    const char *dir, *path;  /* of the configuration, of the main file */
+    const char *filter_path; /* of the filter's file; NULL: devices are not filtered */
     struct conf *main_file, *logs_file, *filter_file, *commands_file; /* NULL: not there, or not usable */
     const struct main_conf *main;
     const struct logs_conf *logs;     /* NULL: defaults */

@@ -435,23 +435,23 @@ static struct json_file *read_file(const char *path, bool may_write, struct prob
     return file;
 }
 
-static struct conf *load_beside(struct gateway_conf *conf, const struct conf_type *type, struct str name,
+static const char *path_beside(struct gateway_conf *conf, struct str name)
+{
+    bool is_absolute = name.n && name.p[0] == '/';
+
+    return arena_printf(&conf->arena, "%s" STR_FMT, is_absolute ? "" : conf->dir, STR_ARG(name)).p;
+}
+
+static struct conf *load_beside(struct gateway_conf *conf, const struct conf_type *type, const char *path,
                                 bool may_write, unsigned *n_errors, struct problems *problems)
 {
     const unsigned n_before = problems->n_errors;
-    bool is_absolute = name.n && name.p[0] == '/';
-    struct str path = arena_printf(&conf->arena, "%s" STR_FMT, is_absolute ? "" : conf->dir, STR_ARG(name));
-    struct json_file *file = read_file(path.p, may_write, problems);
+    struct json_file *file = read_file(path, may_write, problems);
 
     struct conf *loaded = file ? conf_load_json(type, conf->dir, file, NULL, 0, problems) : NULL;
 
     *n_errors = problems->n_errors - n_before;
     return loaded;
-}
-
-static bool exists_beside(struct gateway_conf *conf, const char *name)
-{
-    return conf_file_exists(arena_printf(&conf->arena, "%s%s", conf->dir, name).p);
 }
 
 static bool load_main(struct gateway_conf *conf, bool may_write, struct problems *problems)
@@ -534,6 +534,7 @@ static struct gateway_conf *load_all(const char *dir_or_file, const struct gatew
     struct gateway_conf *conf = mem_zero(sizeof *conf);
     const struct conf_list *entries;
     const struct platform_conf *platform;
+    const char *logs_path;
     const unsigned n_before = problems->n_errors;
     struct problem *const *first = problems->last;
     autobuf struct buf dir = {0}, file = {0};
@@ -552,16 +553,19 @@ static struct gateway_conf *load_all(const char *dir_or_file, const struct gatew
     for (const struct problem *problem = *first; problem; problem = problem->next)
         conf->n_errors.main -= problem->severity == CONF_ERROR && gateway_conf_is_of_entry(conf, problem);
     platform = conf->main->platform;
-    if (exists_beside(conf, "logs.json"))
+    logs_path = path_beside(conf, STR("logs.json"));
+    if (conf_file_exists(logs_path))
         conf->logs_file =
-            load_beside(conf, &logs_conf_type, STR("logs.json"), loading->may_write, &conf->n_errors.logs, problems);
-    if (platform->filtering && platform->filtering->enable)
-        conf->filter_file = load_beside(conf, &filter_conf_type, platform->filtering->file, loading->may_write,
+            load_beside(conf, &logs_conf_type, logs_path, loading->may_write, &conf->n_errors.logs, problems);
+    if (platform->filtering && platform->filtering->enable) {
+        conf->filter_path = path_beside(conf, platform->filtering->file);
+        conf->filter_file = load_beside(conf, &filter_conf_type, conf->filter_path, loading->may_write,
                                         &conf->n_errors.filter, problems);
+    }
     if (platform->statistics && platform->statistics->enable && platform->statistics->enable_custom &&
         platform->statistics->file.n)
-        conf->commands_file = load_beside(conf, &command_file_type, platform->statistics->file, loading->may_write,
-                                          &conf->n_errors.commands, problems);
+        conf->commands_file = load_beside(conf, &command_file_type, path_beside(conf, platform->statistics->file),
+                                          loading->may_write, &conf->n_errors.commands, problems);
     conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
     conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
     entries = &conf->main->connectors;

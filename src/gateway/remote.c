@@ -129,7 +129,8 @@ static void refuse_result(struct remote *remote, const struct apply_result *resu
         n++;
     }
     if (!n)
-        published_error_add(&remote->published, STR(""), str_from(why_text(&result->why)));
+        published_error_add(&remote->published, path_in_attribute(key, str_from(result->path ? result->path : "")),
+                            str_from(why_text(&result->why)));
     published_error_end(&remote->published);
 }
 

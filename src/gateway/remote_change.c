@@ -263,7 +263,7 @@ static NODISCARD enum err move_commands(struct remote_change *change, struct for
     if (!str_eq(name, STR("statistics.json")) && !str_eq(name, commands_name(running)) &&
         (!backup_is_free_name(running, name) || is_connectors_file(running, path)))
         return wrong(change, why, "statistics.configuration",
-                     "expected the plain name of a file that nothing else uses");
+                     "expected the plain name of a .json file that nothing else uses");
     if (!has_commands)
         return ERR_OK;
     if (!yyjson_mut_is_arr(commands))
@@ -272,6 +272,22 @@ static NODISCARD enum err move_commands(struct remote_change *change, struct for
     if (!remote_file_of(files, path) || !str_eq(buf_str(&remote_file_of(files, path)->text), buf_str(&text)))
         add_text(change, path, buf_str(&text));
     return ERR_OK;
+}
+
+/* The filter's file may be its own, list.json, or another one that nothing else uses. */
+static NODISCARD enum err check_filter(struct remote_change *change, yyjson_mut_val *root,
+                                       const struct gateway_conf *running, struct why *why)
+{
+    const struct filtering_conf *filtering = running->main->platform->filtering;
+    yyjson_mut_val *file = yyjson_mut_obj_get(yyjson_mut_obj_get(root, "deviceFiltering"), "filterFile");
+    struct str name = yyjson_mut_is_str(file) ? str_of(yyjson_mut_get_str(file), yyjson_mut_get_len(file)) : STR_NONE;
+    const char *path = beside(&change->arena, running, name);
+
+    if (!name.n || str_eq(name, STR("list.json")) || (filtering && str_eq(name, filtering->file)) ||
+        (backup_is_free_name(running, name) && !is_connectors_file(running, path)))
+        return ERR_OK;
+    return wrong(change, why, "deviceFiltering.filterFile",
+                 "expected the plain name of a .json file that nothing else uses");
 }
 
 static void keep_statistics(struct form *form, yyjson_val *section)
@@ -309,6 +325,8 @@ static NODISCARD enum err make_general(struct remote_change *change, const struc
         keep_statistics(&next, section); /* not in the remote form, where nothing of it changes */
     else
         err = move_commands(change, &next, has_commands, running, files, why);
+    if (!err)
+        err = check_filter(change, next.root, running, why);
     if (err)
         return err;
     keep_time(&next, value);

@@ -381,6 +381,23 @@ static void test_commands_go_to_their_file_and_only_what_is_given_changes(void *
     assert_refused(REMOTE_GENERAL, "{\"security\":{\"password\":\"***\"}}", "security.password", "\"***\"");
 }
 
+static void test_the_filters_file_is_one_that_nothing_else_uses(void **state)
+{
+    static const char *const others[] = {"../../etc/passwd", "/etc/passwd", "one.json",
+                                         "tb_gateway.json",  "logs.json",   ".x.json"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        autobuf struct buf text = {0};
+
+        buf_printf(&text, "{\"deviceFiltering\":{\"enable\":true,\"filterFile\":\"%s\"}}", others[i]);
+        buf_add_u8(&text, 0);
+        assert_refused(REMOTE_GENERAL, (const char *)text.p, "deviceFiltering.filterFile", "plain name");
+    }
+    assert_int_equal(make(REMOTE_GENERAL, "{\"deviceFiltering\":{\"enable\":true,\"filterFile\":\"list.json\"}}"),
+                     ERR_OK);
+}
+
 static void test_provisioning_and_security_take_each_others_place(void **state)
 {
     (void)state;
@@ -450,6 +467,7 @@ int main(void)
         TEST(test_removed_connectors_leave_with_their_files),
         TEST(test_what_was_edited_later_wins_over_what_was_asked_for),
         TEST(test_commands_go_to_their_file_and_only_what_is_given_changes),
+        TEST(test_the_filters_file_is_one_that_nothing_else_uses),
         TEST(test_provisioning_and_security_take_each_others_place),
         TEST(test_a_certificate_goes_to_a_file_that_is_not_in_use),
         TEST(test_log_files_stay_in_their_directory),

@@ -266,3 +266,63 @@ def test_malformed_messages_unknown_ids_and_late_answers(made):
     gateway.wait_log("message of the platform is not understood")
     assert gateway.log_text().count("connected to the platform") == 1
     assert gateway.stop() == 0
+
+
+def test_a_filter_that_cannot_be_used_leaves_the_one_there_is(made):
+    platform, broker = made(Platform), made(Broker)
+    gateway = start(made, platform, {"Plant": mqtt_connector(broker.port, [sensors("plant")])})
+    (gateway.directory / "list.json").write_text(json.dumps({"deny": {"Plant": ["bad.*"]}}))
+    general = published(platform, "general_configuration")
+    push(platform, general_configuration={**general, "deviceFiltering": {"enable": True, "filterFile": "list.json"}})
+    published(platform, "general_configuration", lambda v: v.get("deviceFiltering", {}).get("enable"))
+    before = (gateway.directory / "tb_gateway.json").read_text()
+    for name, message in (("none.json", "cannot be opened"), ("plant.json", "plain name")):
+        push(platform, general_configuration={**general, "deviceFiltering": {"enable": True, "filterFile": name}})
+        errors = published(platform, "configuration_errors", lambda v: message in json.dumps(v))["general_configuration"]
+        assert errors[0]["path"] == "deviceFiltering.filterFile", errors
+    assert (gateway.directory / "tb_gateway.json").read_text() == before
+    broker.publish("plant/bad1/data", {"seq": 1})
+    broker.publish("plant/good/data", {"seq": 1})
+    platform.wait_for("good", seq=1)
+    assert list(platform.devices()) == ["good"]
+    push(platform, general_configuration={**general, "deviceFiltering": {"enable": True, "filterFile": "list.json"}})
+    wait_until(lambda: own(platform, "configuration_errors") == {}, "the error is gone")
+
+
+def test_what_cannot_be_saved_does_not_run_and_nothing_is_taken_back_later(made, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    platform, broker = made(Platform), made(Broker)
+    gateway = Gateway(disk / "g", platform.port, {"Plant": mqtt_connector(broker.port, [sensors("plant", "old")])},
+                      thingsboard={"remoteConfiguration": True}, start=False)
+    gateway.log_path = tmp_path / "gateway.log"
+    try:
+        gateway.start()
+        plant, general = published(platform, "Plant"), published(platform, "general_configuration")
+        with open(disk / "filler", "wb", buffering=0) as filler, pytest.raises(OSError):
+            while True:
+                filler.write(bytes(4096))
+        before = {path.name: path.read_text() for path in gateway.directory.glob("*.json")}
+        plant["configurationJson"]["mapping"] = [sensors("plant", "new")]
+        new = {"name": "New", "type": "mqtt", "configurationJson": mqtt_connector(broker.port, [sensors("new")])}
+        push(platform, Plant=plant)
+        errors = published(platform, "configuration_errors", lambda v: "Plant" in v)
+        assert "No space left on device" in errors["Plant"][0]["message"], errors
+        push(platform, New=new, general_configuration={**general, "reportStrategy": {"type": "ON_CHANGE"}})
+        published(platform, "configuration_errors", lambda v: {"Plant", "New", "general_configuration"} <= set(v))
+        assert keys_of(own(platform, "Plant")) == ["seq", "old"] and own(platform, "active_connectors") == ["Plant"]
+        assert "configuration runs" not in gateway.log_text() and gateway.log_text().count("Plant: connected") == 1
+        assert {path.name: path.read_text() for path in gateway.directory.glob("*.json")} == before
+        (disk / "filler").unlink()
+        push(platform, New=new)
+        published(platform, "active_connectors", lambda v: sorted(v) == ["New", "Plant"])
+        assert gateway.log_text().count("Plant: connected") == 1 and "Plant: restart" not in gateway.log_text()
+        push(platform, Plant={**plant, "ts": int(time.time() * 1000)})
+        published(platform, "Plant", lambda v: keys_of(v) == ["seq", "new"])
+        assert '"new"' in (gateway.directory / "plant.json").read_text()
+        wait_until(lambda: set(own(platform, "configuration_errors")) == {"general_configuration"}, "the errors of what is right now are gone")
+    finally:
+        gateway.close()
+        subprocess.run(["umount", "-l", str(disk)], check=False)
