@@ -23,10 +23,13 @@ enum {
     KEY_MAX = 255, /* bytes of a name; as of a connector's */
 };
 
+enum job_kind { VALUE, EVERYTHING, DELETION };
+
 struct job {
     struct list node;
-    struct str key, json; /* json.p NULL: everything is published */
-    bool is_pushed, is_start;
+    enum job_kind kind;
+    struct str key, json; /* EVERYTHING: neither; DELETION: no json */
+    bool is_pushed;
     char bytes[];
 };
 
@@ -190,7 +193,7 @@ static void end_job(struct remote *remote)
     next(remote);
 }
 
-static void enqueue(struct remote *remote, struct str key, struct str json, bool is_pushed, bool is_start);
+static void enqueue(struct remote *remote, enum job_kind kind, struct str key, struct str json, bool is_pushed);
 
 struct fetch {
     struct remote *remote;
@@ -206,7 +209,7 @@ static void fetched(void *arg, enum err err, yyjson_val *root)
 
     if (value && !remote->is_ended) {
         json_add_value(&json, value);
-        enqueue(remote, str_from(fetch->name), buf_str(&json), false, false);
+        enqueue(remote, VALUE, str_from(fetch->name), buf_str(&json), false);
     } else if (!err) {
         LOG_WARN(remote->conf.log, "an active connector is neither configured here nor known to the platform",
                  KV_Z("connector", fetch->name));
@@ -215,12 +218,15 @@ static void fetched(void *arg, enum err err, yyjson_val *root)
     mem_free(fetch);
 }
 
-static bool is_waiting(const struct remote *remote, struct str key)
+static struct job *find_waiting(const struct remote *remote, enum job_kind kind, struct str key)
 {
-    LIST_EACH(node, &remote->waiting)
-        if (str_eq(CONTAINER_OF(node, struct job, node)->key, key))
-            return true;
-    return false;
+    LIST_EACH(node, &remote->waiting) {
+        struct job *job = CONTAINER_OF(node, struct job, node);
+
+        if (job->kind == kind && str_eq(job->key, key))
+            return job;
+    }
+    return NULL;
 }
 
 static void fetch_unknown(struct remote *remote)
@@ -229,7 +235,7 @@ static void fetch_unknown(struct remote *remote)
         struct str name = remote->change.unknown[i];
         struct fetch *fetch;
 
-        if (is_waiting(remote, name))
+        if (find_waiting(remote, VALUE, name))
             continue;
         if (!name.n || memchr(name.p, ',', name.n) || memchr(name.p, 0, name.n)) {
             LOG_WARN(remote->conf.log, "an active connector's name cannot be asked for", KV_STR("connector", name));
@@ -242,12 +248,39 @@ static void fetch_unknown(struct remote *remote)
     }
 }
 
+static bool is_no_connector(struct str key)
+{
+    return kind_of(key) != REMOTE_CONNECTOR || str_eq(key, STR("RemoteLoggingLevel"));
+}
+
+/* Of connectors those that the list names: what is not active any more need not be mended. */
+static bool is_kept(void *arg, struct str key)
+{
+    yyjson_val *list = arg, *name;
+    size_t i, n;
+
+    yyjson_arr_foreach(list, i, n, name) if (str_eq(json_str(name), key)) return true;
+    return is_no_connector(key);
+}
+
+/* The attribute is no more there; what runs stays. */
+static void forget(struct remote *remote)
+{
+    refusals_forget(&remote->refusals, remote->job->key);
+    published_error_clear(&remote->published, remote->job->key);
+    if (remote->job->kind == DELETION && remote_is_on(remote) && !str_eq(remote->job->key, STR("RemoteLoggingLevel")))
+        echo(remote, loop_wall_ms(remote->conf.main->loop)); /* what is too large to be told says so again */
+}
+
 static void taken(struct remote *remote, bool is_new)
 {
     yyjson_val *value = yyjson_doc_get_root(remote->value);
 
-    refusals_forget(&remote->refusals, remote->job->key);
-    published_error_clear(&remote->published, remote->job->key);
+    forget(remote);
+    if (kind_of(remote->job->key) == REMOTE_ACTIVE) {
+        refusals_keep(&remote->refusals, is_kept, value);
+        published_errors_keep(&remote->published, is_kept, value);
+    }
     echo(remote, is_new ? time_of(remote, value) : loop_wall_ms(remote->conf.main->loop));
     fetch_unknown(remote);
     end_job(remote);
@@ -278,7 +311,7 @@ static void applied(void *arg, const struct apply_result *result)
         return;
     }
     if (remote->n_changed > 1 || (!is_taken && remote->n_changed))
-        enqueue(remote, STR(""), STR_NONE, false, false);
+        enqueue(remote, EVERYTHING, STR(""), STR_NONE, false);
     if (is_taken) {
         taken(remote, true);
         return;
@@ -398,6 +431,9 @@ static void looked(void *arg)
 
     if (remote->is_ended) {
         end_job(remote);
+    } else if (job->kind == DELETION) {
+        forget(remote);
+        end_job(remote);
     } else if (str_eq(job->key, STR("RemoteLoggingLevel"))) {
         take_level(remote);
         end_job(remote);
@@ -406,7 +442,7 @@ static void looked(void *arg)
     } else if (!job->is_pushed && refusals_has(&remote->refusals, job->key, job->json)) {
         leave_refused(remote);
         end_job(remote);
-    } else if (!job->json.p) {
+    } else if (job->kind == EVERYTHING) {
         published_all(&remote->published, running_of(remote), &remote->files, loop_wall_ms(remote->conf.main->loop));
         end_job(remote);
     } else {
@@ -438,35 +474,41 @@ static void next(struct remote *remote)
 
 /* --- what arrives ------------------------------------------------------------------------------------------------------------ */
 
-/* A newer value takes the place of one that waits. */
-static void enqueue(struct remote *remote, struct str key, struct str json, bool is_pushed, bool is_start)
+static void drop_waiting(struct remote *remote, struct job *job)
 {
-    struct job *job = mem_try(sizeof *job + key.n + json.n + 1), *former = NULL;
+    list_del(&job->node);
+    remote->n_waiting--;
+    remote->waiting_bytes -= job->json.n;
+    mem_free(job);
+}
 
-    LIST_EACH(node, &remote->waiting)
-        if (str_eq(CONTAINER_OF(node, struct job, node)->key, key))
-            former = CONTAINER_OF(node, struct job, node);
+/* A newer value takes the place of one that waits. */
+static void enqueue(struct remote *remote, enum job_kind kind, struct str key, struct str json, bool is_pushed)
+{
+    struct job *job = mem_try(sizeof *job + key.n + json.n + 1), *former = find_waiting(remote, kind, key);
+    struct job *deletion = kind == VALUE ? find_waiting(remote, DELETION, key) : NULL;
+
     if (!job || (!former && remote->n_waiting >= WAITING_MAX) || remote->waiting_bytes + json.n > WAITING_BYTES_MAX) {
         LOG_ERROR(remote->conf.log, "too much configuration arrives at once, this is dropped",
                   KV_STR("attribute", key));
         mem_free(job);
         return;
     }
-    *job = (struct job){.is_pushed = is_pushed, .is_start = is_start};
+    *job = (struct job){.kind = kind, .is_pushed = is_pushed};
     job->key = str_of(memcpy(job->bytes, key.n ? key.p : "", key.n), key.n);
     if (json.p)
         job->json = str_of(memcpy(job->bytes + key.n, json.p, json.n), json.n);
     if (former) {
         job->is_pushed |= former->is_pushed;
         list_add_tail(&former->node, &job->node); /* before it */
-        list_del(&former->node);
-        remote->waiting_bytes -= former->json.n;
-        mem_free(former);
+        drop_waiting(remote, former);
     } else {
         list_add_tail(&remote->waiting, &job->node);
-        remote->n_waiting++;
     }
+    remote->n_waiting++;
     remote->waiting_bytes += json.n;
+    if (deletion) /* it is there again */
+        drop_waiting(remote, deletion);
     next(remote);
 }
 
@@ -480,7 +522,7 @@ static bool is_configuration(const struct remote *remote, struct str key, yyjson
 {
     const struct gateway_conf *running = running_of(remote);
 
-    if (kind_of(key) != REMOTE_CONNECTOR || str_eq(key, STR("RemoteLoggingLevel")))
+    if (is_no_connector(key))
         return true;
     for (size_t i = 0; i < running->n_connectors; i++)
         if (str_eq_z(key, running->connectors[i].name))
@@ -488,6 +530,27 @@ static bool is_configuration(const struct remote *remote, struct str key, yyjson
     return yyjson_is_obj(value) &&
            (json_get(value, STR("configurationJson")) ||
             (json_get(value, STR("type")) && json_get(value, STR("name")) && json_get(value, STR("logLevel"))));
+}
+
+static bool is_known(const struct remote *remote, struct str key)
+{
+    return published_has_error(&remote->published, key) || refusals_know(&remote->refusals, key) ||
+           find_waiting(remote, VALUE, key) || (remote->job && str_eq(remote->job->key, key));
+}
+
+/* Configuration goes on without its attribute; what was wrong with a value is no more told once that is gone. */
+static void take_deleted(struct remote *remote, yyjson_val *list)
+{
+    yyjson_val *name;
+    size_t i, n;
+
+    yyjson_arr_foreach(list, i, n, name)
+    {
+        struct str key = json_str(name);
+
+        if (key.n && key.n <= KEY_MAX && is_known(remote, key))
+            enqueue(remote, DELETION, key, STR_NONE, false);
+    }
 }
 
 static void take_member(struct remote *remote, yyjson_val *key, yyjson_val *value, bool is_pushed)
@@ -500,6 +563,8 @@ static void take_member(struct remote *remote, yyjson_val *key, yyjson_val *valu
                  KV_STR("name", str_cut(name, KEY_MAX)));
         return;
     }
+    if (str_eq(name, STR("deleted")) && is_pushed)
+        take_deleted(remote, value);
     if (is_own(name) || (!remote_is_on(remote) && !str_eq(name, STR("RemoteLoggingLevel"))))
         return;
     if (!is_configuration(remote, name, value)) {
@@ -507,7 +572,7 @@ static void take_member(struct remote *remote, yyjson_val *key, yyjson_val *valu
         return;
     }
     json_add_value(&json, value);
-    enqueue(remote, name, buf_str(&json), is_pushed, false);
+    enqueue(remote, VALUE, name, buf_str(&json), is_pushed);
 }
 
 /* general_configuration first, then the others in their order. */
@@ -552,7 +617,7 @@ static void ask(struct remote *remote)
     }
     remote->has_begun = true;
     north_request_own_attributes(remote->conf.north, NULL, 0, NULL, 0, answered, remote);
-    enqueue(remote, STR(""), STR_NONE, false, true);
+    enqueue(remote, EVERYTHING, STR(""), STR_NONE, false);
 }
 
 void remote_state(struct remote *remote, enum uplink_state state)
@@ -577,7 +642,7 @@ void remote_changed(struct remote *remote)
     if (is_on && !was_on && north_is_ready(remote->conf.north))
         ask(remote);
     else if (is_on && remote->has_begun)
-        enqueue(remote, STR(""), STR_NONE, false, false);
+        enqueue(remote, EVERYTHING, STR(""), STR_NONE, false);
 }
 
 bool remote_is_on(const struct remote *remote)

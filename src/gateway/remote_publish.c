@@ -294,6 +294,22 @@ void published_error_clear(struct published *published, struct str key)
         tell_errors(published);
 }
 
+void published_errors_keep(struct published *published, bool (*is_kept)(void *arg, struct str key), void *arg)
+{
+    size_t before = published->errors.n;
+
+    for (bool is_found = true; is_found;) {
+        is_found = false;
+        for (struct map_slot *slot = NULL; !is_found && (slot = map_next(&published->errors, slot));)
+            if (!is_kept(arg, slot->key)) {
+                mem_free(map_del(&published->errors, slot->key));
+                is_found = true;
+            }
+    }
+    if (published->errors.n != before)
+        tell_errors(published);
+}
+
 void published_names(struct published *published, const struct gateway_conf *running)
 {
     for (bool is_found = true; is_found;) {
@@ -310,6 +326,7 @@ void published_names(struct published *published, const struct gateway_conf *run
                 str_eq(key, STR("configuration_errors")))
                 continue;
             north_forget_own_attribute(published->north, key);
+            published_error_clear(published, key);
             mem_free(map_del(&published->last, key));
             is_found = true;
         }

@@ -31,7 +31,7 @@ void published_connector(struct published *published, const struct gateway_conf 
                          int64_t ts_ms, bool is_forced);
 void published_active(struct published *published, const struct gateway_conf *running, bool is_forced);
 void published_text(struct published *published, struct str key, struct str json); /* as it came */
-/* What was told of connectors that are no more there is forgotten. */
+/* What was told of connectors that are no more there is forgotten, what was wrong with them too. */
 void published_names(struct published *published, const struct gateway_conf *running);
 
 /* configuration_errors: begin, add …, end. */
@@ -39,5 +39,7 @@ void published_error_begin(struct published *published, struct str key);
 void published_error_add(struct published *published, struct str path, struct str message);
 void published_error_end(struct published *published);
 void published_error_clear(struct published *published, struct str key);
+/* Clears the others. */
+void published_errors_keep(struct published *published, bool (*is_kept)(void *arg, struct str key), void *arg);
 bool published_has_error(const struct published *published, struct str key);
 #endif

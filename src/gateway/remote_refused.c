@@ -139,6 +139,23 @@ void refusals_forget(struct refusals *refusals, struct str attribute)
     mem_free(refusal);
 }
 
+void refusals_keep(struct refusals *refusals, bool (*is_kept)(void *arg, struct str attribute), void *arg)
+{
+    for (bool is_found = true; is_found;) {
+        is_found = false;
+        for (struct map_slot *slot = NULL; !is_found && (slot = map_next(&refusals->values, slot));)
+            if (!is_kept(arg, slot->key)) {
+                refusals_forget(refusals, slot->key);
+                is_found = true;
+            }
+    }
+}
+
+bool refusals_know(const struct refusals *refusals, struct str attribute)
+{
+    return map_get(&refusals->values, attribute) != NULL;
+}
+
 bool refusals_has(const struct refusals *refusals, struct str attribute, struct str json)
 {
     const struct refusal *refusal = map_get(&refusals->values, attribute);

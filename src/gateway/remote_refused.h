@@ -28,5 +28,8 @@ void refusals_init(struct refusals *refusals, struct loop *loop, struct log *log
 void refusals_fini(struct refusals *refusals);
 void refusals_note(struct refusals *refusals, struct str attribute, struct str json);
 void refusals_forget(struct refusals *refusals, struct str attribute);
+/* Forgets the others. */
+void refusals_keep(struct refusals *refusals, bool (*is_kept)(void *arg, struct str attribute), void *arg);
+bool refusals_know(const struct refusals *refusals, struct str attribute); /* whatever its value */
 bool refusals_has(const struct refusals *refusals, struct str attribute, struct str json);
 #endif

@@ -491,6 +491,43 @@ static void test_connectors_that_are_not_known_are_asked_for(void **state)
     forget_sent();
 }
 
+#define BAD "\"Bad\":{\"name\":\"Bad\",\"type\":\"nothing\",\"logLevel\":\"INFO\",\"configurationJson\":{}}"
+
+static void test_what_was_wrong_is_not_told_once_the_attribute_is_gone_or_no_more_active(void **state)
+{
+    static const char *const ends[] = {"{\"deleted\":[\"Bad\",7]}", "{\"active_connectors\":[\"Plant\"]}"};
+
+    (void)state;
+    push("{\"storage_configuration\":{\"type\":\"paper\"}}");
+    for (size_t i = 0; i < COUNT_OF(ends); i++) {
+        push("{" BAD "}");
+        assert_true(has_error("Bad", "nothing"));
+        push("{\"deleted\":[\"Other\"],\"active_connectors\":[\"Plant\",\"Bad\"]}");
+        assert_true(has_error("Bad", "nothing"));
+        push(ends[i]);
+        assert_false(has_error("Bad", ""));
+        assert_true(has_error("storage_configuration", "paper"));
+    }
+    push("{\"deleted\":[\"storage_configuration\"]}");
+    assert_int_equal(yyjson_obj_size(told("configuration_errors")), 0);
+    assert_true(str_eq(json_str(json_get(told("storage_configuration"), STR("type"))), STR("memory")));
+    forget_sent();
+}
+
+/* The platform removes, and writes anew, before the gateway has come to it. */
+static void test_a_value_that_comes_after_its_deletion_counts(void **state)
+{
+    (void)state;
+    north_uplink_message(north, TOPIC_OWN_ATTRIBUTES, STR("{" BAD "}"));
+    north_uplink_message(north, TOPIC_OWN_ATTRIBUTES, STR("{\"deleted\":[\"Bad\"]}"));
+    push("{" BAD "}");
+    assert_true(has_error("Bad", "nothing"));
+    north_uplink_message(north, TOPIC_OWN_ATTRIBUTES, STR("{" BAD "}"));
+    push("{\"deleted\":[\"Bad\",\"Bad\"]}");
+    assert_false(has_error("Bad", ""));
+    forget_sent();
+}
+
 static void test_errors_of_many_and_of_huge_names_are_bounded(void **state)
 {
     size_t n_told = 0;
@@ -547,6 +584,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_when_it_is_off_only_the_level_counts, begin_off, end),
         cmocka_unit_test_setup_teardown(test_secrets_are_hidden_and_stars_mean_unchanged, begin_hidden, end),
         TEST(test_connectors_that_are_not_known_are_asked_for),
+        TEST(test_what_was_wrong_is_not_told_once_the_attribute_is_gone_or_no_more_active),
+        TEST(test_a_value_that_comes_after_its_deletion_counts),
         TEST(test_errors_of_many_and_of_huge_names_are_bounded),
         TEST(test_late_answers_and_those_nobody_asked_for_change_nothing),
     };

@@ -143,6 +143,23 @@ def test_a_new_connector_appears_as_on_the_page(tmp_path, platform, broker):
         gateway.close()
 
 
+def test_what_was_wrong_with_a_new_connector_is_told_until_it_is_mended(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        published(platform, "Plant", lambda v: True)
+        hall = remote_form("Hall", broker.port)
+        mended = ({"deleted": ["Hall"]}, {"active_connectors": ["Plant"]}, {"Hall": hall})
+        for last in mended:
+            push(platform, Hall={**hall, "type": "no such type"}, active_connectors=["Plant", "Hall"])
+            published(platform, "configuration_errors", lambda v: "Hall" in v)
+            push(platform, **last)
+            published(platform, "configuration_errors", lambda v: v == {})
+        published(platform, "active_connectors", lambda v: v == ["Plant", "Hall"])
+        assert (gateway.directory / "hall.json").exists()
+    finally:
+        gateway.close()
+
+
 def test_a_gateway_without_connectors_waits_for_the_platform(tmp_path, platform, broker):
     gateway = start(tmp_path, platform, {}, thingsboard={"remoteConfiguration": False}, start=False)
     main = json.loads((gateway.directory / "tb_gateway.json").read_text())
