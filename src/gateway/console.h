@@ -14,6 +14,7 @@ struct console_conf {
     struct status_conf status; /* but ledger */
     struct ledger_conf ledger;
     struct logging *logging;
+    struct registry *registry;
     struct log *log;
 };
 struct console {

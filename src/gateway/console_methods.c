@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The methods of local control that steer the running gateway. Each is answered from the callback of what it asks for. */
 #include "gateway/console.h"
+
+#include "gateway/registry.h"
 #include "gateway/logging.h"
 
 #include <stdio.h>
@@ -80,6 +82,7 @@ static void method_start(void *arg, struct control_request *request, yyjson_val 
 
 static void method_stop(void *arg, struct control_request *request, yyjson_val *params)
 {
+    registry_look(((struct console *)arg)->conf.registry); /* what it brought last stays known */
     steer(arg, request, params, fleet_stop);
 }
 

@@ -685,6 +685,7 @@ static void make_console(struct gateway *gateway)
                    .stats = stats_of_store,
                    .arg = gateway},
         .logging = gateway->logging,
+        .registry = gateway->registry,
         .log = gateway->log};
 
     console_start(&gateway->console, &conf, gateway->conf->dir);

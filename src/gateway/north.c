@@ -508,7 +508,7 @@ static void own_rpc(struct north *north, struct str topic, yyjson_val *root)
 
     if (str_to_u64(number, &id) || number.p[0] == '+' || number.n > 20)
         malformed(north, topic, "the topic does not end in a number");
-    else if (is_object(north, topic, root) && north->events.own_rpc)
+    else if (north->events.own_rpc)
         north->events.own_rpc(north->arg, number, root);
 }
 
@@ -558,10 +558,10 @@ static void take_message(struct north *north, const struct inbound *in)
         return;
     }
     doc = json_read(in->payload, &why);
-    if (doc)
-        message(north, in->topic, yyjson_doc_get_root(doc));
-    else
+    if (!doc)
         malformed(north, in->topic, why_text(&why));
+    if (doc || str_starts(in->topic, TOPIC_OWN_RPC_REQUEST)) /* its number is in the topic: who asked is told */
+        message(north, in->topic, yyjson_doc_get_root(doc));
     yyjson_doc_free(doc);
 }
 

@@ -697,6 +697,12 @@ void registry_remove_connector(struct registry *r, const char *type, const char 
     changed(r);
 }
 
+void registry_look(struct registry *r)
+{
+    look_at_all(r);
+    changed(r);
+}
+
 void registry_stop(struct registry *r)
 {
     look_at_all(r);

@@ -44,6 +44,8 @@ void registry_remove_connector(struct registry *registry, const char *type, cons
 void registry_tune(struct registry *registry, const struct registry_conf *conf);
 /* Reads the list; a broken one is put aside with a warning. Blocks. */
 void registry_load(struct registry *registry);
+/* Devices seen so far are known now, not within a second: their connector is about to leave them. */
+void registry_look(struct registry *registry);
 /* Writes what has changed since, in the worker pool: the main loop ends after it. What comes later is not looked at. */
 void registry_stop(struct registry *registry);
 void registry_free(struct registry *registry); /* NULL allowed; when no loop runs any more */

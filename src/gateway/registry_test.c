@@ -353,6 +353,22 @@ static void test_devices_of_a_removed_connector_are_forgotten_or_go_to_its_heir(
     assert_null(strstr((char *)text.p, "id-2\",\"connectorName\":\"Other\""));
 }
 
+static void test_a_device_stays_known_whose_connector_stops_at_once(void **state)
+{
+    autobuf struct buf text = {0};
+    struct device *dev;
+
+    (void)state;
+    begin(0, true);
+    dev = see("brief", "x");
+    registry_look(registry);
+    atomic_store(&dev->owner, NULL);
+    loop_advance(loop, 2000);
+    assert_non_null(strstr(file_text(&text), "\"brief\""));
+    unsee(dev);
+    end();
+}
+
 static void test_inactivity_is_looked_at_from_when_it_is_switched_on(void **state)
 {
     struct device *dev;
@@ -421,6 +437,7 @@ int main(void)
         T(test_requests_of_the_platform_are_answered_whatever_they_hold),
         T(test_a_deleted_device_is_forgotten_until_its_next_data),
         T(test_devices_of_a_removed_connector_are_forgotten_or_go_to_its_heir),
+        T(test_a_device_stays_known_whose_connector_stops_at_once),
         T(test_inactivity_is_looked_at_from_when_it_is_switched_on),
         T(test_the_filter_matches_whole_names_and_allow_goes_before_deny),
     };

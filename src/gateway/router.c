@@ -452,6 +452,8 @@ static void from_platform(struct router *router, enum origin origin, struct str 
         buf_add_z(&params, "null");
     if (router->is_stopping)
         refusal = STR("{\"error\":\"The gateway is stopping\",\"success\":false}");
+    else if (!yyjson_is_obj(data))
+        refusal = STR("{\"error\":\"The request is not a JSON object\",\"success\":false}");
     else if (!yyjson_is_str(json_get(data, STR("method"))))
         refusal = STR("{\"error\":\"The request has no method\",\"success\":false}");
     else if (router->stats.n_open >= REQUESTS_MAX || router_is_full(router, params.n + device.n + method.n))
@@ -478,6 +480,15 @@ void router_own_rpc(struct router *router, struct str number, yyjson_val *root)
     from_platform(router, FROM_OWN, STR_NONE, number, root);
 }
 
+/* What the platform takes back as the id of an answer: it closes the session for another one (platform-behaviour.md). */
+static bool is_id(yyjson_val *id)
+{
+    int64_t number;
+
+    return json_is_number(id) || (yyjson_is_str(id) && str_to_i64(json_str(id), &number) == ERR_OK &&
+                                  number >= INT32_MIN && number <= INT32_MAX);
+}
+
 void router_device_rpc(struct router *router, yyjson_val *root)
 {
     yyjson_val *data = json_get(root, STR("data")), *number = json_get(data, STR("id"));
@@ -486,8 +497,8 @@ void router_device_rpc(struct router *router, yyjson_val *root)
 
     if (!device.n)
         malformed(router, "it names no device");
-    else if (!json_is_number(number) && !yyjson_is_str(number))
-        malformed(router, "it has no id");
+    else if (!is_id(number))
+        malformed(router, number ? "its id is no integer" : "it has no id");
     else {
         json_add_value(&id, number);
         from_platform(router, FROM_DEVICE, device, buf_str(&id), data);

@@ -290,13 +290,30 @@ void updates_room(struct router *router, struct connector *connector)
     }
 }
 
-/* {"device":D,"data":{…}}; {"deleted":[…]} tells of attributes that are no more, which no connector has a use for. */
+/* A connector has no use for it; what is kept or known of them goes. */
+static void forget_deleted(struct map *map, size_t *bytes, struct str name, yyjson_val *keys)
+{
+    struct values *values = map->n ? map_get(map, name) : NULL;
+    yyjson_arr_iter iter = yyjson_arr_iter_with(keys);
+    yyjson_val *key;
+
+    while (values && (key = yyjson_arr_iter_next(&iter)))
+        if (value_of(values, json_str(key))) {
+            size_t before = values->n_bytes;
+
+            (void)values_set(values, json_str(key), NULL);
+            *bytes -= before - values->n_bytes;
+        }
+}
+
+/* {"device":D,"data":{…}}; {"deleted":[…]} tells of attributes that are no more. */
 void router_device_attributes(struct router *router, yyjson_val *root)
 {
     struct str name = json_str(json_get(root, STR("device")));
     yyjson_val *data = json_get(root, STR("data")), *key;
     struct device *dev = name.n ? router_find(router, name) : NULL;
     struct connector *connector = router_owner(router, dev);
+    struct updates *updates = router->updates;
     autobuf struct buf json = {0};
     yyjson_doc *doc;
 
@@ -312,6 +329,9 @@ void router_device_attributes(struct router *router, yyjson_val *root)
 
         if (str_eq_z(json_str(key), "deleted") && yyjson_is_arr(val)) {
             LOG_DEBUG(router->log, "shared attributes were deleted", KV_STR("device", name));
+            forget_deleted(&updates->kept, &updates->kept_bytes, name, val);
+            if (dev)
+                forget_deleted(&updates->known, &updates->known_bytes, device_name(dev), val);
             continue;
         }
         buf_add_u8(&json, json.n ? ',' : '{');

@@ -152,12 +152,14 @@ static void devices(void *arg, struct router_request *request, yyjson_val *param
     router_builtin_reply(router, request, buf_str(&out));
 }
 
+/* The name without its blanks. */
 static void add_count(struct buf *out, struct str name, const char *what, uint64_t n)
 {
+    struct str part;
+
     buf_add_z(out, ",\"");
-    for (size_t i = 0; i < name.n; i++)
-        if (name.p[i] != ' ')
-            json_add_escaped(out, str_of(name.p + i, 1));
+    while (str_split(&name, ' ', &part))
+        json_add_escaped(out, part);
     buf_printf(out, "%s\":%llu", what, (unsigned long long)n);
 }
 

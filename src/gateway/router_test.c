@@ -205,7 +205,7 @@ static int setup(void **state)
     north_uplink_state(north, UPLINK_READY);
     add_plant(0, "mqtt", "Plant A");
     add_plant(1, "mqtt", "Plant B");
-    add_plant(2, "modbus", "Line");
+    add_plant(2, "modbus", "Größe 3");
     return 0;
 }
 
@@ -580,7 +580,7 @@ static void test_the_gateways_own_methods(void **state)
         {"gateway_stats", "{}",
          "{\"eventsProduced\":0,\"eventsSent\":0,\"PlantAEventsProduced\":0,\"PlantAEventsSent\":0,"
          "\"PlantBEventsProduced\":0,"
-         "\"PlantBEventsSent\":0,\"LineEventsProduced\":0,\"LineEventsSent\":0}"},
+         "\"PlantBEventsSent\":0,\"Größe3EventsProduced\":0,\"Größe3EventsSent\":0}"},
         {"gateway_update", "[]", "{\"error\":\"Update is managed by the system package manager\",\"code\":501}"},
         {"gateway_reboot", "1", "{\"error\":\"Disabled\",\"code\":403}"},
         {"gateway_", "1", "{\"error\":\"Method not found\",\"code\":404}"},
@@ -599,6 +599,33 @@ static void test_the_gateways_own_methods(void **state)
         snprintf(text, sizeof text, "v1/devices/me/rpc/response/%u 1 %s", i, cases[i].reply);
         assert_string_equal(sent[i], text);
     }
+}
+
+static void test_what_is_no_request_is_answered_where_an_answer_can_be_taken(void **state)
+{
+    static const char *const wrong[] = {"null", "5", "[]", "\"x\"", "{\"method\":", "{} x", ""};
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT_OF(wrong); i++) {
+        char topic[60], text[200];
+
+        snprintf(topic, sizeof topic, "v1/devices/me/rpc/request/%u", i);
+        snprintf(text, sizeof text,
+                 "v1/devices/me/rpc/response/%u 1 {\"error\":\"The request is not a JSON object\",\"success\":false}",
+                 i);
+        down(topic, wrong[i]);
+        assert_int_equal(n_sent, i + 1);
+        assert_string_equal(sent[i], text);
+    }
+    /* An answer to these would end the session. */
+    down("v1/gateway/rpc", "{\"device\":\"d1\",\"data\":{\"id\":\"abc\",\"method\":\"x\"}}");
+    down("v1/gateway/rpc", "{\"device\":\"d1\",\"data\":{\"id\":\"99999999999\",\"method\":\"x\"}}");
+    down("v1/gateway/rpc", "{\"device\":\"d1\",\"data\":{\"id\":[1],\"method\":\"x\"}}");
+    assert_int_equal(n_sent, COUNT_OF(wrong));
+    down("v1/gateway/rpc", "{\"device\":\"d1\",\"data\":{\"id\":\"12\"}}");
+    assert_string_equal(sent[COUNT_OF(wrong)],
+                        "v1/gateway/rpc 1 {\"device\":\"d1\",\"id\":\"12\",\"data\":{\"error\":\"The request has no "
+                        "method\",\"success\":false}}");
 }
 
 struct told {
@@ -711,7 +738,8 @@ static void test_values_are_kept_until_the_device_is_there(void **state)
 {
     (void)state;
     update(STR("kept"), "{\"a\":1,\"b\":1}");
-    update(STR("kept"), "{\"b\":2}");
+    update(STR("kept"), "{\"b\":2,\"c\":3}");
+    update(STR("kept"), "{\"deleted\":[\"c\",\"never\"]}");
     assert_int_equal(plants[1].n_held, 0);
     assert_true(ctx_serve(plants[1].ctx, device_get(STR("kept"))));
     run();
@@ -866,6 +894,7 @@ int main(void)
         T(test_a_connector_that_stops_leaves_no_request_unanswered),
         T(test_a_prefix_goes_to_every_connector_of_the_type_and_the_last_result_counts),
         T(test_the_gateways_own_methods),
+        T(test_what_is_no_request_is_answered_where_an_answer_can_be_taken),
         T(test_other_parts_ask_as_the_platform_does),
         T(test_hostile_messages_do_nothing_but_a_line_in_the_log),
         T(test_an_update_reaches_the_connector_without_what_was_deleted),
