@@ -245,6 +245,7 @@ struct gateway_conf {
     bool provision_from_env; /* then provisioning goes before security */
     enum login_source login;
     struct credentials stored; /* LOGIN_STORED */
+    const char *no_login;      /* why there is no way to log in to the platform, as reported; NULL: there is one */
 };
 
 /* dir_or_file NULL: as the environment says, else the first known directory that exists. NULL with problems if the main

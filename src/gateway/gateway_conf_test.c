@@ -438,7 +438,7 @@ static void test_environment_goes_before_the_file_key_by_key(void **state)
         setenv(variables[i][0], variables[i][1], 1);
     conf = load(&report);
     assert_string_equal(
-        report, "environment variable username: username: note: old name of TB_GW_USERNAME; it goes before the "
+        report, "environment variable username: username: warning: old name of TB_GW_USERNAME; it goes before the "
                 "file's key\n"
                 "D/tb_gateway.json:1:75: thingsboard.security.accessToken: note: has no effect: environment variables "
                 "make the login one of type \"usernamePassword\"\n");

@@ -110,7 +110,7 @@ static void take_variable(struct environment *env, const struct variable *variab
         struct conf_at at = {.file = arena_printf(env->arena, "environment variable %s", variable->old).p,
                              .path = variable->key};
 
-        problem_add(env->problems, CONF_NOTE, &at, "old name of TB_GW_%s; it goes before the file's key",
+        problem_add(env->problems, CONF_WARNING, &at, "old name of TB_GW_%s; it goes before the file's key",
                     variable->suffix);
         value = old;
         snprintf(name, sizeof name, "%s", variable->old);
@@ -495,16 +495,55 @@ static bool load_stored(struct gateway_conf *conf, struct problems *problems)
     return false;
 }
 
+/* A key of the login that was found and cannot be used. Nobody is logged in without what was meant to be. */
+static const struct problem *error_of_login(const struct security_conf *security, const struct problems *problems)
+{
+    enum { ANY = 1 << SECURITY_ANONYMOUS }; /* none of them is left: the type came from what could be used */
+    enum { TOKEN = 1 << SECURITY_ACCESS_TOKEN | 1 << SECURITY_TLS_ACCESS_TOKEN };
+    enum { NAMED = 1 << SECURITY_USERNAME_PASSWORD, CERTIFIED = 1 << SECURITY_CERTIFICATE };
+    const struct {
+        struct str path;
+        unsigned used_by;
+        bool is_there;
+    } keys[] = {{STR(".security.accessToken"), ANY | TOKEN, security->access_token.value.n > 0},
+                {STR(".security.username"), ANY | NAMED, false},
+                {STR(".security.password"), ANY | NAMED, false},
+                {STR(".security.clientId"), ANY | NAMED, false},
+                {STR(".security.cert"), ANY | CERTIFIED, security->cert.n > 0},
+                {STR(".security.privateKey"), ANY | CERTIFIED, security->private_key.n > 0}};
+
+    if (security->type == SECURITY_ANONYMOUS && security->type_name.n)
+        return NULL; /* it was asked for */
+    for (const struct problem *problem = problems->first; problem; problem = problem->next)
+        for (size_t i = 0; i < COUNT_OF(keys) && problem->severity == CONF_ERROR && problem->path; i++)
+            if (str_ends(str_from(problem->path), keys[i].path) && !keys[i].is_there &&
+                keys[i].used_by & 1U << security->type)
+                return problem;
+    return NULL;
+}
+
+static void set_no_login(struct gateway_conf *conf, const struct problem *problem)
+{
+    autobuf struct buf text = {0};
+
+    problem_add_text(&text, problem);
+    conf->no_login = arena_text(&conf->arena, buf_str(&text));
+}
+
 /* core.md 4: provisioning from the environment, security, what is stored, provisioning. */
 static void check_credentials(struct gateway_conf *conf, struct problems *problems)
 {
     const struct platform_conf *platform = conf->main->platform;
     bool has_security = platform->has_security || platform->security->type != SECURITY_ANONYMOUS;
+    const struct problem *wrong;
 
     if (has_security && !conf->provision_from_env) {
         if (platform->provisioning)
             problem_add(problems, CONF_WARNING, &platform->provisioning->at,
                         "has no effect, because there is \"security\"");
+        wrong = error_of_login(platform->security, problems);
+        if (wrong)
+            set_no_login(conf, wrong);
         return;
     }
     if (load_stored(conf, problems)) {
@@ -520,6 +559,10 @@ static void check_credentials(struct gateway_conf *conf, struct problems *proble
     problem_add(problems, CONF_ERROR, &platform->at,
                 "\"security\" is missing; expected it or \"provisioning\", so that the "
                 "gateway can log in");
+    for (wrong = problems->first; wrong->next; wrong = wrong->next)
+        if (wrong->severity == CONF_ERROR && wrong->path && strstr(wrong->path, ".provisioning"))
+            break; /* why that cannot be used says more */
+    set_no_login(conf, wrong);
 }
 
 bool gateway_conf_is_of_entry(const struct gateway_conf *conf, const struct problem *problem)

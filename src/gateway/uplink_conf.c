@@ -145,6 +145,7 @@ void uplink_conf_from(struct uplink_conf *out, const struct gateway_conf *conf, 
             platform->device_keep_alive == DEVICE_KEEP_ALIVE_AUTO ? platform->device_keep_alive_s : 0,
         .rate_percent = conf->rate_percent,
         .rejected_path = rejected_path(arena, storage),
+        .no_login = copy_or_null(arena, conf->no_login),
     };
     for (size_t i = 0; i < RATE_LIMIT_KEYS; i++)
         out->rate[i] = arena_text(arena, platform->rate[i]);

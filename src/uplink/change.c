@@ -77,6 +77,7 @@ static void take_back(struct uplink *u)
     u->provision = u->change.before_provision;
     u->change.before_provision = NULL;
     u->conf.provision = u->change.before_provisioning;
+    u->conf.no_login = u->change.before_no_login;
     u->is_provisioned = u->change.before_is_provisioned;
 }
 
@@ -190,6 +191,10 @@ void uplink_change(struct uplink *u, const struct uplink_conf *conf, uplink_chan
         done(arg, ERR_REFUSED, "another change is under way, or the gateway stops");
         return;
     }
+    if (conf->no_login) {
+        done(arg, ERR_CONFIG, conf->no_login);
+        return;
+    }
     LOG_INFO(u->log, "the connection to the platform changes", KV_Z("host", conf->mqtt.stream.host),
              KV_UINT("port", conf->mqtt.stream.port));
     u->change.done = done;
@@ -198,10 +203,12 @@ void uplink_change(struct uplink *u, const struct uplink_conf *conf, uplink_chan
     u->change.before_qos = u->conf.qos;
     u->change.before_provision = u->provision;
     u->change.before_provisioning = u->conf.provision;
+    u->change.before_no_login = u->conf.no_login;
     u->change.before_is_provisioned = u->is_provisioned;
     u->change.is_extended = u->change.is_late = false;
     use(u, &conf->mqtt, conf->qos);
     u->conf.provision = conf->provision;
+    u->conf.no_login = NULL;
     u->provision = conf->provision ? session_provision_new(u, conf->provision) : NULL;
     u->is_provisioned = false;
     timer_start(&u->change.timer, CHANGE_MS);

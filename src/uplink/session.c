@@ -619,6 +619,13 @@ static void attempt(void *arg)
 
     u->is_not_gateway = false;
     change_attempt(u);
+    if (u->conf.no_login) {
+        snprintf(u->reason, sizeof u->reason, "%.299s", u->conf.no_login);
+        enter(u, UPLINK_REFUSED);
+        LOG_ERROR(u->log, "there is no way to log in to the platform, nothing is sent until the configuration has one",
+                  KV_Z("reason", u->reason));
+        return;
+    }
     if (u->provision && !u->is_provisioned) {
         ask_for_credentials(u);
         return;

@@ -79,6 +79,7 @@ struct uplink {
         void *arg;
         struct mqtt_conf before;
         uint8_t before_qos;
+        const char *before_no_login;
         const struct provision_conf *before_provisioning;
         struct provision *before_provision, *unused; /* unused: freed before the next attempt */
         bool before_is_provisioned;

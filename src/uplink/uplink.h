@@ -36,6 +36,7 @@ struct uplink_conf {
     const char *rate[6]; /* rateLimits dpRateLimits messagesRateLimits deviceRateLimits deviceDp… deviceMessages… */
     unsigned rate_percent;     /* share of each limit that is used */
     const char *rejected_path; /* rejected.jsonl */
+    const char *no_login;      /* nothing is attempted, for this reason; NULL: there is a way to log in */
 };
 
 enum uplink_state { UPLINK_DOWN, UPLINK_CONNECTING, UPLINK_NEGOTIATING, UPLINK_READY, UPLINK_REFUSED };

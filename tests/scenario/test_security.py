@@ -98,6 +98,34 @@ def test_anonymous(made):
     assert login(platform)["username"] == ""
 
 
+PROVISIONING = {"provisionDeviceKey": "k", "provisionDeviceSecret": "s"}
+
+
+@pytest.mark.parametrize("key, thingsboard", [
+    ("security.accessToken", {"security": {"accessToken": "${file:none}"}}),
+    ("security.password", {"security": {"username": "u", "password": "${env:NONE_OF_THIS_NAME}"}}),
+    ("security.cert", {"security": {"type": "x509Certificate", "caCert": "tb_gateway.json"}}),
+    ("provisioning.type", {"security": None, "provisioning": {"type": "NOPE", **PROVISIONING}}),
+    ("provisioning.caCert", {"security": None, "provisioning": {"type": "X509_CERTIFICATE", **PROVISIONING}}),
+    ("\"security\" is missing", {"security": None})])
+def test_nobody_is_logged_in_without_what_was_meant_to_be(made, key, thingsboard):
+    platform, broker = made(Platform), made(Broker)
+    gateway = made(Gateway, platform.port, {"Plant": mqtt_connector(broker.port)}, thingsboard=thingsboard)
+    gateway.wait_log("there is no way to log in to the platform")
+    line = next(line for line in gateway.log_text().splitlines() if "there is no way" in line)
+    assert key in line.replace('\\"', '"'), line
+    gateway.wait_log("Plant: connected")
+    broker.publish("sensors/a/data", {"seq": 1})
+    main = gateway.directory / "tb_gateway.json"
+    content = json.loads(main.read_text())
+    content["thingsboard"].pop("provisioning", None)
+    content["thingsboard"]["security"] = {"accessToken": "t"}
+    assert platform.stats()["sessions"] == 0 and platform.ask("logins")["logins"] == []
+    main.write_text(json.dumps(content))
+    platform.wait_for("a", seq=1)  # what came meanwhile was kept
+    assert login(platform)["username"] == "t"
+
+
 @pytest.mark.parametrize("version, code", [(5, 134), (3, 5)])
 def test_a_wrong_token_is_said_and_not_hammered(made, version, code):
     platform = made(Platform, "--token", "right-token")
