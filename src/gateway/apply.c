@@ -42,6 +42,7 @@ struct change {
 struct apply_step {
     struct apply *apply;
     struct call call; /* leaves the owner's call stack */
+    const char *key;  /* apply_blame */
     enum err err;
     struct why why;
 };
@@ -242,16 +243,21 @@ static void back(struct apply *apply)
         connectors_begin(apply);
 }
 
-/* The first change that is the owner's. */
+/* The change that the owner blames, or the first one of his. */
 static const char *changed_path(const struct apply *apply, const struct owner *owner)
 {
+    const char *first = NULL;
+
     for (size_t i = 0; i < apply->plan->n; i++) {
         const struct plan_item *item = &apply->plan->items[i];
 
-        if (item->kind == PLAN_GENERAL && owns(&owner->owner, item->name, item->paths))
+        if (item->kind != PLAN_GENERAL || !owns(&owner->owner, item->name, item->paths))
+            continue;
+        if (apply->step.key && strcmp(item->paths, apply->step.key) == 0)
             return item->paths;
+        first = first ? first : item->paths;
     }
-    return owner->owner.keys[0];
+    return first ? first : owner->owner.keys[0];
 }
 
 static void refused(struct apply *apply, const struct owner *owner, enum err err, const struct why *why)
@@ -284,6 +290,7 @@ static void general(struct apply *apply)
             apply->i_owner++;
             continue;
         }
+        apply->step.key = NULL;
         err = owner->owner.take(owner->owner.arg, apply->running, apply->next, &apply->step, &why);
         if (err == ERR_BUSY)
             return;
@@ -323,6 +330,11 @@ void apply_answer(struct apply_step *step, enum err err, const struct why *why)
     step->why = why ? *why : (struct why){0};
     step->call = (struct call){.fn = answered, .arg = step->apply};
     runner_call(step->apply->conf.main, &step->call);
+}
+
+void apply_blame(struct apply_step *step, const char *key)
+{
+    step->key = key;
 }
 
 static void general_begin(struct apply *apply)

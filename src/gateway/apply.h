@@ -44,6 +44,8 @@ struct apply_owner {
 };
 void apply_add_owner(struct apply *apply, const struct apply_owner *owner); /* copied; keys stay */
 void apply_answer(struct apply_step *step, enum err err, const struct why *why);
+/* Before the owner refuses: it is because of this key, if that is one of the changed ones; else it is the first of them. */
+void apply_blame(struct apply_step *step, const char *key);
 
 struct apply_result {
     enum err

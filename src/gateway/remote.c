@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "gateway/backup.h"
 #include "gateway/remote_change.h"
+#include "gateway/remote_error.h"
 #include "gateway/remote_publish.h"
 #include "gateway/remote_refused.h"
 #include "io/tls.h"
@@ -64,6 +65,14 @@ static const struct gateway_conf *running_of(const struct remote *remote)
     return apply_running(remote->conf.apply);
 }
 
+static enum remote_kind kind_of(struct str key)
+{
+    for (int kind = 0; kind < REMOTE_CONNECTOR; kind++)
+        if (str_eq_z(key, remote_names[kind]))
+            return (enum remote_kind)kind;
+    return REMOTE_CONNECTOR;
+}
+
 /* --- errors ---------------------------------------------------------------------------------------------------------------- */
 
 static void refuse(struct remote *remote, const char *path, const char *text)
@@ -77,63 +86,37 @@ static void refuse(struct remote *remote, const char *path, const char *text)
     published_error_end(&remote->published);
 }
 
-/* The path as the attribute has it: without the section that it is in the file. */
-static struct str path_in_attribute(struct str key, struct str path)
+static void add_error(struct remote *remote, const struct remote_error *error, const char *file, const char *path,
+                      const char *text)
 {
-    if (str_eq_z(key, remote_names[REMOTE_GENERAL]) || str_eq_z(key, remote_names[REMOTE_STORAGE]) ||
-        str_eq_z(key, remote_names[REMOTE_GRPC]))
-        return str_chr(path, '.') < path.n ? str_skip(path, str_chr(path, '.') + 1) : path;
-    return path;
-}
+    autobuf struct buf whole = {0};
 
-/* The section of the main file that the attribute is; empty: it is none. */
-static struct str section_of(const struct remote *remote, struct str key)
-{
-    const char *name = "";
-
-    if (str_eq_z(key, remote_names[REMOTE_GENERAL]))
-        (void)form_platform_section(json_file_root(conf_source(running_of(remote)->main_file)), &name);
-    else if (str_eq_z(key, remote_names[REMOTE_STORAGE]))
-        name = "storage";
-    else if (str_eq_z(key, remote_names[REMOTE_GRPC]))
-        name = "grpc";
-    return str_from(name);
-}
-
-/* What else is wrong in the main file is not told here. */
-static bool is_of_change(const struct remote *remote, const struct problem *problem)
-{
-    const struct remote_change *change = &remote->change;
-    struct str section = section_of(remote, remote->job->key), path = str_from(problem->path ? problem->path : "");
-    bool is_in = false;
-
-    for (size_t i = 0; i < change->n && problem->file; i++)
-        is_in |= strcmp(change->texts[i].path, problem->file) == 0;
-    if (is_in && strcmp(problem->file, running_of(remote)->path) == 0)
-        return section.n && str_starts(path, section) && (path.n == section.n || path.p[section.n] == '.');
-    return is_in;
+    remote_error_add_path(&whole, error, file, path);
+    published_error_add(&remote->published, buf_str(&whole), str_from(text));
 }
 
 static void refuse_result(struct remote *remote, const struct apply_result *result)
 {
     struct str key = remote->job->key;
+    struct remote_error error;
     unsigned n = 0;
 
     LOG_ERROR(remote->conf.log, "remote configuration is not taken, what was before goes on", KV_STR("attribute", key),
               KV_WHY(&result->why));
+    remote_error_init(&error, running_of(remote), &remote->change, kind_of(key), yyjson_doc_get_root(remote->value));
     published_error_begin(&remote->published, key);
     /* Once it was compared, what was wrong is not its content. */
     for (const struct problem *problem = result->problems && !result->plan ? result->problems->first : NULL; problem;
          problem = problem->next) {
-        if (problem->severity != CONF_ERROR || !is_of_change(remote, problem))
+        if (problem->severity != CONF_ERROR || !remote_error_is_own(&error, problem))
             continue;
-        published_error_add(&remote->published, path_in_attribute(key, str_from(problem->path ? problem->path : "")),
-                            str_from(problem->text));
+        add_error(remote, &error, problem->file, problem->path, problem->text);
         n++;
     }
-    if (!n)
-        published_error_add(&remote->published, path_in_attribute(key, str_from(result->path ? result->path : "")),
-                            str_from(why_text(&result->why)));
+    if (!n && result->path)
+        add_error(remote, &error, running_of(remote)->path, result->path, why_text(&result->why));
+    else if (!n)
+        published_error_add(&remote->published, STR(""), str_from(why_text(&result->why)));
     published_error_end(&remote->published);
 }
 
@@ -147,14 +130,6 @@ static void leave_refused(struct remote *remote)
 }
 
 /* --- one attribute from its arrival to its echo --------------------------------------------------------------------------------- */
-
-static enum remote_kind kind_of(struct str key)
-{
-    for (int kind = 0; kind < REMOTE_CONNECTOR; kind++)
-        if (str_eq_z(key, remote_names[kind]))
-            return (enum remote_kind)kind;
-    return REMOTE_CONNECTOR;
-}
 
 static int64_t time_of(const struct remote *remote, yyjson_val *value)
 {

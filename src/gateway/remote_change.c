@@ -697,8 +697,13 @@ static NODISCARD enum err unmask_connector(struct remote_change *change, const s
     yyjson_val *known_entry = in->known ? entry_of(running, in->known->name) : NULL;
     autoform struct form known = form_copy(source), known_of_entry = form_copy(known_entry);
     enum err err = unmask(change, file, known.root, why);
+    char path[sizeof change->path];
 
-    return err ? err : unmask(change, entry, known_of_entry.root, why);
+    if (!err)
+        return unmask(change, entry, known_of_entry.root, why);
+    snprintf(path, sizeof path, "%s", change->path);
+    snprintf(change->path, sizeof change->path, "configurationJson.%.*s", (int)sizeof path - 20, path);
+    return err;
 }
 
 static bool is_same(const struct gateway_conf *running, const struct incoming *in, struct form *file,

@@ -289,7 +289,8 @@ static void test_each_member_of_a_connector_is_looked_at(void **state)
         {"{\"name\":\"X\",\"type\":\"modbus\",\"configurationJson\":{},\"configuration\":\"one.json\"}",
          "configuration"},
         {"{\"name\":\"Two\",\"type\":\"modbus\",\"configurationJson\":{\"id\":\"id1\"}}", "name"},
-        {"{\"name\":\"Two\",\"type\":\"modbus\",\"configurationJson\":{\"password\":\"***\"}}", "password"},
+        {"{\"name\":\"Two\",\"type\":\"modbus\",\"configurationJson\":{\"password\":\"***\"}}",
+         "configurationJson.password"},
     };
 
     (void)state;

@@ -19,9 +19,18 @@
  */
 enum { SENT_MAX = 400 };
 
+struct sample_conf {
+    struct connector_common common;
+    uint32_t port;
+};
+static const struct field sample_fields[] = {F_UINT(struct sample_conf, port, "port", .max = 65535), F_END};
+static const struct conf_type sample_type = {
+    .name = "sample", .size = sizeof(struct sample_conf), .fields = sample_fields, .base = &connector_common_type};
+
 static const struct conf_type *type_of(const char *type, struct why *why)
 {
-    (void)type;
+    if (strcmp(type, "sample") == 0)
+        return &sample_type;
     why_set(why, ERR_NOTFOUND, "there is no such connector type");
     return NULL;
 }
@@ -86,8 +95,9 @@ static void attributes(void *arg, yyjson_val *root)
 static enum err take(void *arg, const struct gateway_conf *before, const struct gateway_conf *after,
                      struct apply_step *step, struct why *why)
 {
-    (void)arg, (void)before, (void)after, (void)step;
+    (void)arg, (void)before, (void)after;
     n_taken++;
+    apply_blame(step, "storage.data_folder_path");
     return owner_answer ? why_set(why, owner_answer, "not like this") : ERR_OK;
 }
 
@@ -177,6 +187,13 @@ static int begin_off(void **state)
     return begin_with(
         "{\"thingsboard\":{\"host\":\"h\",\"security\":{\"accessToken\":\"token\"}},\"storage\":{\"type\":\"memory\"},"
         "\"connectors\":[{\"type\":\"x\",\"name\":\"Plant\",\"configuration\":\"plant.json\"}]}");
+}
+
+static int begin_renamed(void **state)
+{
+    (void)state;
+    return begin_with("{\"industryos\":{\"host\":\"h\",\"remoteConfiguration\":true,\"security\":{\"accessToken\":"
+                      "\"token\"}},\"storage\":{\"type\":\"memory\"},\"connectors\":[]}");
 }
 
 static int begin_hidden(void **state)
@@ -491,6 +508,64 @@ static void test_connectors_that_are_not_known_are_asked_for(void **state)
     forget_sent();
 }
 
+static bool has_error_at(const char *key, const char *path)
+{
+    yyjson_val *first = yyjson_arr_get_first(json_get(told("configuration_errors"), str_from(key)));
+
+    return str_eq_z(json_str(json_get(first, STR("path"))), path);
+}
+
+/* Whatever refuses it: the loader, or the owner of the key. */
+static void test_an_error_has_the_path_of_what_was_changed(void **state)
+{
+    static const struct {
+        const char *attribute, *value, *path;
+    } cases[] = {
+        {"general_configuration", "{\"port\":70000}", "port"},
+        {"general_configuration", "{\"host\":\"away\"}", "host"},
+        {"general_configuration", "{\"security\":{\"password\":\"***\"}}", "security.password"},
+        {"general_configuration", "5", ""},
+        {"storage_configuration", "{\"type\":\"memory\",\"max_records_count\":5}", "max_records_count"},
+        {"storage_configuration", "{\"type\":\"file\",\"data_folder_path\":\"/none\"}", "data_folder_path"},
+        {"storage_configuration", "{\"type\":\"paper\"}", "type"},
+        {"general_configuration",
+         "{\"statistics\":{\"enable\":true,\"configuration\":\"statistics.json\",\"commands\":[{\"timeout\":\"x\"}]}}",
+         "statistics.commands[0].timeout"},
+        {"Hall", "{\"name\":\"Hall\",\"type\":\"sample\",\"configurationJson\":{\"port\":70000}}",
+         "configurationJson.port"},
+        {"Hall", "{\"name\":\"Hall\",\"type\":\"paper\",\"configurationJson\":{\"port\":70}}", "type"},
+        {"Hall", "{\"name\":\"Hall\",\"type\":\"sample\",\"logLevel\":\"LOUD\",\"configurationJson\":{}}", "logLevel"},
+        {"Hall", "{\"name\":\"Hall\",\"type\":\"sample\",\"configurationJson\":{\"logLevel\":\"LOUD\"}}",
+         "configurationJson.logLevel"},
+        {"Hall", "{\"name\":\"Hall\",\"type\":\"sample\",\"configurationJson\":{\"password\":\"***\"}}",
+         "configurationJson.password"},
+        {"logs_configuration", "{\"loggers\":5}", "loggers"},
+    };
+
+    (void)state;
+    owner_answer = ERR_REFUSED;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        autobuf struct buf json = {0};
+
+        buf_printf(&json, "{\"%s\":%s}%c", cases[i].attribute, cases[i].value, 0);
+        push((const char *)json.p);
+        if (!has_error_at(cases[i].attribute, cases[i].path))
+            fail_msg("%s: %s", (const char *)json.p, sent[n_sent - 1]);
+    }
+    forget_sent();
+}
+
+static void test_so_it_has_where_the_section_has_another_name(void **state)
+{
+    (void)state;
+    owner_answer = ERR_REFUSED;
+    push("{\"general_configuration\":{\"host\":\"away\"}}");
+    assert_true(has_error_at("general_configuration", "host"));
+    push("{\"general_configuration\":{\"port\":70000}}");
+    assert_true(has_error_at("general_configuration", "port"));
+    forget_sent();
+}
+
 #define BAD "\"Bad\":{\"name\":\"Bad\",\"type\":\"nothing\",\"logLevel\":\"INFO\",\"configurationJson\":{}}"
 
 static void test_what_was_wrong_is_not_told_once_the_attribute_is_gone_or_no_more_active(void **state)
@@ -584,6 +659,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_when_it_is_off_only_the_level_counts, begin_off, end),
         cmocka_unit_test_setup_teardown(test_secrets_are_hidden_and_stars_mean_unchanged, begin_hidden, end),
         TEST(test_connectors_that_are_not_known_are_asked_for),
+        TEST(test_an_error_has_the_path_of_what_was_changed),
+        cmocka_unit_test_setup_teardown(test_so_it_has_where_the_section_has_another_name, begin_renamed, end),
         TEST(test_what_was_wrong_is_not_told_once_the_attribute_is_gone_or_no_more_active),
         TEST(test_a_value_that_comes_after_its_deletion_counts),
         TEST(test_errors_of_many_and_of_huge_names_are_bounded),

@@ -381,6 +381,9 @@ static void is_open(void *arg)
 {
     struct storage *storage = arg;
 
+    if (storage->err)
+        apply_blame(storage->apply_step,
+                    storage->after->type == STORAGE_SQLITE ? "storage.data_file_path" : "storage.data_folder_path");
     if (storage->err || storage->is_ended) {
         finish(storage, storage->err ? storage->err : ERR_CANCELLED);
         return;

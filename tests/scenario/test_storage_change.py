@@ -83,9 +83,13 @@ def test_a_storage_that_cannot_be_opened_changes_nothing(plant):
     platform, broker, gateway, tmp_path = plant
     (tmp_path / "no").write_text("a file is no directory")
     before = section(gateway)
-    value = {**before, "data_folder_path": str(tmp_path / "no" / "x")}
+    value = {**before, "data_folder_path": str(tmp_path / "no" / "x"), "max_file_count": 7}
     platform.ask("publish v1/devices/me/attributes " + json.dumps({"storage_configuration": value}))
-    wait_until(lambda: "storage_configuration" in (platform.ask("values")["attributes"].get("configuration_errors") or {}).get("value", {}), "the error is told")
+
+    def errors():
+        return (platform.ask("values")["attributes"].get("configuration_errors") or {}).get("value", {}).get("storage_configuration")
+    wait_until(errors, "the error is told")
+    assert [error["path"] for error in errors()] == ["data_folder_path"]
     assert section(gateway) == before
     broker.publish_lines("sensors/d/data", rows(0, 100))
     complete(platform, 100)
