@@ -115,11 +115,13 @@ void apply_log_problems(struct log *log, const struct problems *problems)
         log_problem(log, problem);
 }
 
+/* Wherever it stands in its file by now. */
 static uint64_t hash_of(const struct problem *problem)
 {
     autobuf struct buf text = {0};
 
-    problem_add_text(&text, problem);
+    buf_printf(&text, "%d %s %s %s", problem->severity, problem->file ? problem->file : "",
+               problem->path ? problem->path : "", problem->text);
     return hash_bytes(text.p, text.n);
 }
 
@@ -152,6 +154,26 @@ static void log_new_problems(struct apply *apply)
         if (!was_seen(apply, problem))
             log_problem(apply->conf.log, problem);
     remember(apply, &apply->problems);
+}
+
+static bool is_in(const struct change *change, const struct problem *problem)
+{
+    for (size_t i = 0; i < change->n_texts && problem->file; i++)
+        if (strcmp(problem->file, change->texts[i].path) == 0)
+            return true;
+    return false;
+}
+
+/* What has no errors may have keys without effect; what lies in other files is told when they are looked at. */
+static void log_warnings_of_texts(struct apply *apply)
+{
+    for (const struct problem *problem = apply->problems.first; problem; problem = problem->next) {
+        if (problem->severity != CONF_WARNING || !is_in(apply->change, problem) || was_seen(apply, problem))
+            continue;
+        log_problem(apply->conf.log, problem);
+        apply->seen = mem_grow(apply->seen, (apply->n_seen + 1) * sizeof *apply->seen);
+        apply->seen[apply->n_seen++] = hash_of(problem);
+    }
 }
 
 static void fail(struct apply *apply, enum err err, const char *reason)
@@ -865,14 +887,6 @@ static void keep_good_files(struct gateway_conf *next, struct gateway_conf *runn
     set_views(next);
 }
 
-static bool is_in(const struct change *change, const struct problem *problem)
-{
-    for (size_t i = 0; i < change->n_texts && problem->file; i++)
-        if (strcmp(problem->file, change->texts[i].path) == 0)
-            return true;
-    return false;
-}
-
 /* The change names another file of filter rules, and that is the one that cannot be used. */
 static bool is_of_new_filter(const struct apply *apply, const struct problem *problem)
 {
@@ -927,6 +941,7 @@ static void loaded(void *arg)
     }
     keep_good_files(apply->next, apply->running);
     if (apply->change->kind == FROM_TEXTS) {
+        log_warnings_of_texts(apply);
         stage_begin(apply);
         return;
     }

@@ -515,6 +515,45 @@ static bool has_error_at(const char *key, const char *path)
     return str_eq_z(json_str(json_get(first, STR("path"))), path);
 }
 
+static char warnings[4000];
+
+static void keep_warning(void *arg, enum log_level level, struct str line)
+{
+    size_t n = strlen(warnings);
+
+    (void)arg;
+    if (level == LOG_LEVEL_WARN)
+        snprintf(warnings + n, sizeof warnings - n, STR_FMT "\n", STR_ARG(line));
+}
+
+static void test_keys_without_effect_are_named_once_with_what_may_be_meant(void **state)
+{
+    (void)state;
+    *warnings = 0;
+    assert_true(log_stop_writer()); /* lines are looked at as they are made */
+    log_set_output(NULL, NULL, NULL);
+    log_set_sink(keep_warning, NULL);
+    log_set_level(&test_log, LOG_LEVEL_WARN);
+    push("{\"general_configuration\":{\"hots\":\"x\",\"configurationJson\":{\"a\":1}}}");
+    assert_non_null(
+        strstr(warnings, "thingsboard.hots: warning: unknown key, which has no effect; did you mean \\\"host\\\"?"));
+    assert_non_null(strstr(warnings, "thingsboard.configurationJson: warning: unknown key"));
+    assert_true(file_has("hots")); /* what another program wants stays */
+    assert_false(has_error("general_configuration", ""));
+    *warnings = 0;
+    push("{\"general_configuration\":{\"remoteShell\":true},\"storage_configuration\":{\"type\":\"memory\",\"tpye\":1}"
+         "}");
+    assert_null(strstr(warnings, "thingsboard.hots"));
+    assert_non_null(strstr(warnings, "thingsboard.remoteShell: warning: is on"));
+    assert_non_null(strstr(warnings, "did you mean \\\"type\\\"?"));
+    *warnings = 0;
+    apply_reload(apply, NULL, NULL);
+    run();
+    assert_string_equal(warnings, "");
+    log_set_sink(NULL, NULL);
+    forget_sent();
+}
+
 /* Whatever refuses it: the loader, or the owner of the key. */
 static void test_an_error_has_the_path_of_what_was_changed(void **state)
 {
@@ -660,6 +699,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_secrets_are_hidden_and_stars_mean_unchanged, begin_hidden, end),
         TEST(test_connectors_that_are_not_known_are_asked_for),
         TEST(test_an_error_has_the_path_of_what_was_changed),
+        TEST(test_keys_without_effect_are_named_once_with_what_may_be_meant),
         cmocka_unit_test_setup_teardown(test_so_it_has_where_the_section_has_another_name, begin_renamed, end),
         TEST(test_what_was_wrong_is_not_told_once_the_attribute_is_gone_or_no_more_active),
         TEST(test_a_value_that_comes_after_its_deletion_counts),
