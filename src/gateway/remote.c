@@ -31,6 +31,7 @@ struct job {
     enum job_kind kind;
     struct str key, json; /* EVERYTHING: neither; DELETION: no json */
     bool is_pushed;
+    bool wants_each; /* active_connectors: each of them is asked for */
     char bytes[];
 };
 
@@ -170,6 +171,16 @@ static void end_job(struct remote *remote)
 
 static void enqueue(struct remote *remote, enum job_kind kind, struct str key, struct str json, bool is_pushed);
 
+static bool is_running(const struct remote *remote, struct str name)
+{
+    const struct gateway_conf *running = running_of(remote);
+
+    for (size_t i = 0; i < running->n_connectors; i++)
+        if (str_eq_z(name, running->connectors[i].name))
+            return true;
+    return false;
+}
+
 struct fetch {
     struct remote *remote;
     char *name;
@@ -185,7 +196,7 @@ static void fetched(void *arg, enum err err, yyjson_val *root)
     if (value && !remote->is_ended) {
         json_add_value(&json, value);
         enqueue(remote, VALUE, str_from(fetch->name), buf_str(&json), false);
-    } else if (!err) {
+    } else if (!err && !is_running(remote, str_from(fetch->name))) {
         LOG_WARN(remote->conf.log, "an active connector is neither configured here nor known to the platform",
                  KV_Z("connector", fetch->name));
     }
@@ -204,23 +215,32 @@ static struct job *find_waiting(const struct remote *remote, enum job_kind kind,
     return NULL;
 }
 
-static void fetch_unknown(struct remote *remote)
+static void fetch(struct remote *remote, struct str name)
 {
-    for (size_t i = 0; i < remote->change.n_unknown; i++) {
-        struct str name = remote->change.unknown[i];
-        struct fetch *fetch;
+    struct fetch *fetch;
 
-        if (find_waiting(remote, VALUE, name))
-            continue;
-        if (!name.n || memchr(name.p, ',', name.n) || memchr(name.p, 0, name.n)) {
-            LOG_WARN(remote->conf.log, "an active connector's name cannot be asked for", KV_STR("connector", name));
-            continue;
-        }
-        fetch = mem_zero(sizeof *fetch);
-        *fetch = (struct fetch){.remote = remote, .name = mem_zero(name.n + 1)};
-        memcpy(fetch->name, name.p, name.n);
-        north_request_own_attributes(remote->conf.north, NULL, 0, &name, 1, fetched, fetch);
+    if (find_waiting(remote, VALUE, name))
+        return;
+    if (!name.n || memchr(name.p, ',', name.n) || memchr(name.p, 0, name.n)) {
+        LOG_WARN(remote->conf.log, "an active connector's name cannot be asked for", KV_STR("connector", name));
+        return;
     }
+    fetch = mem_zero(sizeof *fetch);
+    *fetch = (struct fetch){.remote = remote, .name = mem_zero(name.n + 1)};
+    memcpy(fetch->name, name.p, name.n);
+    north_request_own_attributes(remote->conf.north, NULL, 0, &name, 1, fetched, fetch);
+}
+
+/* Of the active ones: those that are not known, or, as they may have changed while there was no session, all of them. */
+static void fetch_connectors(struct remote *remote)
+{
+    yyjson_val *name;
+    size_t i, n;
+
+    if (remote->job->wants_each)
+        yyjson_arr_foreach(yyjson_doc_get_root(remote->value), i, n, name) fetch(remote, json_str(name));
+    for (i = 0; i < remote->change.n_unknown && !remote->job->wants_each; i++)
+        fetch(remote, remote->change.unknown[i]);
 }
 
 static bool is_no_connector(struct str key)
@@ -257,7 +277,7 @@ static void taken(struct remote *remote, bool is_new)
         published_errors_keep(&remote->published, is_kept, value);
     }
     echo(remote, is_new ? time_of(remote, value) : loop_wall_ms(remote->conf.main->loop));
-    fetch_unknown(remote);
+    fetch_connectors(remote);
     end_job(remote);
 }
 
@@ -324,6 +344,15 @@ static void save(void *arg)
     remote->pem_err = change->pem_path ? put_pem(change, &remote->pem_why) : ERR_OK;
 }
 
+/* Then the copy is all that is left of them. */
+static bool removes_files(const struct remote_change *change)
+{
+    for (size_t i = 0; i < change->n; i++)
+        if (!change->texts[i].text.p)
+            return true;
+    return false;
+}
+
 static void saved(void *arg)
 {
     struct remote *remote = arg;
@@ -336,6 +365,12 @@ static void saved(void *arg)
     if (remote->pem_err) {
         restore_pem(remote);
         refuse(remote, "security.caCert", why_text(&remote->pem_why));
+        echo(remote, loop_wall_ms(remote->conf.main->loop));
+        end_job(remote);
+        return;
+    }
+    if (remote->saving_err && removes_files(&remote->change)) {
+        refuse(remote, "", why_text(&remote->saving_why));
         echo(remote, loop_wall_ms(remote->conf.main->loop));
         end_job(remote);
         return;
@@ -475,6 +510,7 @@ static void enqueue(struct remote *remote, enum job_kind kind, struct str key, s
         job->json = str_of(memcpy(job->bytes + key.n, json.p, json.n), json.n);
     if (former) {
         job->is_pushed |= former->is_pushed;
+        job->wants_each |= former->wants_each;
         list_add_tail(&former->node, &job->node); /* before it */
         drop_waiting(remote, former);
     } else {
@@ -495,13 +531,8 @@ static bool is_own(struct str key)
 /* Other shared attributes of the gateway are the operator's business. */
 static bool is_configuration(const struct remote *remote, struct str key, yyjson_val *value)
 {
-    const struct gateway_conf *running = running_of(remote);
-
-    if (is_no_connector(key))
+    if (is_no_connector(key) || is_running(remote, key))
         return true;
-    for (size_t i = 0; i < running->n_connectors; i++)
-        if (str_eq_z(key, running->connectors[i].name))
-            return true;
     return yyjson_is_obj(value) &&
            (json_get(value, STR("configurationJson")) ||
             (json_get(value, STR("type")) && json_get(value, STR("name")) && json_get(value, STR("logLevel"))));
@@ -579,6 +610,18 @@ static void answered(void *arg, enum err err, yyjson_val *root)
         take_message(remote, json_get(root, STR("shared")), false);
 }
 
+/* To what was asked for by name: connectors are not among it. */
+static void answered_again(void *arg, enum err err, yyjson_val *root)
+{
+    struct remote *remote = arg;
+    struct job *active;
+
+    answered(arg, err, root);
+    active = remote->is_ended ? NULL : find_waiting(remote, VALUE, str_from(remote_names[REMOTE_ACTIVE]));
+    if (active)
+        active->wants_each = true;
+}
+
 static void ask(struct remote *remote)
 {
     const struct str keys[] = {STR("RemoteLoggingLevel"), STR("general_configuration"), STR("storage_configuration"),
@@ -587,7 +630,7 @@ static void ask(struct remote *remote)
     if (!remote_is_on(remote) || remote->has_begun) {
         size_t n = remote_is_on(remote) ? COUNT_OF(keys) : 1; /* the level counts without remote configuration, too */
 
-        north_request_own_attributes(remote->conf.north, NULL, 0, keys, n, answered, remote);
+        north_request_own_attributes(remote->conf.north, NULL, 0, keys, n, answered_again, remote);
         return;
     }
     remote->has_begun = true;

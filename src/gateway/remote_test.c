@@ -125,6 +125,8 @@ static void run(void)
         loop_advance(runner.loop, 0);
 }
 
+static bool has_file; /* the connector's; which cannot be used for its type alone */
+
 static int begin_with(const char *main)
 {
     static const struct north_link link = {.send = on_send, .status = on_status};
@@ -139,6 +141,8 @@ static int begin_with(const char *main)
         return -1;
     snprintf(main_path, sizeof main_path, "%s/tb_gateway.json", dir);
     put("tb_gateway.json", main);
+    if (has_file)
+        put("plant.json", "{}");
     n_sent = n_asked = n_taken = 0;
     owner_answer = ERR_OK;
     *asked = 0;
@@ -179,6 +183,16 @@ static int begin(void **state)
 {
     (void)state;
     return begin_with(MAIN(""));
+}
+
+static int begin_with_file(void **state)
+{
+    int result;
+
+    has_file = true;
+    result = begin(state);
+    has_file = false;
+    return result;
 }
 
 static int begin_off(void **state)
@@ -642,6 +656,41 @@ static void test_a_value_that_comes_after_its_deletion_counts(void **state)
     forget_sent();
 }
 
+static void test_connectors_may_have_changed_while_there_was_no_session(void **state)
+{
+    (void)state;
+    answer("{\"shared\":{\"active_connectors\":[\"Plant\"]}}"); /* with all that there is */
+    assert_string_equal(asked, "1 {}");
+    north_uplink_state(north, UPLINK_DOWN);
+    north_uplink_state(north, UPLINK_READY);
+    run();
+    answer("{\"shared\":{\"active_connectors\":[\"Plant\"]}}");
+    assert_non_null(strstr(asked, "{\"sharedKeys\":\"Plant\"}"));
+    assert_int_equal(n_asked, 3);
+    answer("{\"shared\":{\"Plant\":{\"name\":\"Plant\",\"type\":5,\"configurationJson\":{}}}}");
+    assert_true(has_error("Plant", "missing"));
+    push("{\"active_connectors\":[\"Plant\"]}");
+    assert_int_equal(n_asked, 3);
+    forget_sent();
+}
+
+static void test_no_file_is_removed_without_a_copy(void **state)
+{
+    (void)state;
+    fleet_add_configured(fleet, &apply_running(apply)->connectors[0]);
+    put("backup", "no directory");
+    push("{\"active_connectors\":[]}");
+    assert_true(has_error("active_connectors", "backup"));
+    assert_int_equal(access(path_in_dir("plant.json"), F_OK), 0);
+    assert_true(file_has("Plant"));
+    unlink(path_in_dir("backup"));
+    push("{\"active_connectors\":[]}");
+    assert_false(has_error("active_connectors", ""));
+    assert_int_equal(access(path_in_dir("plant.json"), F_OK), -1);
+    assert_false(file_has("Plant"));
+    forget_sent();
+}
+
 static void test_errors_of_many_and_of_huge_names_are_bounded(void **state)
 {
     size_t n_told = 0;
@@ -703,6 +752,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_so_it_has_where_the_section_has_another_name, begin_renamed, end),
         TEST(test_what_was_wrong_is_not_told_once_the_attribute_is_gone_or_no_more_active),
         TEST(test_a_value_that_comes_after_its_deletion_counts),
+        TEST(test_connectors_may_have_changed_while_there_was_no_session),
+        cmocka_unit_test_setup_teardown(test_no_file_is_removed_without_a_copy, begin_with_file, end),
         TEST(test_errors_of_many_and_of_huge_names_are_bounded),
         TEST(test_late_answers_and_those_nobody_asked_for_change_nothing),
     };

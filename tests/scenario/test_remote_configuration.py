@@ -212,6 +212,21 @@ def test_a_reconnect_changes_nothing(tmp_path, platform, broker):
         gateway.close()
 
 
+def test_a_connector_that_changed_while_there_was_no_session_is_asked_for(tmp_path, platform, broker):
+    gateway = start(tmp_path, platform, {"Plant": mqtt_connector(broker.port)})
+    try:
+        plant = published(platform, "Plant", lambda v: True)
+        plant["configurationJson"]["mapping"].append(mqtt_mapping("more/+/data", "(?<=more/)(.*?)(?=/data)"))
+        plant["ts"] = int(time.time() * 1000)
+        platform.ask("shared " + json.dumps({"Plant": plant, "active_connectors": ["Plant"]}))
+        platform.ask("drop")
+        published(platform, "Plant", lambda v: len(v["configurationJson"]["mapping"]) == 2)
+        broker.publish("more/a/data", {"seq": 1, "temperature": 2})
+        platform.wait_for("a", seq=1)
+    finally:
+        gateway.close()
+
+
 GARBAGE = [None, True, 0, -1.5, "", "x" * 5000, [], [1, None, {"a": []}], {}, {"ts": "x"}, {"name": 5}, {"name": "Plant", "type": "mqtt", "configurationJson": []},
            {"name": "../x", "type": "mqtt", "configuration": "../../etc/x.json", "configurationJson": {"broker": {}}},
            {"name": "Plant", "type": "nothing", "configurationJson": {}}, {"handlers": {"a": {"class": "FileHandler", "filename": "/etc/passwd"}}}]
