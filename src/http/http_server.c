@@ -498,6 +498,17 @@ static void on_sent(void *arg)
         stream_resume(conn->stream);
 }
 
+/* Of what it has asked for it may still want the answers. */
+static void on_half_closed(void *arg)
+{
+    struct conn *conn = arg;
+
+    if (conn->state != PENDING)
+        conn_close(conn, false);
+    else if (!conn->n_rest)
+        conn->is_kept_alive = false;
+}
+
 static void on_closed(void *arg, enum err err, const struct why *why)
 {
     struct conn *conn = arg;
@@ -517,7 +528,7 @@ static void on_closed(void *arg, enum err err, const struct why *why)
 }
 
 static const struct stream_events conn_events = {
-    .open = on_open, .read = on_read, .sent = on_sent, .closed = on_closed};
+    .open = on_open, .read = on_read, .sent = on_sent, .closed = on_closed, .half_closed = on_half_closed};
 
 static void on_accepted(void *arg, struct stream *stream)
 {

@@ -4,9 +4,12 @@
 #include "base/log.h"
 #include "io/stream.h"
 
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -259,6 +262,63 @@ static void clients_that_leave_keep_nothing_open(void **state)
     }
 }
 
+struct half {
+    struct rig rig;
+    struct timer look;
+    int fd;
+};
+
+static void look_for_bytes(void *arg)
+{
+    struct half *half = arg;
+    char text[4096];
+    ssize_t n = recv(half->fd, text, sizeof text, MSG_DONTWAIT);
+
+    if (n > 0)
+        buf_add(&half->rig.received, text, (size_t)n);
+    if (n == 0)
+        http_server_close(half->rig.server, on_server_closed, &half->rig);
+    else
+        timer_start(&half->look, 1);
+}
+
+/* nc -N, and small stacks that have nothing more to say. */
+static void who_has_asked_and_sends_nothing_more_gets_every_answer(void **state)
+{
+    static const struct http_server_events events = {.head = on_head, .request = on_request};
+    static const char *const texts[] = {"GET /later HTTP/1.1\r\n" H "\r\n",
+                                        "GET /later HTTP/1.1\r\n" H "\r\nGET /later HTTP/1.1\r\n" H
+                                        "\r\nGET /a HTTP/1.1\r\n" H "\r\n",
+                                        "GET /later HTTP/1.1\r\n" H "\r\nGET /cut"};
+    static const unsigned n_answers[] = {1, 3, 1};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        const struct http_server_conf conf = {.host = "127.0.0.1"};
+        struct half half = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+        struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct why why = {0};
+
+        log_init(&half.rig.log, "test", LOG_LEVEL_OFF);
+        assert_int_equal(loop_new(&half.rig.loop, "test"), ERR_OK);
+        assert_int_equal(
+            http_server_new(&half.rig.server, half.rig.loop, &half.rig.log, &conf, &events, &half.rig, &why), ERR_OK);
+        timer_init(&half.rig.answer, half.rig.loop, answer_later, &half.rig);
+        timer_init(&half.look, half.rig.loop, look_for_bytes, &half);
+        to.sin_port = htons(http_server_port(half.rig.server));
+        assert_int_equal(connect(half.fd, (const struct sockaddr *)&to, sizeof to), 0);
+        assert_int_equal(send(half.fd, texts[i], strlen(texts[i]), 0), strlen(texts[i]));
+        assert_int_equal(shutdown(half.fd, SHUT_WR), 0);
+        timer_start(&half.look, 0);
+        loop_run(half.rig.loop);
+        loop_free(half.rig.loop);
+        buf_add_u8(&half.rig.received, 0);
+        assert_int_equal(count_of(&half.rig.received, "HTTP/1.1 200 OK"), n_answers[i]);
+        close(half.fd);
+        rig_fini(&half.rig);
+    }
+}
+
 static void a_port_in_use_is_told(void **state)
 {
     static const struct http_server_events events = {.request = on_request};
@@ -289,6 +349,7 @@ int main(void)
         cmocka_unit_test(leave_to_send_is_given_or_not),
         cmocka_unit_test(a_body_may_be_larger_than_what_one_read_takes),
         cmocka_unit_test(clients_that_leave_keep_nothing_open),
+        cmocka_unit_test(who_has_asked_and_sends_nothing_more_gets_every_answer),
         cmocka_unit_test(a_port_in_use_is_told),
     };
 

@@ -44,6 +44,9 @@ struct stream_events {
     void (*sent)(void *arg); /* all that stream_write has left at its return has been handed to the kernel since */
     void (*closed)(void *arg, enum err err,
                    const struct why *why); /* ERR_OK: by stream_close; ERR_CLOSED: by the peer */
+    /* The other end sends nothing more, and may still read. The stream is paused; resumed, it says so again. NULL: that is
+     * .closed. */
+    void (*half_closed)(void *arg);
 };
 
 NODISCARD enum err stream_new(struct stream **out, struct loop *loop, const struct stream_events *events, void *arg);

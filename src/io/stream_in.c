@@ -141,6 +141,18 @@ static bool would_block(int number)
     return number == EAGAIN || number == EWOULDBLOCK || number == EINTR;
 }
 
+static void end_of_input(struct stream *stream)
+{
+    if (stream->state != STREAM_OPEN || !stream->events.half_closed) {
+        stream_lost(stream, 0);
+        return;
+    }
+    if (timer_is_running(&stream->again))
+        return; /* what is left is offered first */
+    stream_pause(stream);
+    stream->events.half_closed(stream->arg);
+}
+
 static void receive_clear(struct stream *stream)
 {
     struct inlet inlet;
@@ -154,8 +166,10 @@ static void receive_clear(struct stream *stream)
         inlet_done(stream, &inlet, inlet.n + (size_t)n);
         return;
     }
-    if (n == 0 || !would_block(errno))
-        stream_lost(stream, n < 0 ? errno : 0);
+    if (n == 0)
+        end_of_input(stream);
+    else if (!would_block(errno))
+        stream_lost(stream, errno);
 }
 
 /* --- TLS -------------------------------------------------------------------------------------------------------------- */
@@ -187,7 +201,9 @@ static void deliver_clear(struct stream *stream)
     stream_push_wire(stream); /* answers of the protocol itself, alerts */
     if (err)
         stream_finish(stream, err, &why);
-    else if (is_eof)
+    else if (is_eof && can_read(stream))
+        end_of_input(stream);
+    else if (is_eof && !stream->events.half_closed)
         stream_lost(stream, 0);
 }
 
