@@ -297,6 +297,13 @@ static bool may_be_json(struct str text)
     return text.n && strchr("{[\"-0123456789tfn", text.p[0]) && text.p[0];
 }
 
+/* Meant as JSON, whatever the client says: curl -d calls all it sends a form. Text that calls itself so may begin with [. */
+static bool is_meant_as_json(struct str body, struct str type)
+{
+    return body.n && (body.p[0] == '{' || body.p[0] == '[') && !str_starts(type, STR("text/")) &&
+           !str_eq_nocase(type, STR("multipart/form-data"));
+}
+
 static unsigned take_body(struct reader *reader)
 {
     const struct rest_input *input = reader->input;
@@ -316,7 +323,7 @@ static unsigned take_body(struct reader *reader)
         (void)why_set(reader->why, ERR_TYPE, "the body is JSON, but neither an object nor an array");
         return STATUS_BAD;
     }
-    if (is_json) {
+    if (is_json || is_meant_as_json(body, type)) {
         (void)why_set(reader->why, ERR_SYNTAX, "the body is not JSON: %s", why_text(&why));
         return STATUS_BAD;
     }

@@ -198,6 +198,9 @@ static void data_comes_from_path_query_and_body(void **state)
     expect(&t, "/d", NULL, FORM, PART("name=\"t\"", "9"), "400 the form");
     expect(&t, "/d", NULL, "multipart/form-data", "x", "400 the form");
     expect(&t, "/d", NULL, "application/json", "{\"a\":", "400 the body is not JSON");
+    expect(&t, "/d", NULL, NULL, "{\"a\":1", "400 the body is not JSON");
+    expect(&t, "/v/P", NULL, "application/x-www-form-urlencoded", " [{\"a\":1}", "400 the body is not JSON");
+    expect(&t, "/d", NULL, "text/plain", "[info] x", "{\"text\":\"[info] x\"}");
     expect(&t, "/d", NULL, NULL, " 5 ", "400 the body is JSON, but");
     expect(&t, "/d", NULL, NULL, "[{\"a\":1},2]", "400 item 1");
     expect(&t, "/d", NULL, NULL, "{}", "415");
