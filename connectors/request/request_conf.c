@@ -79,19 +79,24 @@ static enum err compile_headers(struct conf_load *load, const struct conf_at *at
     return ERR_CONFIG;
 }
 
-/* RFC 9110 5.6.2. */
 static enum err check_method(struct conf_load *load, const struct conf_at *at, struct str method)
 {
-    for (size_t i = 0; i < method.n; i++) {
-        unsigned char c = (unsigned char)method.p[i];
+    struct why why = {0};
 
-        if (c > ' ' && c < 0x7f && !strchr("()<>@,;:\\\"/[]?={}", c))
-            continue;
-        conf_error(load, at, "httpMethod", "\"" STR_FMT "\" is not a method: letters as in GET, POST, PUT",
-                   STR_ARG(method));
-        return ERR_CONFIG;
-    }
-    return ERR_OK;
+    if (web_method_check(method, &why) == ERR_OK)
+        return ERR_OK;
+    conf_error(load, at, "httpMethod", "%s", why_text(&why));
+    return ERR_CONFIG;
+}
+
+static enum err check_scheme(struct conf_load *load, const struct conf_at *at, const char *key, struct str url)
+{
+    struct why why = {0};
+
+    if (web_scheme_check(url, &why) == ERR_OK)
+        return ERR_OK;
+    conf_error(load, at, key, "%s", why_text(&why));
+    return ERR_CONFIG;
 }
 
 static uint64_t ms_of(double s)
@@ -288,7 +293,7 @@ static enum err check_mapping(struct conf_load *load, void *object, const struct
     if (mapping->content)
         conf_warning(load, at, "content", "has no effect; did you mean \"data\"?");
     mapping->request.method = mapping->method;
-    if (check_method(load, at, mapping->method) != ERR_OK)
+    if (check_method(load, at, mapping->method) != ERR_OK || check_scheme(load, at, "url", mapping->url) != ERR_OK)
         return ERR_CONFIG;
     if (compile_headers(load, at, mapping->headers, &fields, &mapping->request.n_headers) != ERR_OK)
         return ERR_CONFIG;
@@ -357,6 +362,7 @@ static enum err check_section(struct conf_load *load, struct request_section *se
             ERR_OK ||
         conf_regex(load, at, filter_key, section->name_filter, REGEX_FULL, &section->name_regex) != ERR_OK ||
         check_method(load, at, section->method) != ERR_OK ||
+        check_scheme(load, at, "requestUrlExpression", section->url) != ERR_OK ||
         conf_template(load, at, "requestUrlExpression", section->url, &section->url_template) != ERR_OK ||
         conf_template(load, at, "requestValueExpression", value, &section->value_template) != ERR_OK ||
         compile_headers(load, at, section->headers, &section->fields, &section->n_fields) != ERR_OK)
@@ -431,6 +437,8 @@ static enum err check_file(struct conf_load *load, void *object, const struct co
     bool is_secure;
     size_t n = 0;
 
+    if (check_scheme(load, at, "host", file->host) != ERR_OK)
+        return ERR_CONFIG;
     file->base = str_trim(file->host);
     if (!web_is_absolute(file->base))
         file->base = arena_printf(arena, "http://" STR_FMT, STR_ARG(file->base));

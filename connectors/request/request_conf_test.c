@@ -91,7 +91,6 @@ static void test_host_and_url_are_joined_with_one_slash(void **state)
                  {"h:80/", "/a", "http://h:80/a"},
                  {"HTTPS://h/base/", "a b", "HTTPS://h/base/a%20b"},
                  {"h", "https://other/x", "https://other/x"},
-                 {"xhttp://h", "a", "http://xhttp://h/a"},
                  {"h", "", "http://h/"}};
 
     (void)state;
@@ -168,6 +167,12 @@ static void test_what_is_wrong_is_named_with_its_place(void **state)
         {"{\"host\":\"h\",\"mapping\":[],\"security\":{\"type\":\"digest\"}}", CONF_ERROR, "security.type",
          "allowed: anonymous, basic", -1},
         {MAPPING(",\"httpMethod\":\"GE T\""), CONF_ERROR, "mapping[0].httpMethod", "is not a method", 0},
+        {MAPPING(",\"httpHeaders\":{\"A b\":\"1\"}"), CONF_ERROR, "mapping[0].httpHeaders", "cannot be a header", 0},
+        {MAPPING(",\"httpHeaders\":{\"a\":\"1\\r\\nb: 2\"}"), CONF_ERROR, "mapping[0].httpHeaders", "line break", 0},
+        {"{\"host\":\"h\",\"mapping\":[],\"serverSideRpc\":[{\"deviceNameFilter\":\".*\",\"requestUrlExpression\":"
+         "\"ftp://x\",\"methodFilter\":\"m\"}]}",
+         CONF_ERROR, "serverSideRpc[0].requestUrlExpression", "expected http or https", 0},
+        {"{\"host\":\"ftp://h\",\"mapping\":[]}", CONF_ERROR, "host", "expected http or https", -1},
         {SECTION("serverSideRpc", ",\"methodFilter\":\"m\",\"httpMethod\":\"a:b\""), CONF_ERROR,
          "serverSideRpc[0].httpMethod", "is not a method", 0},
         {"{\"host\":\"h\",\"mapping\":[{\"url\":\"https://o\"," CONVERTER "}]}", CONF_WARNING, "SSLVerify",

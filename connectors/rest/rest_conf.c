@@ -338,6 +338,14 @@ static enum err check_section(struct conf_load *load, struct rest_section *secti
         conf_template(load, at, "requestUrlExpression", section->url, &section->url_template) != ERR_OK ||
         conf_template(load, at, "valueExpression", value, &section->value_template) != ERR_OK)
         return ERR_CONFIG;
+    if (web_method_check(section->method, &why) != ERR_OK) {
+        conf_error(load, at, "HTTPMethod", "%s", why_text(&why));
+        return ERR_CONFIG;
+    }
+    if (web_scheme_check(section->url, &why) != ERR_OK) {
+        conf_error(load, at, "requestUrlExpression", "%s", why_text(&why));
+        return ERR_CONFIG;
+    }
     if (web_headers(section->headers, conf_arena(load), &section->fields, &section->n_fields, &why) != ERR_OK) {
         conf_error(load, at, "httpHeaders", "%s", why_text(&why));
         return ERR_CONFIG;
@@ -403,7 +411,7 @@ static const struct field server_fields[] = {
     F_STR(struct rest_server, host, "host", .need = true, .min = 1,
           .doc = "Address to listen on; 0.0.0.0 or :: for all."),
     F_UINT(struct rest_server, port, "port", .def = 5000, .min = 1, .max = 65535, .doc = "Port to listen on."),
-    F_BOOL(struct rest_server, tls, "SSL", .doc = "HTTPS, with TLS 1.2 or 1.3."),
+    F_BOOL(struct rest_server, tls, "SSL", .strict = true, .doc = "HTTPS, with TLS 1.2 or 1.3."),
     F_OBJECT(struct rest_server, files, "security", &files_type,
              .doc = "Certificate of the server, with SSL; absent: a self-signed one is made."),
     F_UINT(struct rest_server, max_body, "maxBodyBytes", .def = REST_MAX_BODY, .min = 1, .max = MAX_BODY_LARGEST,
@@ -446,7 +454,7 @@ static const struct field file_fields[] = {
     F_STR(struct rest_file, old_host, "host", .doc = "Former place of server.host."),
     F_UINT(struct rest_file, old_port, "port", .def = 5000, .min = 1, .max = 65535,
            .doc = "Former place of server.port."),
-    F_BOOL(struct rest_file, old_tls, "SSL", .doc = "Former place of server.SSL."),
+    F_BOOL(struct rest_file, old_tls, "SSL", .strict = true, .doc = "Former place of server.SSL."),
     F_OBJECT(struct rest_file, old_files, "security", &files_type, .doc = "Former place of server.security."),
     F_IGNORED("debugMode", "it is of the peer's HTTP library"),
     F_END};

@@ -4,6 +4,7 @@
 #include "base/base64.h"
 #include "base/utf8.h"
 #include "data/number.h"
+#include "http/http_client.h"
 
 #include <ctype.h>
 
@@ -44,10 +45,34 @@ enum err web_headers(const yyjson_val *headers, struct arena *arena, struct web_
         }
         field->name = arena_str(arena, json_str(key));
         field->value = yyjson_is_str(val) ? arena_str(arena, json_str(val)) : json_text(arena, val);
+        if (!http_is_token(field->name) || !http_is_field_text(field->value))
+            err =
+                why_set(why, ERR_SYNTAX,
+                        "\"" STR_FMT "\" cannot be a header: its name is of other characters than letters, digits and "
+                        "hyphens, or its value has a line break",
+                        STR_ARG(field->name));
         (*n)++;
     }
     yyjson_doc_free(doc);
     return err;
+}
+
+enum err web_method_check(struct str method, struct why *why)
+{
+    if (http_is_token(method))
+        return ERR_OK;
+    return why_set(why, ERR_SYNTAX, "\"" STR_FMT "\" is not a method: letters as in GET, POST, PUT", STR_ARG(method));
+}
+
+enum err web_scheme_check(struct str url, struct why *why)
+{
+    struct str scheme = str_cut(str_trim(url), str_find(str_trim(url), STR("://"), 0));
+
+    if (scheme.n == str_trim(url).n || !http_is_token(scheme) || str_chr(scheme, '$') < scheme.n ||
+        str_eq_nocase(scheme, STR("http")) || str_eq_nocase(scheme, STR("https")))
+        return ERR_OK;
+    return why_set(why, ERR_SYNTAX, "\"" STR_FMT "\" is of the scheme " STR_FMT "; expected http or https",
+                   STR_ARG(url), STR_ARG(scheme));
 }
 
 struct str web_header(const struct web_field *headers, size_t n, const char *name)

@@ -22,6 +22,9 @@ struct web_request {
 /* An object of texts (numbers and booleans are taken as their text), or text that holds one; NULL: none. */
 NODISCARD enum err web_headers(const yyjson_val *headers, struct arena *arena, struct web_field **out, size_t *n,
                                struct why *why);
+NODISCARD enum err web_method_check(struct str method, struct why *why); /* a token (RFC 9110 9.1) */
+/* Where a URL, or the beginning of its template, names a scheme, it is http or https. */
+NODISCARD enum err web_scheme_check(struct str url, struct why *why);
 /* The value of a header; p NULL: none. */
 struct str web_header(const struct web_field *headers, size_t n, const char *name);
 bool web_is_json_type(struct str content_type); /* application/json, whatever follows */

@@ -505,12 +505,14 @@ static const struct problem *error_of_login(const struct security_conf *security
         struct str path;
         unsigned used_by;
         bool is_there;
-    } keys[] = {{STR(".security.accessToken"), ANY | TOKEN, security->access_token.value.n > 0},
-                {STR(".security.username"), ANY | NAMED, false},
-                {STR(".security.password"), ANY | NAMED, false},
-                {STR(".security.clientId"), ANY | NAMED, false},
-                {STR(".security.cert"), ANY | CERTIFIED, security->cert.n > 0},
-                {STR(".security.privateKey"), ANY | CERTIFIED, security->private_key.n > 0}};
+    } keys[] = {
+        {STR(".security.accessToken"), ANY | TOKEN, security->access_token.value.n > 0},
+        {STR(".security.username"), ANY | NAMED, false},
+        {STR(".security.password"), ANY | NAMED, false},
+        {STR(".security.clientId"), ANY | NAMED, false},
+        {STR(".security.cert"), ANY | CERTIFIED, security->cert.n > 0},
+        {STR(".security.privateKey"), ANY | CERTIFIED, security->private_key.n > 0},
+        {STR(".security.tls"), ANY | TOKEN | NAMED | CERTIFIED, security->tls}}; /* in clear text nobody meant it */
 
     if (security->type == SECURITY_ANONYMOUS && security->type_name.n)
         return NULL; /* it was asked for */

@@ -71,6 +71,8 @@ void http_client_close(struct http_client *client, closed_fn *done, void *arg);
 
 /* "Not Found" for 404; "" for one that nobody knows. */
 const char *http_reason(unsigned status);
+bool http_is_token(struct str s);      /* RFC 9110 5.6.2: methods, names of headers */
+bool http_is_field_text(struct str s); /* a header's value: nothing that would end it */
 /* For logs: the URL without its password. */
 struct str http_url_shown(struct arena *arena, struct str url);
 #endif

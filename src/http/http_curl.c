@@ -354,23 +354,6 @@ static struct http_run *begin_run(struct http_client *client, struct http_call *
     return run;
 }
 
-static bool is_token(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] <= ' ' || (unsigned char)s.p[i] >= 0x7f || strchr("()<>@,;:\\\"/[]?={}", s.p[i]))
-            return false;
-    return s.n > 0;
-}
-
-/* What would end a header, or hide something in it. */
-static bool is_field_value(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] == '\r' || s.p[i] == '\n' || !s.p[i])
-            return false;
-    return true;
-}
-
 static void add_line(struct http_run *run, const char *line)
 {
     struct curl_slist *longer = curl_slist_append(run->headers, line);
@@ -389,7 +372,7 @@ static enum err add_headers(struct http_run *run)
         struct str name = call->headers[i].name, value = call->headers[i].value;
         autobuf struct buf line = {0};
 
-        if (!is_token(name) || !is_field_value(value))
+        if (!http_is_token(name) || !http_is_field_text(value))
             return why_set(&run->why, ERR_USAGE, "\"" STR_FMT "\" cannot be a header: its name or value is not allowed",
                            STR_ARG(name));
         if (run->is_moved && (str_eq_nocase(name, STR("authorization")) || str_eq_nocase(name, STR("cookie"))))
@@ -522,7 +505,7 @@ static enum err request(struct http_run *run, char *url)
     run->visited[run->n_visited++] = url;
     run->body.n = run->content_type.n = run->n_head = run->n_reason = 0;
     run->error[0] = 0;
-    if (!is_token(call->method))
+    if (!http_is_token(call->method))
         return why_set(&run->why, ERR_USAGE, "\"" STR_FMT "\" is not an HTTP method", STR_ARG(call->method));
     if (strlen(url) != call->url.n && run->n_visited == 1)
         return why_set(&run->why, ERR_USAGE, "the URL has a zero byte");

@@ -1,22 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http/http_head.h"
 
+#include "http/http_client.h"
+
 struct counts {
     unsigned n_fields, n_hosts, n_lengths, n_encodings;
     bool is_close, is_keep_alive;
 };
-
-static bool is_token(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              (c && strchr("!#$%&'*+-.^_`|~", c))))
-            return false;
-    }
-    return s.n > 0;
-}
 
 static bool is_target(struct str s)
 {
@@ -24,14 +14,6 @@ static bool is_target(struct str s)
         if (s.p[i] <= ' ' || s.p[i] >= 127 || s.p[i] == '#') /* a char above 127 may be negative */
             return false;
     return s.n > 0;
-}
-
-static bool is_field_text(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (((unsigned char)s.p[i] < ' ' && s.p[i] != '\t') || s.p[i] == 127)
-            return false;
-    return true;
 }
 
 /* Blanks around a value are spaces and tabs alone (RFC 9112 5.1); other programs may take anything else for a part of it. */
@@ -100,7 +82,7 @@ static enum http_head_state read_request_line(struct http_head *head, struct str
     struct str version = str_skip(line, second + 1);
 
     head->method = str_cut(line, first);
-    if (first == line.n || second >= line.n || !is_token(head->method))
+    if (first == line.n || second >= line.n || !http_is_token(head->method))
         return refuse(head, 400, why, "the first line is no request line");
     if (version.n != 8 || !str_starts(version, STR("HTTP/")) || version.p[6] != '.' ||
         !is_digits(str_of(version.p + 5, 1)) || !is_digits(str_of(version.p + 7, 1)))
@@ -131,7 +113,7 @@ static enum http_head_state read_field(struct http_head *head, struct counts *co
 
     if (++counts->n_fields > HTTP_HEAD_MAX_FIELDS)
         return refuse(head, 431, why, "the request has more than 100 header fields");
-    if (colon == line.n || !is_token(name) || !is_field_text(value))
+    if (colon == line.n || !http_is_token(name) || !http_is_field_text(value))
         return refuse(head, 400, why, "a header field is malformed");
     if (str_eq_nocase(name, STR("Host"))) {
         counts->n_hosts++;
@@ -197,7 +179,7 @@ static bool is_hopeless(struct str seen, size_t from)
     for (size_t i = from; i < seen.n; i++)
         if (seen.p[i] == '\n' && (i == 0 || seen.p[i - 1] != '\r'))
             return true;
-    return seen.n && !is_token(str_cut(seen, 1)) && !str_eq(seen, STR("\r")); /* of an empty line */
+    return seen.n && !http_is_token(str_cut(seen, 1)) && !str_eq(seen, STR("\r")); /* of an empty line */
 }
 
 enum http_head_state http_head_read(struct http_head *head, struct str text, struct why *why)

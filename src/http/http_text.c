@@ -82,3 +82,23 @@ struct str http_url_shown(struct arena *arena, struct str url)
     return arena_printf(arena, STR_FMT "://" STR_FMT ":***" STR_FMT, STR_ARG(str_cut(url, from)),
                         STR_ARG(str_cut(authority, colon)), STR_ARG(str_skip(authority, at)));
 }
+
+bool http_is_token(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              (c && strchr("!#$%&'*+-.^_`|~", c))))
+            return false;
+    }
+    return s.n > 0;
+}
+
+bool http_is_field_text(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (((unsigned char)s.p[i] < ' ' && s.p[i] != '\t') || s.p[i] == 127)
+            return false;
+    return true;
+}

@@ -5,6 +5,7 @@ import concurrent.futures
 import http.client
 import http.server
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -417,3 +418,21 @@ def test_the_example_of_the_python_gateway_runs_unmodified(tmp_path):
     platform.wait_for("SN-1", temperature=20.5, humidity=40, model="M")
     gateway.close()
     platform.close()
+
+
+def test_check_names_what_would_fail_at_the_first_request(tmp_path):
+    section = {"deviceNameFilter": ".*", "requestUrlExpression": "http://h/", "HTTPMethod": "GET"}
+    conf = {"server": {"host": "127.0.0.1", "port": 5000, "SSL": "yes"},
+            "mapping": [{"endpoint": "/a", "HTTPMethods": ["POST"],
+                         "converter": {"type": "json", "deviceInfo": {"deviceNameExpression": "x"}, "timeseries": [{"key": "t", "value": "${t}"}]}}],
+            "requestsMapping": {"serverSideRpc": [{**section, "methodFilter": "a", "requestUrlExpression": "ftp://h/"}, {**section, "methodFilter": "b", "HTTPMethod": "G ET"},
+                                                  {**section, "methodFilter": "c", "httpHeaders": {"A b": "1"}}]}}
+    (tmp_path / "r.json").write_text(json.dumps(conf))
+    (tmp_path / "tb_gateway.json").write_text(json.dumps({"thingsboard": {"host": "h", "security": {"accessToken": "t"}}, "storage": {"type": "memory"},
+                                                          "connectors": [{"type": "rest", "name": "R", "configuration": "r.json"}]}))
+    done = subprocess.run([str(BUILD / "iotgw"), "check", "-c", str(tmp_path)], capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"})
+    said = done.stdout + done.stderr
+    assert done.returncode == 78, said
+    for text in ('server.SSL: found "yes"; expected true or false; the file is not used', "serverSideRpc[0].requestUrlExpression", "expected http or https",
+                 'serverSideRpc[1].HTTPMethod: "G ET" is not a method', 'serverSideRpc[2].httpHeaders: "A b" cannot be a header'):
+        assert text in said, said
