@@ -590,17 +590,20 @@ static void drop_staged(struct apply *apply)
     apply->staged = NULL;
 }
 
+/* What is removed goes last: until then the main file may name it. */
 static void write_texts(void *arg)
 {
     struct apply *apply = arg;
+    const struct change *change = apply->change;
 
-    for (size_t i = 0; i < apply->change->n_texts && !apply->step.err; i++) {
-        const struct conf_text *text = &apply->change->texts[i];
-
-        if (text->text.p)
+    for (size_t i = 0; i < change->n_texts && !apply->step.err; i++)
+        if (change->texts[i].text.p)
             apply->step.err = file_staged_put(&apply->staged[i], &apply->step.why);
-        else if (unlink(text->path) != 0 && errno != ENOENT)
-            apply->step.err = why_set(&apply->step.why, err_from_errno(errno), "%s: cannot be removed", text->path);
+    for (size_t i = 0; i < change->n_texts && !apply->step.err; i++) {
+        const char *path = change->texts[i].path;
+
+        if (!change->texts[i].text.p && unlink(path) != 0 && errno != ENOENT)
+            apply->step.err = why_set(&apply->step.why, err_from_errno(errno), "%s: cannot be removed", path);
     }
 }
 
@@ -949,12 +952,51 @@ static void loaded(void *arg)
     general_begin(apply);
 }
 
+static bool has_text(const struct conf_text *texts, size_t n, const char *path)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(texts[i].path, path) == 0)
+            return true;
+    return false;
+}
+
+static size_t add_running(struct conf_text *texts, size_t n, const struct conf *conf)
+{
+    const char *path = conf ? json_file_name(conf_source(conf)) : "";
+
+    if (!str_ends(str_from(path), STR(".json")) || has_text(texts, n, path))
+        return n;
+    texts[n] = (struct conf_text){.path = path, .text = json_file_text(conf_source(conf))};
+    return n + 1;
+}
+
+/* What is given, and of all other files what runs: an edit that is refused, or not looked at yet, is no part of the change. */
+static void load_given(struct apply *apply)
+{
+    const struct gateway_conf *running = apply->running;
+    const struct change *change = apply->change;
+    struct conf_text *texts = mem_zero((change->n_texts + running->n_connectors + 4) * sizeof *texts);
+    size_t n = change->n_texts;
+
+    memcpy(texts, change->texts, n * sizeof *texts);
+    n = add_running(texts, n, running->main_file);
+    n = add_running(texts, n, running->logs_file);
+    n = add_running(texts, n, running->filter_file);
+    n = add_running(texts, n, running->commands_file);
+    for (size_t i = 0; i < running->n_connectors; i++)
+        n = add_running(texts, n, running->connectors[i].conf);
+    apply->next = gateway_conf_load_again(running, texts, n, apply->conf.types, &apply->problems);
+    mem_free(texts);
+}
+
 static void load(void *arg)
 {
     struct apply *apply = arg;
 
-    apply->next = gateway_conf_load_again(apply->running, apply->change->texts, apply->change->n_texts,
-                                          apply->conf.types, &apply->problems);
+    if (apply->change->kind == FROM_TEXTS)
+        load_given(apply);
+    else
+        apply->next = gateway_conf_load_again(apply->running, NULL, 0, apply->conf.types, &apply->problems);
 }
 
 static void begin_next(void *arg)

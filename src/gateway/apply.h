@@ -59,7 +59,7 @@ struct apply_result {
 typedef void apply_done_fn(void *arg, const struct apply_result *result);
 /* From the files as they are. */
 void apply_reload(struct apply *apply, apply_done_fn *done, void *arg);
-/* The same with this content instead of some files': all or nothing, and nothing if these files have errors. Written (temp, fsync,
+/* With this content of some files, and what runs of the others: all or nothing, and nothing if these files have errors. Written (temp, fsync,
  * rename) when it runs, removed where text.p is NULL. texts are copied. One subject a change: a connector's file and its entry,
  * or general keys. */
 void apply_change(struct apply *apply, const struct conf_text *texts, size_t n, apply_done_fn *done, void *arg);

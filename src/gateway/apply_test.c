@@ -78,7 +78,7 @@ static int make_dir(void **state)
 
 static int remove_dir(void **state)
 {
-    static const char *const names[] = {"tb_gateway.json", "A.json", "B.json", "C.json", "list.json"};
+    static const char *const names[] = {"tb_gateway.json", "A.json", "B.json", "C.json", "list.json", "logs.json"};
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(names); i++)
@@ -417,6 +417,33 @@ static void test_what_cannot_be_saved_does_not_run(void **state)
     end(&plant); /* no other file is left: the directory can be removed */
 }
 
+/* An edited file that is refused, or was not looked at, is nothing that a change of another file waits for or brings in. */
+static void test_a_change_is_of_what_it_names_alone(void **state)
+{
+    struct plant plant;
+    struct outcome outcome = {0};
+    struct taker loops = {.answer = ERR_REFUSED};
+    struct conf_text text = {path_of("logs.json"), STR("{\"version\":1}")};
+
+    (void)state;
+    begin(&plant);
+    apply_add_owner(plant.apply, &(struct apply_owner){.keys = loops_keys, .take = take, .arg = &loops});
+    put("tb_gateway.json", changed);
+    put("A.json", "{\"id\":\"ida\",\"port\":70000}");
+    apply_reload(plant.apply, take_outcome, &outcome);
+    run(&plant);
+    assert_int_equal(loops.n_taken, 1);
+    apply_change(plant.apply, &text, 1, take_outcome, &outcome);
+    run(&plant);
+    assert_int_equal(outcome.n, 2);
+    assert_int_equal(outcome.err, ERR_OK);
+    assert_int_equal(outcome.n_items, 1);
+    assert_int_equal(loops.n_taken, 1);
+    assert_true(file_has("logs.json", "version"));
+    assert_true(file_has("tb_gateway.json", "loops")); /* somebody's edit stays */
+    end(&plant);
+}
+
 /* The main file is wrong in places that nobody has touched since the start. */
 static void test_what_was_wrong_before_stands_in_nobodys_way(void **state)
 {
@@ -495,6 +522,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_filter_stays_until_there_is_another_that_can_be_used, make_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_saved_does_not_run, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_change_is_of_what_it_names_alone, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_content_with_errors_changes_nothing, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_a_waiting_change_gives_way_to_a_newer_one_and_reloads_are_one, make_dir,
                                         remove_dir),
