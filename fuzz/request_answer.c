@@ -147,7 +147,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!rest.p)
         rest = STR("");
     arena_init(&arena, 0);
-    if (answer_open(&answer, mapping, rest, &arena, &why) == ERR_OK) {
+    if (answer_open(&answer, mapping, rest, head.n > 2 ? str_skip(head, 2) : STR_NONE, &arena, &why) == ERR_OK) {
         for (unsigned n = 0; n < ITEMS_MAX && (item = answer_next(&answer)); n++)
             convert(mapping, item, answers, &arena);
         answer_close(&answer);

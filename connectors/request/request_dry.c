@@ -110,7 +110,7 @@ static enum err dry_uplink(struct dry *dry, yyjson_val *input, struct why *why)
     add_request(dry, &mapping->request);
     if (!body_of(dry, json_get(input, STR("response")), &body))
         return ERR_OK;
-    if (answer_open(&answer, mapping, body, dry->arena, &reason) != ERR_OK) {
+    if (answer_open(&answer, mapping, body, STR_NONE, dry->arena, &reason) != ERR_OK) {
         leave_out(dry, "the answer", str_from(why_text(&reason)));
         return ERR_OK;
     }

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "request_item.h"
 
-enum err answer_open(struct answer *answer, const struct request_mapping *mapping, struct str body, struct arena *arena,
-                     struct why *why)
+#include "convert/web_text.h"
+
+enum err answer_open(struct answer *answer, const struct request_mapping *mapping, struct str body,
+                     struct str content_type, struct arena *arena, struct why *why)
 {
-    struct str character = STR_NONE;
+    struct str character = STR_NONE, text;
+    enum err err;
 
     *answer = (struct answer){0};
-    answer->doc = json_read(body, why);
+    if (!body.n)
+        return why_set(why, ERR_SYNTAX, "the answer has no body");
+    err = web_utf8(body, content_type, arena, &text, why);
+    if (err)
+        return err;
+    answer->doc = json_read(text, why);
     if (!answer->doc)
         return ERR_SYNTAX;
     answer->root = yyjson_doc_get_root(answer->doc);

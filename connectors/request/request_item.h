@@ -15,9 +15,9 @@ struct answer {
     yyjson_arr_iter iter;
     size_t n, i; /* items; taken */
 };
-/* ERR_SYNTAX: not JSON. ERR_NOTFOUND: dataUnpackExpression finds nothing. */
+/* content_type: of the answer, may be empty. ERR_SYNTAX: not JSON. ERR_NOTFOUND: dataUnpackExpression finds nothing. */
 NODISCARD enum err answer_open(struct answer *answer, const struct request_mapping *mapping, struct str body,
-                               struct arena *arena, struct why *why);
+                               struct str content_type, struct arena *arena, struct why *why);
 yyjson_val *answer_next(struct answer *answer); /* NULL: no more */
 void answer_rewind(struct answer *answer);
 void answer_close(struct answer *answer); /* also a zeroed one */

@@ -71,7 +71,8 @@ static void test_an_answer_becomes_its_items(void **state)
         size_t n = 0;
 
         rig_open(&rig, cases[i].members);
-        assert_int_equal(answer_open(&answer, rig.mapping, str_from(cases[i].body), &rig.arena, &why), cases[i].err);
+        assert_int_equal(answer_open(&answer, rig.mapping, str_from(cases[i].body), STR_NONE, &rig.arena, &why),
+                         cases[i].err);
         while (!cases[i].err && (item = answer_next(&answer)))
             if (!n++)
                 assert_true(str_eq_z(json_text(&rig.arena, item), cases[i].first));
@@ -80,6 +81,45 @@ static void test_an_answer_becomes_its_items(void **state)
             assert_true(strlen(why_text(&why)) > 0);
         else
             answer_close(&answer);
+        rig_close(&rig);
+    }
+}
+
+static void test_answers_in_other_encodings_are_read(void **state)
+{
+    static const struct {
+        struct str body;
+        const char *type, *value;
+    } cases[] = {
+        {STR("\xEF\xBB\xBF\"\xC3\xBC\""), NULL, "\"\xC3\xBC\""},
+        {STR("\xFF\xFE\"\0\xFC\0\"\0"), NULL, "\"\xC3\xBC\""},
+        {STR("\0\"\0\xFC\0\""), "application/json", "\"\xC3\xBC\""},
+        {STR("\"\0\xFC\0\"\0"), "application/json; charset=UTF-16", "\"\xC3\xBC\""},
+        {STR("\"\0\0\0\xFC\0\0\0\"\0\0\0"), NULL, "\"\xC3\xBC\""},
+        {STR("\"\xFC\""), "text/json; charset=\"iso-8859-1\"", "\"\xC3\xBC\""},
+        {STR("\"\xC3\xBC\""), "application/json; charset=UTF-8", "\"\xC3\xBC\""},
+        {STR("7"), "application/json; charset=none-of-this-name", NULL},
+        {STR("\"\xFC\""), NULL, NULL},
+        {STR("[1]"), "application/json; charset=utf-16//IGNORE", "[1]"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct answer answer;
+        struct why why = {0};
+        struct rig rig;
+        enum err err;
+
+        rig_open(&rig, "");
+        err = answer_open(&answer, rig.mapping, cases[i].body, cases[i].type ? str_from(cases[i].type) : STR_NONE,
+                          &rig.arena, &why);
+        if (cases[i].value && err)
+            fail_msg("case %zu: %s", i, why_text(&why));
+        if (cases[i].value)
+            assert_true(str_eq_z(json_text(&rig.arena, answer.root), cases[i].value));
+        else
+            assert_true(err != ERR_OK);
+        answer_close(&answer);
         rig_close(&rig);
     }
 }
@@ -183,6 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_answer_becomes_its_items),
+        cmocka_unit_test(test_answers_in_other_encodings_are_read),
         cmocka_unit_test(test_sub_requests_follow_the_datapoints_and_each_name_is_asked_once),
         cmocka_unit_test(test_the_url_of_a_sub_request_stands_behind_that_of_the_poll),
         cmocka_unit_test(test_answers_to_sub_requests_are_merged_in_their_order),

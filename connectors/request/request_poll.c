@@ -227,7 +227,7 @@ static void answered(struct http_call *call, enum err err, const struct http_rep
         fail(poll, "status", text);
         return;
     }
-    if (answer_open(&poll->answer, poll->mapping, reply->body, &poll->arena, &why) != ERR_OK) {
+    if (answer_open(&poll->answer, poll->mapping, reply->body, reply->content_type, &poll->arena, &why) != ERR_OK) {
         count_end(poll, ENDPOINT_CONTENT, reply);
         fail(poll, "body", why_text(&why));
         return;

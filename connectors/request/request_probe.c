@@ -5,10 +5,11 @@
 #include "request_job.h"
 
 /* What a mapping's answer must be to be of use. */
-static bool is_usable(const struct request_mapping *mapping, struct str body, struct arena *arena, struct why *why)
+static bool is_usable(const struct request_mapping *mapping, const struct http_reply *reply, struct arena *arena,
+                      struct why *why)
 {
     struct answer answer = {0};
-    bool is_ok = answer_open(&answer, mapping, body, arena, why) == ERR_OK;
+    bool is_ok = answer_open(&answer, mapping, reply->body, reply->content_type, arena, why) == ERR_OK;
 
     answer_close(&answer);
     return is_ok;
@@ -23,8 +24,7 @@ static void told(void *arg, struct http_target *target, enum http_verdict verdic
     const struct request_mapping *mapping = target->user;
     struct why why = {0};
 
-    if (verdict == HTTP_WORKS && mapping && !target->is_replaced &&
-        !is_usable(mapping, reply->body, &probe->arena, &why)) {
+    if (verdict == HTTP_WORKS && mapping && !target->is_replaced && !is_usable(mapping, reply, &probe->arena, &why)) {
         why_prefix(&why, "the answer cannot be used");
         verdict = HTTP_ANSWERS;
         reason = str_from(why_text(&why));

@@ -54,7 +54,7 @@ static const char *syntax_message(struct str text, const yyjson_read_err *err, s
     while (before && is_blank(text.p[before - 1]))
         before--;
     if (str_trim(text).n == 0)
-        return "the file is empty; a JSON value is needed";
+        return "it is empty; a JSON value is needed";
     if (err->code == YYJSON_READ_ERROR_UNEXPECTED_END || at == text.n)
         return "the text ends in the middle; a closing bracket or quote is missing";
     if (err->code == YYJSON_READ_ERROR_UNEXPECTED_CONTENT)

@@ -46,8 +46,8 @@ static void test_every_value_knows_its_line_and_column(void **state)
 static void test_syntax_errors_name_file_line_column_and_the_usual_mistake(void **state)
 {
     static const char *const cases[][2] = {
-        {"", "x.json:1:1: the file is empty; a JSON value is needed"},
-        {" \n", "x.json:1:1: the file is empty; a JSON value is needed"},
+        {"", "x.json:1:1: it is empty; a JSON value is needed"},
+        {" \n", "x.json:1:1: it is empty; a JSON value is needed"},
         {"{\n \"a\": 1,\n}", "x.json:2:8: superfluous comma; JSON allows none here"},
         {"[1,]", "x.json:1:3: superfluous comma; JSON allows none here"},
         {"{ // c\n}", "x.json:1:3: comments are not allowed in JSON"},

@@ -381,7 +381,7 @@ static void test_an_id_that_is_no_text_is_reported_and_replaced_for_the_run(void
 static void test_what_is_no_configuration_is_not_written(void **state)
 {
     static const char *const cases[][2] = {
-        {"", "D/a.json:1:1: the file is empty; a JSON value is needed\n"},
+        {"", "D/a.json:1:1: it is empty; a JSON value is needed\n"},
         {"{\"topic\":\"t\" // why\n}", "D/a.json:1:14: comments are not allowed in JSON\n"},
         {"{\"topic\":\"t\"", "D/a.json:1:13: the text ends in the middle; a closing bracket or quote is missing\n"},
         {"[1]", "D/a.json:1:1: found a list; expected an object; the file is not used\n"},

@@ -670,6 +670,10 @@ static enum err reason(struct http_run *run, CURLcode code)
     case CURLE_URL_MALFORMAT:
         return why_set(&run->why, ERR_USAGE, "this is no URL: %s", cause);
     case CURLE_UNSUPPORTED_PROTOCOL:
+        if (!strstr(cause, "HTTP/0.9")) /* which has the same code */
+            return why_set(&run->why, ERR_PROTO, "%s leads to something that is neither http nor https: %s", host,
+                           cause);
+        /* fallthrough */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_BAD_CONTENT_ENCODING:
     case CURLE_HTTP2:
