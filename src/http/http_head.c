@@ -57,20 +57,22 @@ static bool take_line(struct str *rest, struct str *line)
 static bool split_target(struct http_head *head, struct str target)
 {
     size_t n;
+    bool is_root = false;
 
     if (!is_target(target))
         return false;
     if (str_eq_nocase(str_cut(target, 7), STR("http://")) || str_eq_nocase(str_cut(target, 8), STR("https://"))) {
         target = str_skip(target, str_find(target, STR("//"), 0) + 2);
-        n = str_chr(target, '/');
-        if (n == 0 || n == target.n || str_chr(target, '?') < n)
+        n = str_chr(target, '/') < str_chr(target, '?') ? str_chr(target, '/') : str_chr(target, '?');
+        if (n == 0)
             return false;
-        target = str_skip(target, n);
+        target = str_skip(target, n); /* empty, or only a query: the path is "/" (RFC 9110 4.2.3) */
+        is_root = !target.n || target.p[0] == '?';
     } else if (target.p[0] != '/' && !(str_eq(target, STR("*")) && str_eq(head->method, STR("OPTIONS")))) {
         return false;
     }
     n = str_chr(target, '?');
-    head->path = str_cut(target, n);
+    head->path = is_root ? STR("/") : str_cut(target, n);
     head->query = n < target.n ? str_skip(target, n + 1) : STR_NONE;
     return true;
 }
@@ -127,7 +129,7 @@ static enum http_head_state read_field(struct http_head *head, struct counts *co
         counts->n_encodings++;
         if (!str_eq_nocase(value, STR("chunked")))
             return refuse(head, 501, why, "Transfer-Encoding can only be chunked");
-    } else if (str_eq_nocase(name, STR("Expect"))) {
+    } else if (str_eq_nocase(name, STR("Expect")) && value.n) {
         if (!str_eq_nocase(value, STR("100-continue")))
             return refuse(head, 417, why, "Expect can only be 100-continue");
         head->wants_continue = head->minor > 0; /* of HTTP/1.0 it has to be passed over */

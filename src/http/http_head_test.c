@@ -32,6 +32,10 @@ static void a_whole_head_is_taken_apart(void **state)
     assert_int_equal(head.minor, 1);
     assert_true(str_eq(http_head_get(&head, STR("x-a")), STR("b")));
     assert_null(http_head_get(&head, STR("x-b")).p);
+    assert_int_equal(read_text(&head, "GET http://h:1 HTTP/1.1\r\n" H "Expect: \r\n\r\n"), HTTP_HEAD_WHOLE);
+    assert_true(str_eq(head.path, STR("/")) && !head.query.n && !head.wants_continue);
+    assert_int_equal(read_text(&head, "GET http://h?a/b HTTP/1.1\r\n" H "\r\n"), HTTP_HEAD_WHOLE);
+    assert_true(str_eq(head.path, STR("/")) && str_eq(head.query, STR("a/b")));
     assert_int_equal(read_text(&head, "GET http://h:1/p HTTP/1.1\r\n" H "\r\n"), HTTP_HEAD_WHOLE);
     assert_true(str_eq(head.path, STR("/p")) && !head.query.p);
     assert_int_equal(read_text(&head, "PUT /p HTTP/1.1\r\n" H "Transfer-Encoding: Chunked\r\n\r\n"), HTTP_HEAD_WHOLE);
@@ -92,6 +96,7 @@ static void heads_that_can_be_read_in_two_ways_are_refused(void **state)
         {"GET  / HTTP/1.1\r\n" H "\r\n", 400},
         {"GET a HTTP/1.1\r\n" H "\r\n", 400},
         {"GET http:// HTTP/1.1\r\n" H "\r\n", 400},
+        {"GET http://?q HTTP/1.1\r\n" H "\r\n", 400},
         {"GET /\xc3\xa4 HTTP/1.1\r\n" H "\r\n", 400},
         {"G(T / HTTP/1.1\r\n" H "\r\n", 400},
         {"SSH-2.0-what\r\n\r\n", 400},
