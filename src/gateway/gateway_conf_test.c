@@ -645,6 +645,23 @@ static void test_a_missing_filter_file_is_an_error(void **state)
     mem_free(report);
 }
 
+static void test_a_missing_file_of_commands_is_an_empty_one(void **state)
+{
+    char *report;
+    struct gateway_conf *conf;
+
+    (void)state;
+    put("tb_gateway.json",
+        "{\"thingsboard\":{\"host\":\"h\"," LOGIN ",\"statistics\":{\"enable\":true,\"statsSendPeriodInSeconds\":60,"
+        "\"configuration\":\"own.json\"}}," TAIL);
+    conf = load(&report);
+    assert_non_null(strstr(report, "thingsboard.statistics: warning: \"configuration\" names \"own.json\""));
+    assert_int_equal(conf->n_errors.commands, 0);
+    assert_null(conf->commands_file);
+    gateway_conf_free(conf);
+    mem_free(report);
+}
+
 static void test_stored_credentials_are_enough_to_log_in(void **state)
 {
     struct gateway_conf *conf;
@@ -765,6 +782,7 @@ int main(void)
         TEST(test_log_file_is_read_and_judged),
         TEST(test_filter_and_statistics_files_are_read_when_they_are_named),
         TEST(test_a_missing_filter_file_is_an_error),
+        TEST(test_a_missing_file_of_commands_is_an_empty_one),
         TEST(test_stored_credentials_are_enough_to_log_in),
         TEST(test_sources_of_credentials_have_their_order),
         TEST(test_the_main_file_may_have_any_name),

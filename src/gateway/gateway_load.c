@@ -454,6 +454,21 @@ static struct conf *load_beside(struct gateway_conf *conf, const struct conf_typ
     return loaded;
 }
 
+/* The peer makes an empty file of one that is missing. */
+static void load_commands(struct gateway_conf *conf, const struct statistics_conf *statistics, bool may_write,
+                          struct problems *problems)
+{
+    const char *path = path_beside(conf, statistics->file);
+
+    if (conf_file_exists(path))
+        conf->commands_file =
+            load_beside(conf, &command_file_type, path, may_write, &conf->n_errors.commands, problems);
+    else
+        problem_add(problems, CONF_WARNING, &statistics->at,
+                    "\"configuration\" names \"" STR_FMT "\", which is not there; no custom commands are run from it",
+                    STR_ARG(statistics->file));
+}
+
 static bool load_main(struct gateway_conf *conf, bool may_write, struct problems *problems)
 {
     struct environment env = {.arena = &conf->arena, .problems = problems};
@@ -609,8 +624,7 @@ static struct gateway_conf *load_all(const char *dir_or_file, const struct gatew
     }
     if (platform->statistics && platform->statistics->enable && platform->statistics->enable_custom &&
         platform->statistics->file.n)
-        conf->commands_file = load_beside(conf, &command_file_type, path_beside(conf, platform->statistics->file),
-                                          loading->may_write, &conf->n_errors.commands, problems);
+        load_commands(conf, platform->statistics, loading->may_write, problems);
     conf->logs = conf->logs_file ? conf_root(conf->logs_file) : NULL;
     conf->filter = conf->filter_file ? conf_root(conf->filter_file) : NULL;
     entries = &conf->main->connectors;

@@ -245,6 +245,7 @@ static NODISCARD enum err move_commands(struct remote_change *change, struct for
                                         struct why *why)
 {
     yyjson_mut_val *statistics = yyjson_mut_obj_get(form->root, "statistics"), *file, *commands;
+    const struct remote_file *known;
     struct str name;
     autobuf struct buf text = {0};
     const char *path;
@@ -264,12 +265,16 @@ static NODISCARD enum err move_commands(struct remote_change *change, struct for
         (!backup_is_free_name(running, name) || is_connectors_file(running, path)))
         return wrong(change, why, "statistics.configuration",
                      "expected the plain name of a .json file that nothing else uses");
-    if (!has_commands)
+    known = remote_file_of(files, path);
+    if (!has_commands) {
+        if (file && known && !known->is_there) /* the section names it */
+            add_text(change, path, STR("[]\n"));
         return ERR_OK;
+    }
     if (!yyjson_mut_is_arr(commands))
         return wrong(change, why, "statistics.commands", "expected a list");
     form_pretty(&text, commands);
-    if (!remote_file_of(files, path) || !str_eq(buf_str(&remote_file_of(files, path)->text), buf_str(&text)))
+    if (!known || !str_eq(buf_str(&known->text), buf_str(&text)))
         add_text(change, path, buf_str(&text));
     return ERR_OK;
 }

@@ -365,6 +365,9 @@ static void test_what_was_edited_later_wins_over_what_was_asked_for(void **state
 
 static void test_commands_go_to_their_file_and_only_what_is_given_changes(void **state)
 {
+    static const char named[] =
+        "{\"statistics\":{\"enable\":true,\"statsSendPeriodInSeconds\":77,\"configuration\":\"statistics.json\"}}";
+
     (void)state;
     assert_int_equal(make(REMOTE_GENERAL,
                           "{\"ts\":9,\"statistics\":{\"enable\":true,\"enableCustom\":true,\"configuration\":"
@@ -380,6 +383,11 @@ static void test_commands_go_to_their_file_and_only_what_is_given_changes(void *
                    "statistics.configuration", "plain name");
     assert_refused(REMOTE_GENERAL, "{\"statistics\":{\"enable\":true,\"commands\":{}}}", "statistics.commands", "list");
     assert_refused(REMOTE_GENERAL, "{\"security\":{\"password\":\"***\"}}", "security.password", "\"***\"");
+    assert_int_equal(make(REMOTE_GENERAL, named), ERR_OK);
+    assert_false(is_written("statistics.json"));
+    ((struct remote_file *)(uintptr_t)remote_file_of(&files, path_of("statistics.json")))->is_there = false;
+    assert_int_equal(make(REMOTE_GENERAL, named), ERR_OK);
+    assert_json(text_of("statistics.json"), "[]");
 }
 
 static void test_the_filters_file_is_one_that_nothing_else_uses(void **state)

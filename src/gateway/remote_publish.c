@@ -182,6 +182,24 @@ static void add_active(struct published *published, struct buf *message, const s
     tell(published, message, str_from(remote_names[REMOTE_ACTIVE]), buf_str(&json), 0, is_forced);
 }
 
+static void tell_errors(struct published *published)
+{
+    autobuf struct buf message = {0}, json = {0};
+
+    for (struct map_slot *slot = NULL; (slot = map_next(&published->errors, slot));) {
+        const struct entry *entry = slot->value;
+
+        if (json.n + slot->key.n * 2 + entry->text.n > ERRORS_BYTES_MAX) { /* they are in the log */
+            add_member(&json, STR(""), STR("[{\"path\":\"\",\"message\":\"there are more\"}]"));
+            break;
+        }
+        add_member(&json, slot->key, entry->text);
+    }
+    buf_add_z(&json, json.n ? "}" : "{}");
+    tell(published, &message, STR("configuration_errors"), buf_str(&json), 0, false);
+    flush(published, &message);
+}
+
 void published_all(struct published *published, const struct gateway_conf *running, const struct remote_files *files,
                    int64_t ts_ms)
 {
@@ -196,6 +214,7 @@ void published_all(struct published *published, const struct gateway_conf *runni
         add_connector(published, &message, running, &running->connectors[i], ts_ms, true);
         flush(published, &message);
     }
+    tell_errors(published); /* at first: those of a former run are gone */
 }
 
 void published_section(struct published *published, const struct gateway_conf *running,
@@ -235,24 +254,6 @@ void published_text(struct published *published, struct str key, struct str json
 }
 
 /* --- errors --------------------------------------------------------------------------------------------------------------------- */
-
-static void tell_errors(struct published *published)
-{
-    autobuf struct buf message = {0}, json = {0};
-
-    for (struct map_slot *slot = NULL; (slot = map_next(&published->errors, slot));) {
-        const struct entry *entry = slot->value;
-
-        if (json.n + slot->key.n * 2 + entry->text.n > ERRORS_BYTES_MAX) { /* they are in the log */
-            add_member(&json, STR(""), STR("[{\"path\":\"\",\"message\":\"there are more\"}]"));
-            break;
-        }
-        add_member(&json, slot->key, entry->text);
-    }
-    buf_add_z(&json, json.n ? "}" : "{}");
-    tell(published, &message, STR("configuration_errors"), buf_str(&json), 0, false);
-    flush(published, &message);
-}
 
 void published_error_begin(struct published *published, struct str key)
 {

@@ -339,7 +339,9 @@ static void test_the_first_session_asks_for_everything_and_tells_everything(void
     assert_non_null(json_get(told("logs_configuration"), STR("ts")));
     assert_true(yyjson_is_str(told("Version")));
     assert_int_equal(yyjson_arr_size(told("active_connectors")), 1);
-    assert_null(told("Plant")); /* its file cannot be used */
+    assert_null(told("Plant"));                               /* its file cannot be used */
+    assert_true(yyjson_is_obj(told("configuration_errors"))); /* a former run may have left some there */
+    assert_int_equal(yyjson_obj_size(told("configuration_errors")), 0);
     forget_sent();
 }
 

@@ -207,7 +207,7 @@ def test_a_reconnect_changes_nothing(tmp_path, platform, broker):
         push(platform, RemoteLoggingLevel="NONE")
         published(platform, "RemoteLoggingLevel", lambda v: v == "NONE")
         assert "configuration changes" not in gateway.log_text()
-        assert own(platform, "configuration_errors") is None
+        assert own(platform, "configuration_errors") == {}
     finally:
         gateway.close()
 
