@@ -414,6 +414,34 @@ static bool connector_shared_keys(void *arg, struct device *dev, void (*add)(voi
     return false;
 }
 
+enum { FIGURES_MAX = 24 };
+
+/* Of the unit, and, where it cannot be told whose they are, of the connection. */
+static size_t figures_of(const struct poll *poll, struct endpoint_figure *out)
+{
+    static const char *const exceptions[] = {"otherException", "exception1", "exception2",  "exception3",
+                                             "exception4",     "exception5", "exception6",  "exception7",
+                                             "exception8",     "exception9", "exception10", "exception11"};
+    const struct modbus_counts *counts =
+        poll->link ? modbus_link_unit_counts(poll->link, (uint8_t)poll->slave->unit) : NULL;
+    struct modbus_link_status link = poll->link ? modbus_link_status(poll->link) : (struct modbus_link_status){0};
+    size_t n = 0;
+
+    static_assert(COUNT_OF(exceptions) == COUNT_OF(counts->by_exception), "each code has a name");
+    static_assert(COUNT_OF(exceptions) + 7 <= FIGURES_MAX, "all have room");
+    out[n++] = (struct endpoint_figure){"requestsPerPoll", poll->plan.n_blocks};
+    out[n++] = (struct endpoint_figure){"retries", counts ? counts->n_retries : 0};
+    for (size_t i = 0; counts && i < COUNT_OF(exceptions); i++)
+        if (counts->by_exception[i])
+            out[n++] = (struct endpoint_figure){exceptions[i], counts->by_exception[i]};
+    out[n++] = (struct endpoint_figure){"badAnswers", counts ? counts->n_bad : 0};
+    out[n++] = (struct endpoint_figure){"foreignAnswers", counts ? counts->n_foreign : 0};
+    out[n++] = (struct endpoint_figure){"badChecksumsOfConnection", link.n_bad_checks};
+    out[n++] = (struct endpoint_figure){"garbageBytesOfConnection", link.n_garbage};
+    out[n++] = (struct endpoint_figure){"timesConnected", link.n_connects};
+    return n;
+}
+
 static void connector_endpoints(void *arg, void (*add)(void *arg, const struct endpoint *endpoint), void *add_arg)
 {
     struct connector *self = arg;
@@ -421,12 +449,17 @@ static void connector_endpoints(void *arg, void (*add)(void *arg, const struct e
 
     arena_init(&arena, 1024);
     for (size_t i = 0; i < self->n; i++) {
+        struct endpoint_figure figures[FIGURES_MAX];
         struct poll *poll = &self->polls[i];
 
+        poll->figures.figures = figures;
+        poll->figures.n_figures = figures_of(poll, figures);
         poll->figures.name = arena_printf(&arena, STR_FMT ", unit %u at " STR_FMT, STR_ARG(poll->slave->device_name),
                                           poll->slave->unit, STR_ARG(poll->slave->wire.link));
         add(add_arg, &poll->figures);
         poll->figures.name = STR_NONE;
+        poll->figures.figures = NULL;
+        poll->figures.n_figures = 0;
         arena_reset(&arena);
     }
     arena_fini(&arena);

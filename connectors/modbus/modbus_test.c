@@ -181,6 +181,21 @@ void modbus_link_send(struct modbus_link *link, struct modbus_request *request)
         timer_start(&link->answer, the_rig->latency_ms);
 }
 
+const struct modbus_counts *modbus_link_unit_counts(const struct modbus_link *link, uint8_t unit)
+{
+    static const struct modbus_counts counts = {.n_retries = 5, .by_exception = {[2] = 3}};
+
+    (void)link;
+    assert_int_equal(unit, 1);
+    return &counts;
+}
+
+struct modbus_link_status modbus_link_status(const struct modbus_link *link)
+{
+    (void)link;
+    return (struct modbus_link_status){.n_bad_checks = 4};
+}
+
 void modbus_link_cancel(struct modbus_link *link, struct modbus_request *request)
 {
     (void)link;
@@ -591,9 +606,23 @@ static void test_a_stop_answers_what_is_under_way(void **state)
     assert_int_equal(rig.reply_err, ERR_CLOSED);
 }
 
+/* UINT64_MAX: there is none of that name. */
+static uint64_t figure_of(const struct endpoint *endpoint, const char *name)
+{
+    for (size_t i = 0; i < endpoint->n_figures; i++)
+        if (strcmp(endpoint->figures[i].name, name) == 0)
+            return endpoint->figures[i].n;
+    return UINT64_MAX;
+}
+
 static void find_name(void *arg, const struct endpoint *endpoint)
 {
     *(uint64_t *)arg += endpoint->n_calls;
+    assert_int_equal(figure_of(endpoint, "requestsPerPoll"), 1);
+    assert_int_equal(figure_of(endpoint, "retries"), 5);
+    assert_int_equal(figure_of(endpoint, "exception2"), 3);
+    assert_int_equal(figure_of(endpoint, "exception3"), UINT64_MAX);
+    assert_int_equal(figure_of(endpoint, "badChecksumsOfConnection"), 4);
     assert_true(str_find(endpoint->name, STR("unit 1 at tcp://h:502"), 0) != SIZE_MAX);
 }
 

@@ -115,6 +115,11 @@ enum endpoint_result {
 /* Longest durations in ms of the classes; the last class has what took longer. */
 #define ENDPOINT_DURATIONS_MS 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000
 enum { ENDPOINT_DURATIONS = 14 };
+/* What a protocol counts besides: in camel case, "badChecksums". Of the connector until add has returned. */
+struct endpoint_figure {
+    const char *name; /* static */
+    uint64_t n;
+};
 /* What is known of one endpoint; one writer, the connector's loop. */
 struct endpoint {
     size_t size;
@@ -125,6 +130,8 @@ struct endpoint {
     uint64_t results[ENDPOINT_RESULTS];     /* sum: n_calls */
     uint64_t durations[ENDPOINT_DURATIONS]; /* sum: n_calls */
     uint64_t total_us, longest_us;
+    const struct endpoint_figure *figures;
+    size_t n_figures;
 };
 
 /* What clients were answered. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/talk.h"
 
+#include <ctype.h>
+
 enum { LABEL = 12, TIMEOUT_MS = 10000 };
 
 static void label(struct buf *out, const char *text)
@@ -406,8 +408,8 @@ static void add_results(struct buf *out, yyjson_val *endpoint)
     static const struct {
         const char *member, *text;
     } results[] = {{"moved", " redirected"},
-                   {"refused", " refused (4xx)"},
-                   {"failed", " failed (5xx)"},
+                   {"refused", " refused"},
+                   {"failed", " failed"},
                    {"timeout", " timed out"},
                    {"unreachable", " not reachable"},
                    {"closed", " cut off"},
@@ -420,6 +422,32 @@ static void add_results(struct buf *out, yyjson_val *endpoint)
 
     for (size_t i = 0; i < COUNT_OF(results); i++)
         add_if(out, endpoint, results[i].member, results[i].text);
+}
+
+/* "badChecksums": 3 bad checksums */
+static void add_figures(struct buf *out, yyjson_val *figures)
+{
+    yyjson_val *name, *count;
+    size_t i, max;
+
+    yyjson_obj_foreach(figures, i, max, name, count)
+    {
+        struct str text = json_str(name);
+        autobuf struct buf words = {0};
+
+        for (size_t k = 0; k < text.n; k++) {
+            if (isupper((unsigned char)text.p[k]) ||
+                (isdigit((unsigned char)text.p[k]) && k && !isdigit((unsigned char)text.p[k - 1])))
+                buf_add_u8(&words, ' ');
+            buf_add_u8(&words, (uint8_t)tolower((unsigned char)text.p[k]));
+        }
+        buf_add_u8(&words, 0);
+        if (!number_of(figures, text.p))
+            continue;
+        buf_add_z(out, ", ");
+        show_count(out, number_of(figures, text.p));
+        buf_printf(out, " %s", (const char *)words.p);
+    }
 }
 
 /* The class of durations below which share of all calls lie. */
@@ -451,6 +479,7 @@ static void add_endpoint(struct buf *out, yyjson_val *endpoint)
     buf_printf(out, "%10.1f  ", (double)number_of(endpoint, "longestUs") / 1000);
     show_text(out, text_of(endpoint, "name"));
     add_results(out, endpoint);
+    add_figures(out, json_get(endpoint, STR("figures")));
     buf_add_z(out, "\n");
 }
 

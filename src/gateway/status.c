@@ -103,6 +103,8 @@ static void add_endpoint(void *arg, const struct endpoint *endpoint)
 {
     struct adding *adding = arg;
     struct ctx_view *view = adding->view;
+    struct endpoint_figure *figures;
+    struct endpoint *copy;
 
     endpoint_add(&view->polls, endpoint);
     view->polls.size = sizeof view->polls; /* there are some */
@@ -110,8 +112,14 @@ static void add_endpoint(void *arg, const struct endpoint *endpoint)
         return;
     if (view->n_endpoints % 64 == 0)
         view->endpoints = mem_grow(view->endpoints, (view->n_endpoints + 64) * sizeof *view->endpoints);
-    view->endpoints[view->n_endpoints] = *endpoint;
-    view->endpoints[view->n_endpoints++].name = arena_str(&adding->place->arena, endpoint->name);
+    copy = &view->endpoints[view->n_endpoints++];
+    *copy = *endpoint;
+    copy->name = arena_str(&adding->place->arena, endpoint->name);
+    if (!endpoint->n_figures)
+        return;
+    figures = arena_alloc(&adding->place->arena, endpoint->n_figures * sizeof *figures);
+    memcpy(figures, endpoint->figures, endpoint->n_figures * sizeof *figures);
+    copy->figures = figures;
 }
 
 static void gather_there(void *arg)
@@ -334,6 +342,17 @@ static void add_polls(struct buf *out, const struct endpoint *endpoint)
     buf_printf(out, "\"more\":%" PRIu64 "}", endpoint->durations[ENDPOINT_DURATIONS - 1]);
 }
 
+/* The protocol's own, where it has some. */
+static void add_figures(struct buf *out, const struct endpoint *endpoint)
+{
+    if (!endpoint->n_figures)
+        return;
+    buf_add_z(out, ",\"figures\":{");
+    for (size_t i = 0; i < endpoint->n_figures; i++)
+        buf_printf(out, "%s\"%s\":%" PRIu64, i ? "," : "", endpoint->figures[i].name, endpoint->figures[i].n);
+    buf_add_u8(out, '}');
+}
+
 static void add_served(struct buf *out, const struct served *served)
 {
     struct metrics m = {0};
@@ -487,6 +506,7 @@ static void add_endpoints(struct buf *out, const struct gathering *g)
                 json_add_string(out, str_from(ctx_name(view->ctx)));
                 buf_add_u8(out, ',');
                 add_polls(out, &view->endpoints[j]);
+                add_figures(out, &view->endpoints[j]);
                 buf_add_u8(out, '}');
             }
         }

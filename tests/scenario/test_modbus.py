@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("pymodbus")
 
 from modbus_peer import Peer
-from plant import Certificates, Gateway, Platform, Sim, free_port, wait_until
+from plant import BUILD, Certificates, Gateway, Platform, Sim, free_port, wait_until
 
 PEER = pathlib.Path(os.environ.get("IOTGW_PEER_FILES", pathlib.Path(__file__).resolve().parents[3] / "shared" / "configs" / "peer"))
 
@@ -303,3 +303,17 @@ def test_the_peers_example_runs_as_it_is(peer, platform, run):
     peer("tcp", "socket", port, {1: little})
     run(conf)
     platform.wait_for("Demo Device", temperature=21.5, humidity=50.0, power=230.0, frequency=50.0, relay=True)
+
+
+def test_figures_of_each_device_are_shown(run, peer, platform):
+    port = free_port()
+    peer("tcp", "socket", port, {1: MEMORY})
+    gateway = run(master(slave(port, timeseries=[point("t", "16int", 2, divider=10), point("none", "16int", 25)])))
+    platform.wait_for("Pump", t=21.5)
+
+    def shown(*more):
+        return subprocess.run([str(BUILD / "iotgw"), "-c", str(gateway.directory), "status", "--endpoints", *more, "Bus"], capture_output=True, text=True, env=gateway.env).stdout
+
+    pump = wait_until(lambda: [e for e in json.loads(shown("--json"))["endpoints"] if e["figures"].get("exception2")], "an exception is counted")[0]
+    assert pump["figures"]["timesConnected"] == 1 and pump["figures"]["badAnswers"] == 0 and pump["name"].startswith("Pump, unit 1"), pump
+    assert " exception 2" in shown(), shown()

@@ -73,7 +73,7 @@ def test_every_end_of_a_poll_is_counted_in_its_class(server, run):
     whole = ask(gateway, "status")["connectors"][0]["polls"]
     assert whole["calls"] == sum(whole[k] for k in RESULTS) >= sum(e["calls"] for e in found.values())
     text = subprocess.run([str(BUILD / "iotgw"), "status", "--endpoints", "-c", str(gateway.directory)], capture_output=True, text=True).stdout
-    assert "timed out" in text and "refused (4xx)" in text and "/trickle" in text
+    assert "timed out" in text and " refused" in text and "/trickle" in text
 
 
 def test_endpoints_of_a_connector_that_is_not_there(server, run):
