@@ -163,8 +163,9 @@ static struct str own_memory(void *arg, const struct modbus_call *call, struct a
 static void open_devices(struct connector *self)
 {
     struct map seen = {0};
+    size_t n = 0;
 
-    for (size_t i = 0; i < self->n; i++) {
+    for (size_t i = 0; i < self->file->slaves.n; i++) {
         const struct modbus_slave *slave = self->file->slaves.items[i];
         struct modbus_device *device = map_get(&seen, slave->device_name);
 
@@ -173,9 +174,19 @@ static void open_devices(struct connector *self)
             *device = (struct modbus_device){.dev = device_get(slave->device_name), .profile = slave->device_type};
             map_put(&seen, slave->device_name, device);
         }
-        poll_init(&self->polls[i], self->ctx, slave, device, &self->cookie);
+        for (size_t b = 0; b < slave->n_beats; b++)
+            poll_init(&self->polls[n++], self->ctx, slave, &slave->beats[b], device, &self->cookie);
     }
     map_fini(&seen);
+}
+
+static size_t n_beats_of(const struct conf_list *slaves)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < slaves->n; i++)
+        n += ((const struct modbus_slave *)slaves->items[i])->n_beats;
+    return n;
 }
 
 static void open_carriers(struct connector *self)
@@ -183,14 +194,14 @@ static void open_carriers(struct connector *self)
     struct map places = {0};
 
     for (size_t i = 0; i < self->n; i++) {
-        const struct modbus_slave *slave = self->file->slaves.items[i];
+        const struct modbus_slave *slave = self->polls[i].slave;
         struct carrier *carrier = map_get(&places, slave->wire.link);
 
         if (!carrier) {
             carrier = &self->carriers[self->n_carriers++];
             carrier->self = self;
             carrier->first = slave->carrier;
-            carrier->polls = mem_zero(slave->carrier->carried.n * sizeof(struct poll *));
+            carrier->polls = mem_zero(n_beats_of(&slave->carrier->carried) * sizeof(struct poll *));
             map_put(&places, slave->wire.link, carrier);
         }
         carrier->polls[carrier->n++] = &self->polls[i];
@@ -228,7 +239,7 @@ static enum err connector_open(void *arg, struct ctx *ctx, const void *conf, str
     (void)why;
     self->ctx = ctx;
     self->file = conf;
-    self->n = self->file->slaves.n;
+    self->n = n_beats_of(&self->file->slaves);
     self->polls = mem_zero((self->n + 1) * sizeof *self->polls);
     self->devices = mem_zero((self->n + 1) * sizeof *self->devices);
     self->carriers = mem_zero((self->n + 1) * sizeof *self->carriers);
@@ -271,7 +282,7 @@ static void connector_close(void *arg)
 static uint64_t first_delay(const struct connector *self, size_t carrier, size_t i)
 {
     const struct poll *poll = self->carriers[carrier].polls[i];
-    uint64_t spread = poll->slave->period_ms < SPREAD_MS ? poll->slave->period_ms : SPREAD_MS;
+    uint64_t spread = poll->beat->period_ms < SPREAD_MS ? poll->beat->period_ms : SPREAD_MS;
     uint64_t of_all = self->n / GROUP, of_carrier = self->carriers[carrier].n;
     uint64_t n_steps = MAX(MAX(of_all, of_carrier), STEPS_MIN), step = MAX(spread / n_steps, 1);
     double place = ((double)i + (double)carrier / (double)self->n_carriers) / (double)of_carrier;
@@ -406,7 +417,7 @@ static bool connector_shared_keys(void *arg, struct device *dev, void (*add)(voi
     const struct modbus_own *own = self->file->own;
 
     for (size_t i = 0; i < self->n; i++)
-        if (self->polls[i].device->dev == dev)
+        if (self->polls[i].device->dev == dev && self->polls[i].beat == self->polls[i].slave->beats)
             add_keys(&self->polls[i].slave->updates, add, add_arg);
     for (size_t area = 0; self->server && str_eq(own->device_name, device_name(dev)) && area < MODBUS_AREAS; area++)
         if (own->values->areas[area])
@@ -456,6 +467,9 @@ static void connector_endpoints(void *arg, void (*add)(void *arg, const struct e
         poll->figures.n_figures = figures_of(poll, figures);
         poll->figures.name = arena_printf(&arena, STR_FMT ", unit %u at " STR_FMT, STR_ARG(poll->slave->device_name),
                                           poll->slave->unit, STR_ARG(poll->slave->wire.link));
+        if (poll->slave->n_beats > 1)
+            poll->figures.name =
+                arena_printf(&arena, STR_FMT " each %u ms", STR_ARG(poll->figures.name), poll->beat->period_ms);
         add(add_arg, &poll->figures);
         poll->figures.name = STR_NONE;
         poll->figures.figures = NULL;

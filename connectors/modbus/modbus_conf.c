@@ -233,7 +233,7 @@ enum err modbus_wire_compile(struct conf_load *load, struct modbus_wire *wire, c
                       "entry.")
 
 #define F_PERIOD(T, m, k, ...)                                                                                         \
-    F_MS(T, m, k, .def = 5000, .min = 1, .max = 31 * 86400 * INT64_C(1000), .strict = true, ##__VA_ARGS__)
+    F_MS(T, m, k, .def = 5000, .min = 1, .max = MODBUS_PERIOD_MAX_MS, .strict = true, ##__VA_ARGS__)
 
 static const struct field slave_fields[] = {
     SLAVE_FIELDS,
@@ -281,7 +281,7 @@ static bool is_built_in(struct str converter)
            str_eq_nocase(converter, STR("BytesModbusDownlinkConverter"));
 }
 
-static enum err compile_reads(struct conf_load *load, struct modbus_slave *slave)
+static void compile_reads(struct conf_load *load, struct modbus_slave *slave)
 {
     const struct conf_list *lists[] = {&slave->attributes, &slave->timeseries};
     static const uint8_t kinds[] = {RECORD_ATTRIBUTES, RECORD_TELEMETRY};
@@ -300,7 +300,43 @@ static enum err compile_reads(struct conf_load *load, struct modbus_slave *slave
         }
     }
     slave->keys_unique = modbus_keys_unique(slave->reads, slave->n_reads);
-    return ERR_OK;
+}
+
+static uint32_t period_of(const struct modbus_slave *slave, const struct modbus_read *read)
+{
+    return read->point->has_period ? read->point->period_ms : slave->period_ms;
+}
+
+static bool has_beat(const struct modbus_slave *slave, uint32_t period_ms)
+{
+    for (size_t i = 0; i < slave->n_beats; i++)
+        if (slave->beats[i].period_ms == period_ms)
+            return true;
+    return false;
+}
+
+/* The reads of each period together, the device's own first, the others as they come. */
+static void compile_beats(struct conf_load *load, struct modbus_slave *slave)
+{
+    struct modbus_read *reads = arena_alloc(conf_arena(load), (slave->n_reads + 1) * sizeof *reads);
+    size_t n = 0;
+
+    slave->beats = arena_zero(conf_arena(load), (slave->n_reads + 1) * sizeof *slave->beats);
+    slave->n_beats = 1;
+    slave->beats[0].period_ms = slave->period_ms;
+    for (size_t i = 0; i < slave->n_reads; i++)
+        if (!has_beat(slave, period_of(slave, &slave->reads[i])))
+            slave->beats[slave->n_beats++].period_ms = period_of(slave, &slave->reads[i]);
+    for (size_t b = 0; b < slave->n_beats; b++) {
+        struct modbus_beat *beat = &slave->beats[b];
+
+        beat->reads = reads + n;
+        for (size_t i = 0; i < slave->n_reads; i++)
+            if (period_of(slave, &slave->reads[i]) == beat->period_ms)
+                reads[n++] = slave->reads[i];
+        beat->n_reads = (size_t)(reads + n - beat->reads);
+    }
+    slave->reads = reads;
 }
 
 static void set_orders(const struct modbus_slave *slave, const struct conf_list *list)
@@ -346,7 +382,9 @@ enum err modbus_slave_compile(struct conf_load *load, struct modbus_slave *slave
     set_orders(slave, &slave->rpcs);
     if (slave->unit == 0 && slave->wire.medium == MODBUS_OVER_SERIAL && slave->attributes.n + slave->timeseries.n)
         conf_warning(load, &slave->at, "unitId", "0 is broadcast, which nobody answers: nothing can be read");
-    return compile_reads(load, slave);
+    compile_reads(load, slave);
+    compile_beats(load, slave);
+    return ERR_OK;
 }
 
 /* --- shared connections ------------------------------------------------------------------------------------------------- */

@@ -13,12 +13,14 @@ enum modbus_medium { MODBUS_OVER_TCP, MODBUS_OVER_UDP, MODBUS_OVER_SERIAL };
 enum modbus_method { MODBUS_FRAMED_SOCKET, MODBUS_FRAMED_RTU, MODBUS_FRAMED_ASCII, MODBUS_FRAMED_TLS };
 
 /* An entry of timeseries, attributes, attributeUpdates, rpc, or of the values that are served. */
+#define MODBUS_PERIOD_MAX_MS (31 * 86400 * INT64_C(1000))
+
 struct modbus_point {
     struct conf_at at;
     struct str tag, type, address_text, bit_target;
-    uint32_t function_code, count, bit, max_registers;
+    uint32_t function_code, count, bit, max_registers, period_ms;
     int64_t round;
-    bool has_function_code, has_bit, has_round, has_max_registers;
+    bool has_function_code, has_bit, has_round, has_max_registers, has_period;
     const struct yyjson_val *divider, *multiplier, *variants, *value;
     const struct report_strategy *report;
     /* compiled */
@@ -38,6 +40,13 @@ struct modbus_read {
     uint8_t function_code;
     uint8_t kind;   /* enum record_kind */
     uint16_t limit; /* registers in one request; 0: as the device has it */
+};
+
+/* What of a device is read with one period. */
+struct modbus_beat {
+    uint32_t period_ms;
+    const struct modbus_read *reads;
+    size_t n_reads;
 };
 
 struct modbus_tls {
@@ -75,8 +84,10 @@ struct modbus_slave { /* one device */
     struct conf_list timeseries, attributes, updates, rpcs;
     const struct report_strategy *report;
     /* compiled */
-    struct modbus_read *reads; /* attributes, then timeseries, as they stand in the file */
+    struct modbus_read *reads; /* by beat; of one attributes, then timeseries, as they stand in the file */
     size_t n_reads;
+    struct modbus_beat *beats; /* at least one, of the device's own period, if only without reads */
+    size_t n_beats;
     bool keys_unique;                   /* of all reads */
     const struct modbus_slave *carrier; /* the first with that connection: its settings count; may be itself */
     struct conf_list carried;           /* of a carrier: all on its connection, itself first */

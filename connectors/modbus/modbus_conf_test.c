@@ -209,6 +209,31 @@ static void test_a_wrong_entry_leaves_the_others_alone(void **state)
     done(&loaded);
 }
 
+static void test_values_have_the_devices_period_or_their_own(void **state)
+{
+    struct loaded loaded = load("{\"master\":{\"slaves\":[{\"deviceName\":\"A\",\"host\":\"h\",\"pollPeriod\":1000,"
+                                "\"attributes\":[{\"tag\":\"a\","
+                                "\"type\":\"16uint\",\"functionCode\":3,\"address\":1,\"pollPeriod\":60000}],"
+                                "\"timeseries\":[{\"tag\":\"b\",\"type\":"
+                                "\"16uint\",\"functionCode\":3,\"address\":2},{\"tag\":\"c\",\"type\":\"16uint\","
+                                "\"functionCode\":3,\"address\":3,"
+                                "\"pollPeriod\":60000},{\"tag\":\"d\",\"type\":\"16uint\",\"functionCode\":3,"
+                                "\"address\":4,\"pollPeriod\":1000}]}]}}");
+    const struct modbus_slave *slave = slave_of(&loaded, 0);
+
+    (void)state;
+    assert_int_equal(slave->n_beats, 2);
+    assert_int_equal(slave->beats[0].period_ms, 1000);
+    assert_int_equal(slave->beats[0].n_reads, 2);
+    assert_int_equal(slave->beats[0].reads[0].address, 2);
+    assert_int_equal(slave->beats[0].reads[1].address, 4);
+    assert_int_equal(slave->beats[1].period_ms, 60000);
+    assert_int_equal(slave->beats[1].n_reads, 2);
+    assert_int_equal(slave->beats[1].reads[0].address, 1);
+    assert_int_equal(slave->beats[1].reads[1].address, 3);
+    done(&loaded);
+}
+
 static void test_devices_at_one_place_share_a_connection(void **state)
 {
     struct loaded loaded = load(
@@ -347,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_the_way_to_a_device_follows_from_type_and_method),
         cmocka_unit_test(test_what_is_wrong_is_named_with_its_place),
         cmocka_unit_test(test_a_wrong_entry_leaves_the_others_alone),
+        cmocka_unit_test(test_values_have_the_devices_period_or_their_own),
         cmocka_unit_test(test_devices_at_one_place_share_a_connection),
         cmocka_unit_test(test_the_former_layout_inherits_from_its_server),
         cmocka_unit_test(test_a_range_becomes_a_key_for_each_value),

@@ -43,6 +43,9 @@ static const struct field point_fields[] = {
           .doc =
               "Key on the platform; of a range with ${address}, ${unitId}, ${functionCode}, ${type}, ${objectsCount}."),
     F_FUNCTION(.need = true, .doc = "1 coils, 2 discrete inputs, 3 holding registers, 4 input registers."),
+    F_MS(struct modbus_point, period_ms, "pollPeriod", .min = 1, .max = MODBUS_PERIOD_MAX_MS,
+         .has_offset = offsetof(struct modbus_point, has_period),
+         .doc = "From one poll of it to the next; absent: as the device. Not in the peer."),
     F_UINT(struct modbus_point, max_registers, "maxRegistersPerRequest", .def = RANGE_REQUEST, .min = 1,
            .max = MODBUS_READ_REGISTERS_MAX, .has_offset = offsetof(struct modbus_point, has_max_registers),
            .doc = "Ranges: registers in one request."),

@@ -81,7 +81,7 @@ static void log_well(const struct poll *poll, const struct modbus_read *read)
 
 static uint32_t first_pause(const struct poll *poll)
 {
-    uint64_t pause = 2 * (uint64_t)poll->slave->period_ms;
+    uint64_t pause = 2 * (uint64_t)poll->beat->period_ms;
 
     return (uint32_t)(pause < SILENCE_MIN_MS ? SILENCE_MIN_MS : pause < SILENCE_MAX_MS ? pause : SILENCE_MAX_MS);
 }
@@ -162,7 +162,7 @@ static void deliver(struct poll *poll)
 
     event_set_report(event, slave->report);
     event->keys_unique = slave->keys_unique;
-    n_failed = modbus_collect(slave->reads, poll->samples, slave->n_reads, event, undecodable, poll);
+    n_failed = modbus_collect(poll->beat->reads, poll->samples, poll->beat->n_reads, event, undecodable, poll);
     ctx_count(poll->ctx, IOTGW_CONVERSION_ERRORS, n_failed);
     device_count_values(&event->dev->n_failed, n_failed);
     ctx_count(poll->ctx, IOTGW_CONVERTED, event->n > 0);
@@ -348,29 +348,30 @@ static void due(void *arg)
     pump(poll);
 }
 
-void poll_init(struct poll *poll, struct ctx *ctx, const struct modbus_slave *slave, struct modbus_device *device,
-               uint64_t *cookie)
+void poll_init(struct poll *poll, struct ctx *ctx, const struct modbus_slave *slave, const struct modbus_beat *beat,
+               struct modbus_device *device, uint64_t *cookie)
 {
     const struct modbus_wire *wire = &slave->carrier->wire;
 
-    *poll = (struct poll){.ctx = ctx, .slave = slave, .device = device, .cookie = cookie, .has_news = true};
+    *poll =
+        (struct poll){.ctx = ctx, .slave = slave, .beat = beat, .device = device, .cookie = cookie, .has_news = true};
     poll->figures.size = sizeof poll->figures;
     poll->n_slots =
         wire->medium == MODBUS_OVER_TCP && wire->framing != MODBUS_FRAMED_RTU && wire->framing != MODBUS_FRAMED_ASCII
             ? wire->max_in_flight
             : 1;
     poll->slots = mem_zero(poll->n_slots * sizeof *poll->slots);
-    poll->samples = mem_zero((slave->n_reads + 1) * sizeof *poll->samples);
-    poll->is_bad = mem_zero((slave->n_reads + 1) * sizeof *poll->is_bad);
-    modbus_plan_init(&poll->plan, slave, slave->reads, slave->n_reads);
+    poll->samples = mem_zero((beat->n_reads + 1) * sizeof *poll->samples);
+    poll->is_bad = mem_zero((beat->n_reads + 1) * sizeof *poll->is_bad);
+    modbus_plan_init(&poll->plan, slave, beat->reads, beat->n_reads);
     timer_init(&poll->timer, ctx_loop(ctx), due, poll);
 }
 
 void poll_start(struct poll *poll, struct modbus_link *link, uint64_t delay_ms)
 {
     poll->link = link;
-    if (poll->slave->n_reads)
-        timer_start_periodic(&poll->timer, delay_ms, poll->slave->period_ms);
+    if (poll->beat->n_reads)
+        timer_start_periodic(&poll->timer, delay_ms, poll->beat->period_ms);
 }
 
 void poll_stop(struct poll *poll)

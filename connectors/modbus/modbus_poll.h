@@ -41,6 +41,7 @@ struct block_state {
 struct poll {
     struct ctx *ctx;
     const struct modbus_slave *slave;
+    const struct modbus_beat *beat; /* of the slave */
     struct modbus_link *link;
     struct modbus_device *device;
     uint64_t *cookie; /* the connector's */
@@ -57,8 +58,8 @@ struct poll {
     struct endpoint figures;
 };
 
-void poll_init(struct poll *poll, struct ctx *ctx, const struct modbus_slave *slave, struct modbus_device *device,
-               uint64_t *cookie);
+void poll_init(struct poll *poll, struct ctx *ctx, const struct modbus_slave *slave, const struct modbus_beat *beat,
+               struct modbus_device *device, uint64_t *cookie);
 /* link must live until poll_stop and the end of all its requests. */
 void poll_start(struct poll *poll, struct modbus_link *link, uint64_t delay_ms);
 void poll_stop(struct poll *poll); /* begins nothing more, and tells nothing more */

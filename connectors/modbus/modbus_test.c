@@ -354,6 +354,11 @@ static void forget(struct rig *rig)
 
 /* --- tests --------------------------------------------------------------------------------------------------------------- */
 
+static void count_calls(void *arg, const struct endpoint *endpoint)
+{
+    *(uint64_t *)arg += endpoint->n_calls;
+}
+
 static void test_polls_keep_their_beat_and_are_skipped_while_one_is_under_way(void **state)
 {
     static struct rig rig;
@@ -376,6 +381,29 @@ static void test_polls_keep_their_beat_and_are_skipped_while_one_is_under_way(vo
     for (unsigned i = 0; i < rig.n_asked; i++)
         assert_int_equal((rig.asked[i].at_ms - first_ms) % 1000, 0); /* no drift */
     assert_int_equal(rig.n_most, 1);
+    rig_close(&rig);
+}
+
+static void test_values_with_a_period_of_their_own_keep_it(void **state)
+{
+    static struct rig rig;
+    uint64_t n_calls = 0;
+
+    (void)state;
+    rig_open(
+        &rig,
+        FILE_OF(SLAVE(
+            "A", "1",
+            ",\"timeseries\":[" POINT(
+                "a",
+                "10") ","
+                      "{\"tag\":\"b\",\"type\":\"16uint\",\"functionCode\":3,\"address\":11,\"pollPeriod\":100}]")));
+    loop_advance(rig.loop, 4950);
+    assert_int_equal(n_asked(&rig, 3, 10, 1), 5);
+    assert_in_range(n_asked(&rig, 3, 11, 1), 49, 50);
+    assert_int_equal(n_asked(&rig, 3, 10, 2), 0);
+    ctx_each_endpoint(rig.ctx, count_calls, &n_calls);
+    assert_in_range(n_calls, 54, 55);
     rig_close(&rig);
 }
 
@@ -646,6 +674,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_polls_keep_their_beat_and_are_skipped_while_one_is_under_way),
+        cmocka_unit_test(test_values_with_a_period_of_their_own_keep_it),
         cmocka_unit_test(test_first_polls_of_a_connection_are_spread),
         cmocka_unit_test(test_nothing_is_read_that_could_not_be_stored),
         cmocka_unit_test(test_a_refused_hole_costs_no_value_and_is_learned),
