@@ -264,6 +264,11 @@ bool control_peer_awaits(const struct control_peer *peer)
     return false;
 }
 
+bool control_peer_is_idle(const struct control_peer *peer)
+{
+    return list_is_empty(&peer->requests) && pending(peer) == 0;
+}
+
 bool control_peer_wants_input(const struct control_peer *peer)
 {
     return !peer->is_cut && peer->n_open < OPEN_MAX && pending(peer) < READ_BELOW;

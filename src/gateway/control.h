@@ -47,7 +47,8 @@ struct control_peer;
 /* NULL: there are too many. */
 struct control_peer *control_peer_new(struct control *control, const struct control_link *link, void *arg);
 void control_peer_feed(struct control_peer *peer, struct str bytes);
-bool control_peer_awaits(const struct control_peer *peer); /* an answer, other than parts of streams */
+bool control_peer_awaits(const struct control_peer *peer);  /* an answer, other than parts of streams */
+bool control_peer_is_idle(const struct control_peer *peer); /* nothing is asked, nothing is to be written */
 bool control_peer_wants_input(const struct control_peer *peer);
 /* Takes what is to be written, in exchange for out's memory; n bytes then count as being written until control_peer_wrote. */
 void control_peer_take(struct control_peer *peer, struct buf *out);

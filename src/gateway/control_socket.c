@@ -37,7 +37,7 @@ struct control_socket {
     struct loop *loop;
     struct log *log;
     uv_pipe_t server;
-    struct list clients;
+    struct list clients; /* who was silent for longest first */
     struct timer patience;
     struct closer closer;
     bool is_stopping;
@@ -155,6 +155,8 @@ static void was_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         late_arm(client->socket->loop, &client->late);
         return;
     }
+    list_del(&client->node);
+    list_add_tail(&client->socket->clients, &client->node);
     control_peer_feed(client->peer, str_of(buf->base, (size_t)n));
     late_arm(client->socket->loop, &client->late);
 }
@@ -240,6 +242,20 @@ static void say_full(uv_pipe_t *pipe)
     (void)uv_try_write((uv_stream_t *)pipe, &buf, 1);
 }
 
+/* Connections that nobody uses keep nobody out. */
+static void make_room(struct control_socket *s)
+{
+    LIST_EACH(node, &s->clients) {
+        struct client *client = CONTAINER_OF(node, struct client, node);
+
+        if (client->is_closing || !control_peer_is_idle(client->peer))
+            continue;
+        say_full(&client->pipe);
+        client_close(client);
+        return;
+    }
+}
+
 static void has_connected(uv_stream_t *server, int code)
 {
     struct control_socket *s = server->data;
@@ -254,6 +270,10 @@ static void has_connected(uv_stream_t *server, int code)
     client->pipe.data = client;
     if (uv_accept(server, (uv_stream_t *)&client->pipe) == 0 && is_welcome(s, &client->pipe)) {
         client->peer = control_peer_new(s->control, &link_of_clients, client);
+        if (!client->peer) {
+            make_room(s);
+            client->peer = control_peer_new(s->control, &link_of_clients, client);
+        }
         if (!client->peer)
             say_full(&client->pipe);
     }
