@@ -3,7 +3,9 @@
 
 #include "base/map.h"
 #include "base/utf8.h"
+#include "data/event.h"
 #include "data/json.h"
+#include "data/path.h"
 #include "mqtt/topic.h"
 
 #include <sys/random.h>
@@ -36,13 +38,22 @@ static const char *type_of(yyjson_val *val, struct str payload)
     return json_is_number(val) ? "number" : yyjson_is_str(val) ? "string" : yyjson_is_bool(val) ? "boolean" : "null";
 }
 
-/* What the path of a value may hold without being taken for more than a name. */
+/* It can be a key, and in the path of a value it is taken for this one name, and for nothing more. */
 static bool is_plain_key(struct str key)
 {
+    struct path *path;
+    struct arena arena;
+    struct str wire;
+    bool is_plain;
+
     for (size_t i = 0; i < key.n; i++)
         if (strchr(".[]{}$\"'\\|*@?()", key.p[i]))
             return false;
-    return key.n > 0;
+    arena_init(&arena, 0);
+    is_plain = path_compile(&path, &arena, key, NULL) == ERR_OK && str_eq(path_single_member(path), key) &&
+               event_key(&arena, key, &wire, NULL) == ERR_OK;
+    arena_fini(&arena);
+    return is_plain;
 }
 
 /* An entry of "timeseries" for each value in the object; path: of the object itself, with a dot behind it. */
@@ -146,7 +157,8 @@ void mqtt_browse_item(struct buf *out, struct str filter, struct str topic, stru
     if (payload.n > SAMPLE_MAX)
         buf_add_z(&sample, "…");
     json_add_string(out, buf_str(&sample));
-    if (yyjson_is_obj(root) && !str_starts(topic, STR("$share/"))) /* as a filter that would mean something else */
+    /* As a filter, or as a name, that would mean something else. */
+    if (yyjson_is_obj(root) && !str_starts(topic, STR("$share/")) && str_find(topic, STR("${"), 0) == SIZE_MAX)
         add_configuration(out, filter, topic, root);
     buf_add_u8(out, '}');
     yyjson_doc_free(doc);

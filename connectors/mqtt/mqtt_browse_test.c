@@ -52,6 +52,9 @@ static void a_topic_that_cannot_be_a_filter_has_no_configuration(void **state)
 
     (void)state;
     assert_int_equal(str_find(item(&out, "#", "$share/a", "{\"t\":1}"), STR("configuration"), 0), SIZE_MAX);
+    assert_int_equal(str_find(item(&out, "#", "a/${b}", "{\"t\":1}"), STR("configuration"), 0), SIZE_MAX);
+    assert_true(str_find(item(&out, "#", "a/b", "{\"a where s\":1,\"d\\u007f\":1,\"t\":1}"),
+                         STR("\"timeseries\":[{\"type\":\"json\",\"key\":\"t\",\"value\":\"${t}\"}]"), 0) != SIZE_MAX);
 }
 
 static void a_sample_is_cut_and_is_text_whatever_came(void **state)
