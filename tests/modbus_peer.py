@@ -61,6 +61,21 @@ class Peer:
             self.process.wait()
 
 
+def refuse_missing_bits():
+    """3.8 answers a read of bits that are not there with function code 0, which is no answer to the question."""
+    from pymodbus.pdu.bit_message import ReadCoilsRequest
+    from pymodbus.pdu.pdu import ExceptionResponse
+
+    given = ReadCoilsRequest.update_datastore
+
+    async def checked(self, context):
+        if not context.validate(self.function_code, self.address, self.count):
+            return ExceptionResponse(self.function_code, ExceptionResponse.ILLEGAL_ADDRESS)
+        return await given(self, context)
+
+    ReadCoilsRequest.update_datastore = checked
+
+
 def serve(medium, framer, port, units, certificate):
     from pymodbus.datastore import ModbusServerContext, ModbusSlaveContext, ModbusSparseDataBlock
 
@@ -74,6 +89,9 @@ def serve(medium, framer, port, units, certificate):
         from pymodbus.transaction import ModbusAsciiFramer, ModbusRtuFramer, ModbusSocketFramer
 
         framers, is_old = {"socket": ModbusSocketFramer, "rtu": ModbusRtuFramer, "ascii": ModbusAsciiFramer}, True
+
+    if not is_old:
+        refuse_missing_bits()
 
     class Noted(ModbusSlaveContext):
         def __init__(self, areas):
