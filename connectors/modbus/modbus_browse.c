@@ -17,7 +17,10 @@ enum {
     ANSWER_MAX_MS = 4000,
     SILENCES_MAX = 3, /* blocks of a unit without answer */
     SAMPLES_MAX = 8,
-    STACK_MAX = 64
+    STACK_MAX = 64,
+    WHOLE_MAX = 128,   /* addresses of a range that are looked at one by one */
+    SPARSE_AFTER = 32, /* addresses refused in a row; then of a longer range those that STRIDE divides */
+    STRIDE = 10
 };
 
 struct span {
@@ -36,8 +39,9 @@ struct scan { /* a connection */
     enum step step;
     unsigned area; /* MODBUS_AREAS: all are done */
     struct span stack[STACK_MAX], run;
-    unsigned n_stack;
-    uint32_t limit, largest; /* objects of one request: may be asked for, have been given */
+    unsigned n_stack, n_refused; /* n_refused: addresses in a row */
+    uint32_t n_passed, n_unseen; /* passed over: directly before the block that is asked for; for good */
+    uint32_t limit, largest;     /* objects of one request: may be asked for, have been given */
     struct buf identity, sample, timeseries;
     bool was_up, is_open, is_listed;
 };
@@ -281,6 +285,8 @@ static void begin_area(struct scan *scan)
         return;
     scan->limit = modbus_area_is_bits((enum modbus_area)scan->area) ? MODBUS_READ_BITS_MAX : MODBUS_READ_REGISTERS_MAX;
     scan->largest = 1;
+    scan->n_refused = 0;
+    scan->n_passed = scan->n_unseen = 0;
     scan->stack[0] = (struct span){range->first, range->last - range->first + 1};
     scan->n_stack = 1;
 }
@@ -316,10 +322,24 @@ static void next_unit(struct scan *scan)
     begin_unit(scan);
 }
 
+static void tell_of_unseen(struct scan *scan)
+{
+    char what[64], how_many[96];
+
+    if (!scan->n_unseen)
+        return;
+    snprintf(what, sizeof what, " unit %u %s", scan->unit, modbus_area_names[scan->area]);
+    snprintf(how_many, sizeof how_many, "%u addresses between refused ones; ranges of up to %d are looked at wholly",
+             scan->n_unseen, (int)WHOLE_MAX);
+    tell(scan, what, "passed over", str_from(how_many), STR_NONE);
+    scan->n_unseen = 0;
+}
+
 static void next_block(struct scan *scan)
 {
     if (!scan->n_stack) {
         end_run(scan);
+        tell_of_unseen(scan);
         scan->area++;
         begin_area(scan);
     }
@@ -329,10 +349,22 @@ static void next_block(struct scan *scan)
         ask(scan);
 }
 
+static void push(struct scan *scan, uint32_t at, uint32_t n)
+{
+    if (n)
+        scan->stack[scan->n_stack++] = (struct span){at, n};
+}
+
 static void block_read(struct scan *scan, struct span span, const struct modbus_pdu *reply)
 {
     bool is_bits = modbus_area_is_bits((enum modbus_area)scan->area);
 
+    scan->n_refused = 0;
+    if (scan->n_passed) { /* here is something: what was passed over may begin it */
+        push(scan, span.at - scan->n_passed, scan->n_passed + span.n);
+        scan->n_passed = 0;
+        return;
+    }
     if (!scan->run.n)
         scan->run.at = span.at;
     for (uint32_t i = 0; i < span.n && scan->run.n + i < SAMPLES_MAX; i++)
@@ -344,12 +376,6 @@ static void block_read(struct scan *scan, struct span span, const struct modbus_
     scan->largest = MAX(scan->largest, span.n);
 }
 
-static void push(struct scan *scan, uint32_t at, uint32_t n)
-{
-    if (n)
-        scan->stack[scan->n_stack++] = (struct span){at, n};
-}
-
 static void block_refused(struct scan *scan, struct span span, uint8_t exception)
 {
     if (exception == MODBUS_ILLEGAL_FUNCTION) { /* there is no such area */
@@ -357,6 +383,10 @@ static void block_refused(struct scan *scan, struct span span, uint8_t exception
         return;
     }
     if (span.n == 1) {
+        scan->n_unseen += scan->n_passed;
+        scan->n_passed = 0;
+        if (exception == MODBUS_ILLEGAL_ADDRESS)
+            scan->n_refused++;
         end_run(scan);
         return;
     }
@@ -376,6 +406,8 @@ static void block_silent(struct scan *scan)
     struct span span = asked_span(scan);
     char what[96];
 
+    scan->n_unseen += scan->n_passed;
+    scan->n_passed = 0;
     end_run(scan);
     snprintf(what, sizeof what, " unit %u %s %u-%u", scan->unit, modbus_area_names[scan->area], span.at,
              span.at + span.n - 1);
@@ -451,9 +483,32 @@ static void answered(struct modbus_request *request, enum err err, const struct 
     next_block(scan);
 }
 
+static bool is_sparse(const struct scan *scan)
+{
+    const struct modbus_range *range = &scan->browse->range;
+
+    return scan->n_refused >= SPARSE_AFTER && range->last - range->first >= WHOLE_MAX;
+}
+
+/* The next address that STRIDE divides, or the last one there is; what lies before it is passed over. */
+static struct span take_far(struct scan *scan)
+{
+    struct span *top = &scan->stack[scan->n_stack - 1];
+
+    for (;;) {
+        uint32_t at = top->at++;
+
+        if (!--top->n && --scan->n_stack)
+            top = &scan->stack[scan->n_stack - 1];
+        if (at % STRIDE == 0 || !scan->n_stack)
+            return (struct span){at, 1};
+        scan->n_passed++;
+    }
+}
+
 static void ask_block(struct scan *scan)
 {
-    struct span span = scan->stack[--scan->n_stack];
+    struct span span = is_sparse(scan) ? take_far(scan) : scan->stack[--scan->n_stack];
     enum err err;
 
     if (span.n > scan->limit) {

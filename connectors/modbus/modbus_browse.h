@@ -4,7 +4,8 @@
 /*
  * For `iotgw browse`: which units answer on the connections of the configuration, and which of their addresses can be read.
  * One request at a time on each connection, at most a hundred a second; nothing is written. A block that is refused is split
- * until what is refused is a single address. Owner thread: the connector's loop.
+ * until what is refused is a single address; in a range of more than 128 addresses, of a stretch where 32 in a row are refused
+ * only every tenth address is asked for, until one answers, and how many were passed over is told. Owner thread: the connector's loop.
  */
 #include "connector/ctx.h"
 #include "modbus_conf.h"

@@ -65,6 +65,10 @@ struct rig {
     char reply[400];
     struct command_box boxes[16];
     unsigned n_commands;
+    uint16_t there[3]; /* the only registers of a sparse device; 0: none */
+    struct buf items;  /* what browsing tells */
+    unsigned n_browse_ends;
+    enum err browse_err;
 };
 static struct rig *the_rig; /* for the links, which the connector makes */
 
@@ -76,6 +80,11 @@ static bool has_hole(const struct modbus_pdu *ask)
 
     if (ask->bytes[0] == MODBUS_WRITE_COIL || ask->bytes[0] == MODBUS_WRITE_REGISTER)
         n = 1;
+    if (the_rig->there[0])
+        for (unsigned i = 0; i < n; i++)
+            if (address + i != the_rig->there[0] && address + i != the_rig->there[1] &&
+                address + i != the_rig->there[2])
+                return true;
     for (unsigned i = 0; i < the_rig->n_holes; i++)
         if (the_rig->holes[i] >= address && the_rig->holes[i] < address + n)
             return true;
@@ -100,6 +109,11 @@ static void answer(struct modbus_request *request)
     the_rig->n_open--;
     if (is_silent(request)) {
         request->done(request, ERR_TIMEOUT, NULL);
+        return;
+    }
+    if (ask->bytes[0] == MODBUS_ENCAPSULATED) {
+        modbus_refuse(&reply, ask->bytes[0], MODBUS_ILLEGAL_FUNCTION);
+        request->done(request, ERR_OK, &reply);
         return;
     }
     assert_int_equal(modbus_read_request(&asked, ask), 0);
@@ -283,6 +297,27 @@ static void give_command(struct rig *rig, enum command_kind kind, const char *de
     loop_advance(rig->loop, 0);
 }
 
+static void take_item(void *arg, struct ctx *ctx, void *request, struct str json)
+{
+    struct rig *rig = arg;
+
+    (void)ctx;
+    assert_ptr_equal(request, rig);
+    buf_add_str(&rig->items, json);
+    buf_add_u8(&rig->items, '\n');
+}
+
+static void take_end(void *arg, struct ctx *ctx, void *request, enum err err, struct str reason)
+{
+    struct rig *rig = arg;
+
+    (void)ctx;
+    (void)reason;
+    assert_ptr_equal(request, rig);
+    rig->n_browse_ends++;
+    rig->browse_err = err;
+}
+
 static const struct store_ops ops = {.append = append};
 
 static void rig_open(struct rig *rig, const char *text)
@@ -293,7 +328,8 @@ static void rig_open(struct rig *rig, const char *text)
     rig->last = &rig->first;
     ctx_setup();
     rig->store.ops = &ops;
-    rig->host = (struct ctx_host){.store = &rig->store, .reply = take_reply, .arg = rig};
+    rig->host = (struct ctx_host){
+        .store = &rig->store, .reply = take_reply, .browse_item = take_item, .browse_end = take_end, .arg = rig};
     rig->loop = loop_new_fake(1700000000000);
     problems_init(&rig->problems);
     rig->conf = conf_load_text(&modbus_conf_type, ".", "test", str_from(text), &rig->problems);
@@ -330,6 +366,7 @@ static void rig_close(struct rig *rig)
     loop_free(rig->loop);
     mem_free(rig->self);
     buf_fini(&rig->bytes);
+    buf_fini(&rig->items);
     conf_unref(rig->conf);
     problems_fini(&rig->problems);
 }
@@ -670,6 +707,64 @@ static void test_what_becomes_of_requests_is_counted_for_each_device(void **stat
     rig_close(&rig);
 }
 
+/* The device has three registers at the most, and refuses every block that is not only these. */
+static void browse(struct rig *rig, const char *path)
+{
+    struct why why = {0};
+
+    rig_open(rig, FILE_OF(SLAVE("A", "1", THREE)));
+    forget(rig);
+    assert_int_equal(iotgw_module.browse(rig->self, str_from(path), rig, &why), ERR_OK);
+    for (unsigned i = 0; i < 4000 && !rig->n_browse_ends; i++)
+        loop_advance(rig->loop, 100);
+    assert_int_equal(rig->n_browse_ends, 1);
+    assert_int_equal(rig->browse_err, ERR_OK);
+}
+
+static bool is_told(const struct rig *rig, const char *text)
+{
+    return str_find(buf_str(&rig->items), str_from(text), 0) != SIZE_MAX;
+}
+
+static void test_browsing_passes_through_empty_stretches_and_tells_so(void **state)
+{
+    static struct rig rig;
+
+    (void)state;
+    rig.there[0] = 4999;
+    rig.there[1] = 5000;
+    rig.there[2] = 5001;
+    browse(&rig, "1/holding_registers/0-9999");
+    assert_true(is_told(&rig, "holding_registers 4999-5001\""));
+    assert_true(is_told(&rig, "\"passed over\""));
+    assert_true(rig.n_asked < 1500);
+    rig_close(&rig);
+}
+
+static void test_browsing_looks_at_each_address_of_a_short_range(void **state)
+{
+    static struct rig rig;
+
+    (void)state;
+    rig.there[0] = rig.there[1] = rig.there[2] = 4097;
+    browse(&rig, "1/holding_registers/4000-4127");
+    assert_true(is_told(&rig, "holding_registers 4097\""));
+    assert_false(is_told(&rig, "passed over"));
+    rig_close(&rig);
+}
+
+static void test_browsing_asks_for_the_last_address_of_an_empty_stretch(void **state)
+{
+    static struct rig rig;
+
+    (void)state;
+    rig.there[0] = rig.there[1] = 65534;
+    rig.there[2] = 65535;
+    browse(&rig, "1/holding_registers/60000-65535");
+    assert_true(is_told(&rig, "holding_registers 65534-65535\""));
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -686,6 +781,9 @@ int main(void)
         cmocka_unit_test(test_attributes_are_written_one_by_one_and_fail_alone),
         cmocka_unit_test(test_a_stop_answers_what_is_under_way),
         cmocka_unit_test(test_what_becomes_of_requests_is_counted_for_each_device),
+        cmocka_unit_test(test_browsing_passes_through_empty_stretches_and_tells_so),
+        cmocka_unit_test(test_browsing_looks_at_each_address_of_a_short_range),
+        cmocka_unit_test(test_browsing_asks_for_the_last_address_of_an_empty_stretch),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
