@@ -305,6 +305,24 @@ def test_the_peers_example_runs_as_it_is(peer, platform, run):
     platform.wait_for("Demo Device", temperature=21.5, humidity=50.0, power=230.0, frequency=50.0, relay=True)
 
 
+@pytest.mark.skipif(not PEER.is_dir(), reason="the peer's example files are not here")
+def test_the_peers_serial_example_runs_with_another_port(peer, platform, run, tmp_path):
+    conf = json.loads((PEER / "modbus_serial.json").read_text())
+    ends = [str(tmp_path / name) for name in ("device", "gateway")]
+    socat = subprocess.Popen(["socat", *(f"pty,raw,echo=0,link={end}" for end in ends)])
+    try:
+        wait_until(lambda: all(pathlib.Path(end).exists() for end in ends), "the line is there")
+        peer("serial", "rtu", ends[0], {1: {"i": {1: 215, 2: 50, 3: 0, 4: 7}, "c": {31: 1}}})
+        conf["master"]["slaves"][0]["port"] = ends[1]
+        run(conf)
+        platform.wait_for("Modbus Temperature Sensor", temperature=215, humidity=50)
+        platform.rpc("Modbus Temperature Sensor", 1, "getValue")
+        assert platform.wait_replies(1)[1] == {"result": {"value": True}}
+    finally:
+        socat.terminate()
+        socat.wait()
+
+
 def test_figures_of_each_device_are_shown(run, peer, platform):
     port = free_port()
     peer("tcp", "socket", port, {1: MEMORY})

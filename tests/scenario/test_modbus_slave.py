@@ -80,3 +80,48 @@ def test_those_who_do_harm_keep_no_master_out(made):
         assert slow.recv(12, socket.MSG_WAITALL)[7:] == b"\x06\x00\x0a\x00\x2a"
         platform.wait_for("Own", sp=42)
     assert gateway.stop() == 0
+
+
+def pymodbus_reads_and_writes(client):
+    assert client.connect()
+    try:
+        assert client.read_holding_registers(10, count=1, slave=1).registers == [15]
+        assert not client.write_register(10, 77, slave=1).isError()
+        assert client.read_holding_registers(10, count=1, slave=1).registers == [77]
+        assert client.read_holding_registers(11, count=1, slave=1).exception_code == 2
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("way", ["tcp", "udp", "ascii"])
+def test_pymodbus_reads_and_writes(made, way):
+    pytest.importorskip("pymodbus")
+    from pymodbus.client import ModbusTcpClient, ModbusUdpClient
+    try:
+        from pymodbus.framer import FramerType
+        ascii_framer = FramerType.ASCII
+    except ImportError:
+        from pymodbus.transaction import ModbusAsciiFramer as ascii_framer
+
+    platform, port = made(Platform), free_port()
+    made(Gateway, platform.port, {"Own": own(port, **{"tcp": {}, "udp": {"type": "udp"}, "ascii": {"method": "ascii"}}[way])})
+    platform.wait_for("Own", sp=15)
+    more = {"framer": ascii_framer} if way == "ascii" else {}
+    pymodbus_reads_and_writes((ModbusUdpClient if way == "udp" else ModbusTcpClient)("127.0.0.1", port=port, timeout=LIMIT_S, **more))
+    platform.wait_for("Own", sp=77)
+
+
+def test_a_strict_server_answers_its_own_unit_alone(made):
+    platform, strict, easy = made(Platform), free_port(), free_port()
+    made(Gateway, platform.port, {"Own": own(strict, strictUnitId=True), "Easy": own(easy, deviceName="Easy", sendDataToThingsBoard=False, enabled=True)})
+    platform.wait_for("Own", sp=15)
+
+    def connect(port):
+        return socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S)
+    with connect(strict) as sock:
+        sock.sendall(request(b"\x03\x00\x0a\x00\x01", unit=9))
+        assert works(sock)  # the first answer is that of the second request
+    with connect(easy) as sock:  # enabled: served, and nothing of it is reported
+        sock.sendall(request(b"\x03\x00\x0a\x00\x01", unit=9))
+        assert sock.recv(11, socket.MSG_WAITALL)[6:9] == b"\x09\x03\x02"
+        assert works(sock)
