@@ -351,7 +351,7 @@ static void test_each_connector_is_judged_by_itself(void **state)
     struct gateway_conf *conf;
 
     (void)state;
-    put("mqtt.json", "{\"topic\":\"t\",\"name\":\"x\",\"logLevel\":\"DEBUG\",\"id\":\"i\"}");
+    put("mqtt.json", "{\"topic\":\"t\",\"logLevel\":\"DEBUG\",\"id\":\"i\"}");
     put("other.json", "{\"topik\":1}");
     put("slim.json", "{\"logLevel\":\"INFO\",\"name\":\"n\"}");
     put("tb_gateway.json",

@@ -322,14 +322,16 @@ static const struct conf_type *find_type(const struct gateway_types *types, cons
     return NULL;
 }
 
-/* By the peer's rule; reported. */
+/* By the peer's rule, which gives the file an id and a name before it counts; reported. */
 static bool is_no_configuration(const struct json_file *file, struct problems *problems)
 {
     yyjson_val *root = json_file_root(file);
     struct json_pos pos = json_file_pos(file, root);
     struct conf_at at = {.file = json_file_name(file), .path = "", .line = pos.line, .column = pos.column};
 
-    if (!yyjson_is_obj(root) || yyjson_obj_size(root) > 3 || !json_get(root, STR("logLevel")))
+    if (!yyjson_is_obj(root) || !json_get(root, STR("logLevel")))
+        return false;
+    if (yyjson_obj_size(root) + !json_get(root, STR("id")) + !json_get(root, STR("name")) > 3)
         return false;
     problem_add(problems, CONF_WARNING, &at,
                 "found \"logLevel\" and little else, which counts as no configuration; the "

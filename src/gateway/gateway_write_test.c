@@ -385,7 +385,7 @@ static void test_what_is_no_configuration_is_not_written(void **state)
         {"{\"topic\":\"t\" // why\n}", "D/a.json:1:14: comments are not allowed in JSON\n"},
         {"{\"topic\":\"t\"", "D/a.json:1:13: the text ends in the middle; a closing bracket or quote is missing\n"},
         {"[1]", "D/a.json:1:1: found a list; expected an object; the file is not used\n"},
-        {"\n{\"logLevel\":\"INFO\",\"topic\":\"t\",\"name\":\"x\"}",
+        {"\n{\"logLevel\":\"INFO\",\"id\":\"7\",\"name\":\"x\"}",
          "D/a.json:2:1: warning: found \"logLevel\" and little else, which counts as no configuration; the connector "
          "is not started\n"},
     };
