@@ -11,7 +11,8 @@ enum {
     SILENT_MAX_MS = 60000,
     GUARD_MIN_MS = 200, /* how long an overdue answer is waited for, at least and at most */
     GUARD_MAX_MS = 60000,
-    GUARD_SHARE = 4, /* and by how much the slowest answer of late is exceeded */
+    GUARD_STREAM_MS = 10000, /* over TCP, where something between may keep it back for long; a bus is over with it */
+    GUARD_SHARE = 4,         /* and by how much the slowest answer of late is exceeded */
     QUICK_MS = 20,
     HOLD_MS = 1000,       /* how long an answer is waited for before other units are asked */
     HOLD_FAILED_MS = 100, /* of a unit that has failed before */
@@ -145,7 +146,7 @@ static uint16_t new_tid(struct modbus_link *link)
     for (unsigned i = 0; i < link->n_in_flight; i++) {
         if (link->in_flight[i]->tid == tid) {
             tid = link->next_tid++;
-            i = 0;
+            i = UINT_MAX; /* from the first one again */
         }
     }
     return tid;
@@ -303,6 +304,7 @@ static void time_out(struct modbus_link *link, unsigned i)
 {
     struct modbus_request *request = link->in_flight[i];
     struct modbus_unit *unit = request->of;
+    uint64_t guard_ms;
 
     land(link, i);
     if (is_broadcast(link, request)) {
@@ -311,9 +313,9 @@ static void time_out(struct modbus_link *link, unsigned i)
     }
     unit->counts.n_timeouts++;
     remember_owed(link, request);
-    guard_owed(link, request,
-               request->timeout_ms +
-                   (unit->latency_ms == UINT32_MAX ? request->timeout_ms : (uint64_t)unit->latency_ms * GUARD_SHARE));
+    guard_ms = request->timeout_ms +
+               (unit->latency_ms == UINT32_MAX ? request->timeout_ms : (uint64_t)unit->latency_ms * GUARD_SHARE);
+    guard_owed(link, request, link->conf.line.kind == MODBUS_LINE_STREAM ? MAX(guard_ms, GUARD_STREAM_MS) : guard_ms);
     LOG_DEBUG(link->log, "no answer in time", KV_Z("link", link->conf.name), KV_UINT("unit", request->unit),
               KV_UINT("function", request->pdu.bytes[0]), KV_UINT("attempt", request->n_sent));
     if (has_retry(link, request))
